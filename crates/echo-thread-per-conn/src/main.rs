@@ -1,0 +1,2 @@
+//! Echo server, one blocking thread a connection.
+fn main() {}

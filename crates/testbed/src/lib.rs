@@ -1,0 +1,2 @@
+//! Start a server process, pin it, watch what it costs, stop it.
+
