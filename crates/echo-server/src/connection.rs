@@ -1,0 +1,331 @@
+//! One client: its socket, its conversation, and what one turn of service does with both.
+
+use std::{
+    ffi::c_int,
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use echo_protocol::Session;
+
+use crate::{Worker, deadlines::Millis, work::Work};
+
+/// Bytes read and written in one turn at most, so that no connection holds a loop for long.
+const TURN_BYTES: usize = 128 * 1024;
+
+/// How long a peer that broke the rules may take to see that we have ended our side. Closed sooner, with its bytes unread, the
+/// socket would be reset, and the reset could destroy replies that are still under way (RFC 1122, 4.2.2.13).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A client being served.
+#[derive(Debug)]
+pub struct Connection {
+    /// Shared so that a thread blocked on it can be reached ([`crate::Server::use_blocking_sockets`]).
+    stream: Arc<TcpStream>,
+    session: Session,
+    /// While draining, the bytes that had arrived in time and are still to be read.
+    input_left: usize,
+    deadline: Millis,
+    nonblocking: bool,
+    /// The peer's end of input is known to be in the socket: a short read is not yet all there is.
+    end_announced: bool,
+    /// Our side has ended; what the peer still sends is discarded.
+    lingering: bool,
+}
+
+/// How a turn of service ended.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All that could be done is done: wait until the socket is ready again.
+    Wait,
+    /// The turn's budget is spent, with data or room left in the socket.
+    More,
+    /// The connection is over and may be dropped.
+    Over,
+}
+
+/// Why a connection did not end in order.
+#[derive(Debug)]
+enum Broken {
+    /// The peer or the network ended it.
+    Reset,
+    /// Nothing moved for the idle timeout.
+    TimedOut,
+    /// The drain timeout passed before all was answered.
+    Abandoned,
+}
+
+impl From<io::Error> for Broken {
+    fn from(_: io::Error) -> Broken {
+        Broken::Reset
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Arc<TcpStream>, nonblocking: bool, worker: &mut Worker) -> Connection {
+        Connection {
+            stream,
+            session: Session::new(worker.rules),
+            input_left: usize::MAX,
+            deadline: worker.deadlines.when_idle(),
+            nonblocking,
+            end_announced: false,
+            lingering: false,
+        }
+    }
+
+    /// Serves this client for one turn: reads what is there, answers whole frames, writes what is owed.
+    ///
+    /// On a nonblocking socket the turn ends when there is nothing to do; on a blocking one, it waits in read for the next
+    /// bytes and, if the peer does not take its replies, in write.
+    pub fn turn(&mut self, worker: &mut Worker) -> Turn {
+        let turn = self.exchange(worker);
+        self.session.rest(&mut worker.buffers);
+        match turn {
+            Ok(Turn::Over) => {
+                worker.counters.connections_closed.add(1);
+                Turn::Over
+            }
+            Ok(turn) => turn,
+            Err(broken) => {
+                self.count_broken(broken, worker);
+                Turn::Over
+            }
+        }
+    }
+
+    /// Whether it waits for the peer to send.
+    pub fn wants_read(&self) -> bool {
+        self.session.wants_read()
+    }
+
+    /// Whether it waits for the peer to take its replies.
+    pub fn wants_write(&self) -> bool {
+        !self.session.owed().is_empty()
+    }
+
+    /// The socket has reported that the peer's end of input has arrived. An edge is told once: from now on every turn reads
+    /// until it finds that end.
+    pub fn announce_end(&mut self) {
+        self.end_announced = true;
+    }
+
+    /// Whether its deadline has passed; if so it is over, and counted.
+    pub fn has_expired(&mut self, worker: &mut Worker) -> bool {
+        if !worker.deadlines.is_past(self.deadline) {
+            worker.deadlines.keep(self.deadline);
+            return false;
+        }
+        self.count_broken(Broken::TimedOut, worker);
+        true
+    }
+
+    /// From now on answers only what has reached the socket by now.
+    pub(crate) fn begin_drain(&mut self) {
+        // None of these fails on an open socket; on a broken one, the next read or write will tell.
+        let _ = self.stream.set_nonblocking(true);
+        self.nonblocking = true;
+        self.input_left = rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as usize;
+        self.end_input_if_none_is_left();
+    }
+
+    /// A turn of draining. True when the connection is over and everything owed has arrived, or never will.
+    pub(crate) fn drain(&mut self, worker: &mut Worker) -> bool {
+        let turn = self.exchange(worker);
+        self.session.rest(&mut worker.buffers);
+        match turn {
+            Ok(Turn::Wait | Turn::More) => false,
+            Ok(Turn::Over) if unacknowledged_bytes(&self.stream) == 0 => {
+                worker.counters.connections_closed.add(1);
+                true
+            }
+            Ok(Turn::Over) => match self.stream.take_error() {
+                Ok(None) => false,
+                Ok(Some(_)) | Err(_) => {
+                    self.count_broken(Broken::Reset, worker);
+                    true
+                }
+            },
+            Err(broken) => {
+                self.count_broken(broken, worker);
+                true
+            }
+        }
+    }
+
+    fn exchange(&mut self, worker: &mut Worker) -> Result<Turn, Broken> {
+        if self.lingering && worker.deadlines.is_past_now(self.deadline) {
+            return Err(Broken::TimedOut);
+        }
+        let mut budget = TURN_BYTES;
+        let mut writable = self.send(worker, &mut budget)?;
+        let mut readable = true;
+        while readable && self.session.wants_read() && budget > 0 {
+            readable = self.receive(worker, &mut budget)?;
+            self.answer(worker, &mut budget, &mut writable)?;
+            self.end_input_if_none_is_left();
+        }
+        if self.session.is_over() {
+            return Ok(Turn::Over);
+        }
+        if self.session.is_refused() && !self.lingering {
+            self.end_our_side(worker)?;
+            return Ok(Turn::More);
+        }
+        let more_to_read = readable && self.session.wants_read();
+        let more_to_write = writable && self.wants_write();
+        Ok(if more_to_read || more_to_write { Turn::More } else { Turn::Wait })
+    }
+
+    /// Reads once. False when the socket has no more now.
+    fn receive(&mut self, worker: &mut Worker, budget: &mut usize) -> Result<bool, Broken> {
+        let space = self.session.space(&mut worker.buffers);
+        let most = space.len().min(*budget).min(self.input_left);
+        worker.counters.reads.add(1);
+        match (&*self.stream).read(&mut space[..most]) {
+            // Our own stop ended this read, not the peer: what is to be done now is the drain's to say.
+            Ok(0) if worker.stopping() && !self.is_draining() => Ok(false),
+            Ok(0) => {
+                if self.session.input_ended().is_err() {
+                    worker.counters.protocol_errors.add(1);
+                }
+                Ok(false)
+            }
+            Ok(n) => {
+                self.session.received(n);
+                worker.counters.bytes_in.add(n as u64);
+                *budget -= n;
+                if self.is_draining() {
+                    self.input_left -= n;
+                }
+                self.has_moved(worker);
+                // A short read has emptied the socket; asking once more would only cost a call (epoll(7), question 9).
+                Ok(n == most || self.end_announced)
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => self.would_block(error, worker).map(|()| false),
+        }
+    }
+
+    /// Answers every whole frame that has come.
+    fn answer(&mut self, worker: &mut Worker, budget: &mut usize, writable: &mut bool) -> Result<(), Broken> {
+        loop {
+            match self.session.serve_next() {
+                Ok(true) => {
+                    worker.counters.frames.add(1);
+                    if worker.work != Work::None {
+                        worker.work.perform();
+                        if worker.stopping() && Instant::now() >= worker.stop.deadline() {
+                            return Err(Broken::Abandoned);
+                        }
+                        // A reply whose work is done does not wait for the next one's.
+                        self.send_if(writable, worker, budget)?;
+                    }
+                }
+                Ok(false) => return self.send_if(writable, worker, budget),
+                Err(_) => worker.counters.protocol_errors.add(1),
+            }
+        }
+    }
+
+    fn send_if(&mut self, writable: &mut bool, worker: &mut Worker, budget: &mut usize) -> Result<(), Broken> {
+        if *writable {
+            *writable = self.send(worker, budget)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is owed. False when the socket takes no more now; the rest is kept.
+    fn send(&mut self, worker: &mut Worker, budget: &mut usize) -> Result<bool, Broken> {
+        while self.wants_write() && *budget > 0 {
+            let owed = self.session.owed();
+            let most = owed.len().min(*budget);
+            worker.counters.writes.add(1);
+            match (&*self.stream).write(&owed[..most]) {
+                Ok(n) => {
+                    self.session.sent(n);
+                    worker.counters.bytes_out.add(n as u64);
+                    *budget -= n;
+                    self.has_moved(worker);
+                    if n < most && self.nonblocking {
+                        return Ok(false);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return self.would_block(error, worker).map(|()| false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Passes over an error that says "not now". A blocking socket says so when its idle timeout has passed.
+    fn would_block(&self, error: io::Error, worker: &Worker) -> Result<(), Broken> {
+        if error.kind() != ErrorKind::WouldBlock {
+            return Err(error.into());
+        }
+        worker.counters.would_block.add(1);
+        if self.nonblocking { Ok(()) } else { Err(Broken::TimedOut) }
+    }
+
+    fn has_moved(&mut self, worker: &mut Worker) {
+        if !self.lingering {
+            self.deadline = worker.deadlines.when_idle();
+        }
+    }
+
+    /// Tells a refused peer that nothing more will come, and gives it time to hear it.
+    fn end_our_side(&mut self, worker: &mut Worker) -> io::Result<()> {
+        self.lingering = true;
+        self.deadline = worker.deadlines.after(LINGER);
+        if !self.nonblocking {
+            self.stream.set_read_timeout(Some(LINGER))?;
+        }
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    fn end_input_if_none_is_left(&mut self) {
+        if self.input_left == 0 {
+            // Cut off by our own stop, a frame that is not whole is nobody's error.
+            let _ = self.session.input_ended();
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.input_left != usize::MAX
+    }
+
+    fn count_broken(&self, broken: Broken, worker: &Worker) {
+        let counters = &worker.counters;
+        let drain_is_over = || worker.stopping() && Instant::now() >= worker.stop.deadline();
+        match broken {
+            Broken::TimedOut if self.lingering => counters.connections_closed.add(1),
+            Broken::TimedOut => counters.connections_timed_out.add(1),
+            Broken::Reset if !drain_is_over() => counters.connections_reset.add(1),
+            Broken::Reset | Broken::Abandoned => counters.connections_abandoned.add(1),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// Bytes written to a socket that its peer has not acknowledged yet (SIOCOUTQ, tcp(7)).
+#[allow(unsafe_code)]
+fn unacknowledged_bytes(stream: &TcpStream) -> c_int {
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+    // SAFETY: SIOCOUTQ writes one int and nothing else. No safe wrapper of it exists in the libraries used here.
+    unsafe { ioctl(stream, Getter::<{ libc::TIOCOUTQ as Opcode }, c_int>::new()) }.unwrap_or(0)
+}

@@ -1,0 +1,165 @@
+//! The command line: the same options, with the same meaning, for all five servers.
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process, time::Duration};
+
+use affinity::Cpus;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use echo_protocol::{Reply, Rules, Wire};
+
+use crate::work::Work;
+
+/// What a server is told when it is started.
+#[derive(Clone, Debug, Parser)]
+pub struct Options {
+    /// Address and port to listen on; port 0 takes any free one (the first line printed tells which)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7000")]
+    pub listen: String,
+
+    /// How bytes are cut into messages: frames (4-byte big-endian length, then the payload) or raw (none; RFC 862)
+    #[arg(long, value_enum, default_value = "frames")]
+    wire: WireOption,
+
+    /// What is said back: the payload as it came, or in ASCII upper case
+    #[arg(long, value_enum, default_value = "echo")]
+    reply: ReplyOption,
+
+    /// Longest payload of a frame, in bytes (64KiB and the like are understood); a longer one ends its connection
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = frame_bytes)]
+    max_frame: u32,
+
+    /// Connections served at a time at most; further ones are turned away. Default: as many as descriptors allow
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: Option<u32>,
+
+    /// What serving a frame costs: none, spin:TIME (computes) or sleep:TIME (waits, as for a disk), e.g. spin:50us
+    #[arg(long, default_value = "none")]
+    pub work: Work,
+
+    /// Close a connection after this long without a byte in either direction, e.g. 30s. Default: never
+    #[arg(long, value_name = "TIME", value_parser = positive_time)]
+    pub idle_timeout: Option<Duration>,
+
+    /// On SIGINT or SIGTERM, how long owed replies may take to arrive; a second signal ends the server now
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// Run on these processors only, e.g. 0 or 0-3,6. Default: any
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<Cpus>,
+
+    /// On stop, write the counters to this file as JSON (- is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WireOption {
+    Frames,
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ReplyOption {
+    Echo,
+    Upper,
+}
+
+impl Options {
+    /// Reads the command line. Help is printed, and a bad value told in one line, here; neither returns.
+    pub fn from_command_line(name: &'static str, about: &'static str) -> Options {
+        Options::parse_from_args(name, about, std::env::args_os()).unwrap_or_else(|error| {
+            if error.use_stderr() {
+                let _ = writeln!(std::io::stderr(), "{name}: {}", one_line(&error));
+            } else {
+                let _ = error.print();
+            }
+            process::exit(error.exit_code())
+        })
+    }
+
+    fn parse_from_args(
+        name: &'static str,
+        about: &'static str,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<Options, clap::Error> {
+        let command = Options::command().name(name).about(about).version(env!("CARGO_PKG_VERSION"));
+        Options::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
+    /// What client and server have agreed on.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            wire: match self.wire {
+                WireOption::Frames => Wire::Frames,
+                WireOption::Raw => Wire::Raw,
+            },
+            reply: match self.reply {
+                ReplyOption::Echo => Reply::Echo,
+                ReplyOption::Upper => Reply::Upper,
+            },
+            max_frame_bytes: self.max_frame,
+        }
+    }
+}
+
+/// A usage error as one line: what is wrong and what would be right, without the usage text around it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let told: Vec<&str> = told.filter(|line| !line.is_empty()).collect();
+    format!("{} (--help lists the options)", told.join(" ").trim_start_matches("error: "))
+}
+
+fn frame_bytes(text: &str) -> Result<u32, String> {
+    let bytes = parse_size::parse_size(text).map_err(|error| error.to_string())?;
+    u32::try_from(bytes).map_err(|_| format!("a frame's length has 32 bits: at most {} bytes", u32::MAX))
+}
+
+fn positive_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0".into()),
+        other => other.map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        let args = ["echo-test"].iter().chain(args).map(OsString::from);
+        Options::parse_from_args("echo-test", "A test", args)
+    }
+
+    #[test]
+    fn defaults_are_those_documented() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.listen, "127.0.0.1:7000");
+        let rules = Rules { wire: Wire::Frames, reply: Reply::Echo, max_frame_bytes: 1 << 20 };
+        assert_eq!(options.rules(), rules);
+        assert_eq!((options.max_connections, options.work, options.idle_timeout), (None, Work::None, None));
+        assert_eq!(options.drain_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn every_bad_value_is_told_in_one_line_that_names_the_option() {
+        for (option, value) in [
+            ("--wire", "carrier-pigeon"),
+            ("--reply", "shout"),
+            ("--max-frame", "5GiB"),
+            ("--max-frame", "big"),
+            ("--max-connections", "0"),
+            ("--work", "spin"),
+            ("--work", "nap:1ms"),
+            ("--idle-timeout", "0s"),
+            ("--drain-timeout", "soon"),
+            ("--cpus", "x"),
+        ] {
+            let error = parse(&[option, value]).unwrap_err();
+            let line = one_line(&error);
+            assert_eq!(error.exit_code(), 2, "{option} {value}");
+            assert!(line.contains(option) && line.contains(value) && !line.contains('\n'), "{line}");
+        }
+        assert!(one_line(&parse(&["--colour"]).unwrap_err()).contains("--colour"));
+    }
+}
