@@ -8,7 +8,7 @@ use crate::{HEADER_BYTES, READ_BYTES, Rules};
 /// large frame would allocate and clear its own, but never more bytes than four of the largest frames.
 #[derive(Debug)]
 pub struct Buffers {
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Box<[u8]>>,
     spare_bytes: usize,
     most_bytes: usize,
 }
@@ -21,17 +21,17 @@ impl Buffers {
     }
 
     /// A buffer of at least [`READ_BYTES`] bytes, all of them initialised (to what, nobody may ask).
-    pub(crate) fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Box<[u8]> {
         match self.spare.pop() {
             Some(buffer) => {
                 self.spare_bytes -= buffer.len();
                 buffer
             }
-            None => vec![0; READ_BYTES],
+            None => vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
 
-    pub(crate) fn give_back(&mut self, buffer: Vec<u8>) {
+    pub(crate) fn give_back(&mut self, buffer: Box<[u8]>) {
         if self.spare_bytes + buffer.len() <= self.most_bytes {
             self.spare_bytes += buffer.len();
             self.spare.push(buffer);

@@ -19,7 +19,7 @@ pub struct Session {
     /// Owes more than [`UNSENT_BYTES`] and has not sent all of it since.
     paused: bool,
     /// Empty (without an allocation) while nothing is pending.
-    buffer: Vec<u8>,
+    buffer: Box<[u8]>,
     unsent: usize,
     ready: usize,
     filled: usize,
@@ -53,7 +53,7 @@ pub enum ProtocolError {
 impl Session {
     /// A conversation in which nothing has been said.
     pub fn new(rules: Rules) -> Session {
-        Session { rules, input: Input::Open, paused: false, buffer: Vec::new(), unsent: 0, ready: 0, filled: 0 }
+        Session { rules, input: Input::Open, paused: false, buffer: Box::default(), unsent: 0, ready: 0, filled: 0 }
     }
 
     /// Whether to read: input is open (or being discarded), and the peer takes its replies.
@@ -182,8 +182,10 @@ impl Session {
     /// Makes room for what is missing, but at most doubles: a header alone must not be able to claim memory.
     fn grow(&mut self) {
         let len = self.buffer.len().max(self.filled + self.missing().min(self.filled.max(READ_BYTES)));
-        self.buffer.reserve_exact(len - self.buffer.len());
-        self.buffer.resize(len, 0);
+        let mut buffer = mem::take(&mut self.buffer).into_vec();
+        buffer.reserve_exact(len - buffer.len());
+        buffer.resize(len, 0);
+        self.buffer = buffer.into_boxed_slice();
     }
 }
 

@@ -186,7 +186,7 @@ fn a_frame_becomes_ready_where_it_was_read_and_an_idle_session_holds_nothing() {
     session.sent(request.len());
     session.rest(&mut buffers);
     assert_eq!(Session::new(FRAMES).space(&mut buffers).as_ptr(), at, "the next session gets the buffer this one gave back");
-    assert!(size_of::<Session>() <= 80, "{} bytes", size_of::<Session>());
+    assert!(size_of::<Session>() <= 64, "{} bytes", size_of::<Session>());
 }
 
 #[test]

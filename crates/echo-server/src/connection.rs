@@ -20,6 +20,9 @@ const TURN_BYTES: usize = 128 * 1024;
 /// socket would be reset, and the reset could destroy replies that are still under way (RFC 1122, 4.2.2.13).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Bytes left to be read by a connection that is not draining.
+const NO_LIMIT: u32 = u32::MAX;
+
 /// A client being served.
 #[derive(Debug)]
 pub struct Connection {
@@ -27,7 +30,7 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     session: Session,
     /// While draining, the bytes that had arrived in time and are still to be read.
-    input_left: usize,
+    input_left: u32,
     deadline: Millis,
     nonblocking: bool,
     /// The peer's end of input is known to be in the socket: a short read is not yet all there is.
@@ -46,6 +49,13 @@ pub enum Turn {
     More,
     /// The connection is over and may be dropped.
     Over,
+}
+
+/// What a turn can still do, as far as it knows: whether the socket has data and takes data, and the bytes left to move.
+struct Can {
+    read: bool,
+    write: bool,
+    move_bytes: usize,
 }
 
 /// Why a connection did not end in order.
@@ -70,7 +80,7 @@ impl Connection {
         Connection {
             stream,
             session: Session::new(worker.rules),
-            input_left: usize::MAX,
+            input_left: NO_LIMIT,
             deadline: worker.deadlines.when_idle(),
             nonblocking,
             end_announced: false,
@@ -129,7 +139,7 @@ impl Connection {
         // None of these fails on an open socket; on a broken one, the next read or write will tell.
         let _ = self.stream.set_nonblocking(true);
         self.nonblocking = true;
-        self.input_left = rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as usize;
+        self.input_left = rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as u32;
         self.end_input_if_none_is_left();
     }
 
@@ -161,12 +171,11 @@ impl Connection {
         if self.lingering && worker.deadlines.is_past_now(self.deadline) {
             return Err(Broken::TimedOut);
         }
-        let mut budget = TURN_BYTES;
-        let mut writable = self.send(worker, &mut budget)?;
-        let mut readable = true;
-        while readable && self.session.wants_read() && budget > 0 {
-            readable = self.receive(worker, &mut budget)?;
-            self.answer(worker, &mut budget, &mut writable)?;
+        let mut can = Can { read: true, write: true, move_bytes: TURN_BYTES };
+        self.send(worker, &mut can)?;
+        while can.read && can.move_bytes > 0 && self.session.wants_read() {
+            self.receive(worker, &mut can)?;
+            self.answer(worker, &mut can)?;
             self.end_input_if_none_is_left();
         }
         if self.session.is_over() {
@@ -176,43 +185,48 @@ impl Connection {
             self.end_our_side(worker)?;
             return Ok(Turn::More);
         }
-        let more_to_read = readable && self.session.wants_read();
-        let more_to_write = writable && self.wants_write();
-        Ok(if more_to_read || more_to_write { Turn::More } else { Turn::Wait })
+        let more_to_do = (can.read && self.wants_read()) || (can.write && self.wants_write());
+        Ok(if more_to_do { Turn::More } else { Turn::Wait })
     }
 
-    /// Reads once. False when the socket has no more now.
-    fn receive(&mut self, worker: &mut Worker, budget: &mut usize) -> Result<bool, Broken> {
+    /// Reads once.
+    fn receive(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
         let space = self.session.space(&mut worker.buffers);
-        let most = space.len().min(*budget).min(self.input_left);
+        let most = space.len().min(can.move_bytes).min(self.input_left as usize);
         worker.counters.reads.add(1);
         match (&*self.stream).read(&mut space[..most]) {
-            // Our own stop ended this read, not the peer: what is to be done now is the drain's to say.
-            Ok(0) if worker.stopping() && !self.is_draining() => Ok(false),
             Ok(0) => {
+                can.read = false;
+                // If our own stop has ended this read, not the peer, what is to be done now is the drain's to say.
+                if worker.stopping() && !self.is_draining() {
+                    return Ok(());
+                }
                 if self.session.input_ended().is_err() {
                     worker.counters.protocol_errors.add(1);
                 }
-                Ok(false)
             }
             Ok(n) => {
                 self.session.received(n);
                 worker.counters.bytes_in.add(n as u64);
-                *budget -= n;
                 if self.is_draining() {
-                    self.input_left -= n;
+                    self.input_left -= n as u32;
                 }
-                self.has_moved(worker);
+                can.move_bytes -= n;
                 // A short read has emptied the socket; asking once more would only cost a call (epoll(7), question 9).
-                Ok(n == most || self.end_announced)
+                can.read = n == most || self.end_announced;
+                self.has_moved(worker);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
-            Err(error) => self.would_block(error, worker).map(|()| false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.would_block(error, worker)?;
+                can.read = false;
+            }
         }
+        Ok(())
     }
 
     /// Answers every whole frame that has come.
-    fn answer(&mut self, worker: &mut Worker, budget: &mut usize, writable: &mut bool) -> Result<(), Broken> {
+    fn answer(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
         loop {
             match self.session.serve_next() {
                 Ok(true) => {
@@ -223,43 +237,38 @@ impl Connection {
                             return Err(Broken::Abandoned);
                         }
                         // A reply whose work is done does not wait for the next one's.
-                        self.send_if(writable, worker, budget)?;
+                        self.send(worker, can)?;
                     }
                 }
-                Ok(false) => return self.send_if(writable, worker, budget),
+                Ok(false) => return self.send(worker, can),
                 Err(_) => worker.counters.protocol_errors.add(1),
             }
         }
     }
 
-    fn send_if(&mut self, writable: &mut bool, worker: &mut Worker, budget: &mut usize) -> Result<(), Broken> {
-        if *writable {
-            *writable = self.send(worker, budget)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what is owed. False when the socket takes no more now; the rest is kept.
-    fn send(&mut self, worker: &mut Worker, budget: &mut usize) -> Result<bool, Broken> {
-        while self.wants_write() && *budget > 0 {
+    /// Writes what is owed; what the socket does not take is kept.
+    fn send(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
+        while self.wants_write() && can.write && can.move_bytes > 0 {
             let owed = self.session.owed();
-            let most = owed.len().min(*budget);
+            let most = owed.len().min(can.move_bytes);
             worker.counters.writes.add(1);
             match (&*self.stream).write(&owed[..most]) {
                 Ok(n) => {
                     self.session.sent(n);
                     worker.counters.bytes_out.add(n as u64);
-                    *budget -= n;
+                    can.move_bytes -= n;
+                    // A short write has filled the socket. (On a blocking one it is an interrupted write, to be taken up again.)
+                    can.write = n == most || !self.nonblocking;
                     self.has_moved(worker);
-                    if n < most && self.nonblocking {
-                        return Ok(false);
-                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.would_block(error, worker).map(|()| false),
+                Err(error) => {
+                    self.would_block(error, worker)?;
+                    can.write = false;
+                }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Passes over an error that says "not now". A blocking socket says so when its idle timeout has passed.
@@ -295,7 +304,7 @@ impl Connection {
     }
 
     fn is_draining(&self) -> bool {
-        self.input_left != usize::MAX
+        self.input_left != NO_LIMIT
     }
 
     fn count_broken(&self, broken: Broken, worker: &Worker) {
