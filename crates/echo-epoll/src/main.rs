@@ -47,8 +47,8 @@ fn serve(server: &mut Server) -> io::Result<()> {
                 STOP => {}
                 Token(key) => {
                     let client = &mut connections[key];
-                    if event.is_read_closed() {
-                        client.announce_end();
+                    if event.is_read_closed() || event.is_priority() {
+                        client.expect_more_than_a_read();
                     }
                     if event.is_readable() || client.wants_write() {
                         chosen.push(key);
@@ -76,9 +76,9 @@ fn serve(server: &mut Server) -> io::Result<()> {
             match server.accept(connections.len())? {
                 Accept::Client(client) => {
                     let entry = connections.vacant_entry();
-                    let both = Interest::READABLE | Interest::WRITABLE;
+                    let all = Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE;
                     server.worker.counters.interest_changes.add(1);
-                    match poll.registry().register(&mut SourceFd(&client.as_raw_fd()), Token(entry.key()), both) {
+                    match poll.registry().register(&mut SourceFd(&client.as_raw_fd()), Token(entry.key()), all) {
                         Ok(()) => _ = entry.insert(client),
                         Err(_) => server.count_turned_away(),
                     }

@@ -33,8 +33,8 @@ pub struct Connection {
     input_left: u32,
     deadline: Millis,
     nonblocking: bool,
-    /// The peer's end of input is known to be in the socket: a short read is not yet all there is.
-    end_announced: bool,
+    /// A short read does not mean that the socket is empty.
+    more_announced: bool,
     /// Our side has ended; what the peer still sends is discarded.
     lingering: bool,
 }
@@ -83,7 +83,7 @@ impl Connection {
             input_left: NO_LIMIT,
             deadline: worker.deadlines.when_idle(),
             nonblocking,
-            end_announced: false,
+            more_announced: false,
             lingering: false,
         }
     }
@@ -94,7 +94,10 @@ impl Connection {
     /// bytes and, if the peer does not take its replies, in write.
     pub fn turn(&mut self, worker: &mut Worker) -> Turn {
         let turn = self.exchange(worker);
-        self.session.rest(&mut worker.buffers);
+        // A thread that is about to block in read needs its buffer there.
+        if self.nonblocking || !matches!(turn, Ok(Turn::Wait | Turn::More)) {
+            self.session.rest(&mut worker.buffers);
+        }
         match turn {
             Ok(Turn::Over) => {
                 worker.counters.connections_closed.add(1);
@@ -118,10 +121,10 @@ impl Connection {
         !self.session.owed().is_empty()
     }
 
-    /// The socket has reported that the peer's end of input has arrived. An edge is told once: from now on every turn reads
-    /// until it finds that end.
-    pub fn announce_end(&mut self) {
-        self.end_announced = true;
+    /// The socket has reported something at which a read stops short of what is there: the peer's end of input, or urgent
+    /// data. An edge is told once, so from now on every turn reads until nothing is left.
+    pub fn expect_more_than_a_read(&mut self) {
+        self.more_announced = true;
     }
 
     /// Whether its deadline has passed; if so it is over, and counted.
@@ -213,7 +216,7 @@ impl Connection {
                 }
                 can.move_bytes -= n;
                 // A short read has emptied the socket; asking once more would only cost a call (epoll(7), question 9).
-                can.read = n == most || self.end_announced;
+                can.read = n == most || self.more_announced;
                 self.has_moved(worker);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,2 +1,12 @@
 //! Start a server process, pin it, watch what it costs, stop it.
+//!
+//! A [`Server`] is any program whose first line on standard output is `listening on ADDRESS:PORT`.
 
+mod process;
+mod server;
+mod watch;
+
+pub use affinity::Cpus;
+pub use rustix::process::{Resource, Rlimit, Signal};
+pub use server::{Server, Stopped};
+pub use watch::{Thread, Usage};

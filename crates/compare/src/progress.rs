@@ -1,0 +1,37 @@
+//! What one sees while it runs: on a terminal a bar with the time left, in a pipe nothing.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::plan::{Plan, Step};
+
+/// The progress bar of a run.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Shows that nothing has been done yet.
+    pub fn start(plan: &Plan) -> Progress {
+        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}, {eta} left  {msg}")
+            .expect("the template is well-formed")
+            .progress_chars("=> ");
+        let bar = ProgressBar::new(plan.trials.len() as u64).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Progress(bar)
+    }
+
+    /// This trial has begun.
+    pub fn begin(&self, step: &Step) {
+        self.0.set_message(format!("round {}: {}, {} {}", step.round, step.model, step.point, step.experiment.axis));
+    }
+
+    /// A trial has ended.
+    pub fn end(&self) {
+        self.0.inc(1);
+    }
+
+    /// Nothing is left to show.
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

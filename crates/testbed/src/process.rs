@@ -1,0 +1,165 @@
+//! A child process that never blocks on its output and never outlives its owner.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use affinity::Cpus;
+use anyhow::{Context, Result};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, getpid, getppid, kill_process_group, pidfd_open, pidfd_send_signal,
+        set_parent_process_death_signal,
+    },
+};
+
+/// A child process, alone in its process group. Dropped, it is killed, and so is whatever it started.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Names this process and no later one with the same number; becomes readable when it ends.
+    pidfd: OwnedFd,
+    status: Option<ExitStatus>,
+    output: Option<Output>,
+}
+
+/// What is read from a child's pipes as it comes: left there, it would block the child one day.
+#[derive(Debug)]
+struct Output {
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+impl Process {
+    /// Starts `command`, on the given processors only if some are given. Sends the first line it writes to standard output,
+    /// without its end, to the receiver returned, which is disconnected when no line will come.
+    pub fn start(mut command: Command, cpus: Option<&Cpus>) -> Result<(Process, Receiver<String>)> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        before_exec(&mut command, cpus.cloned());
+        let mut child = command.spawn().with_context(|| match cpus {
+            Some(cpus) => format!("cannot start {command:?} on processors {cpus}"),
+            None => format!("cannot start {command:?}"),
+        })?;
+        let (output, first_line) = Output::of(&mut child);
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
+            // Without it nothing below works, Drop included.
+            let _ = child.kill().and_then(|()| child.wait());
+        })?;
+        Ok((Process { child, pidfd, status: None, output: Some(output) }, first_line))
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends a signal; to a process that has ended already, nothing.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot signal process {}", self.child.id())),
+        }
+    }
+
+    /// Waits for its end, at most `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        if self.status.is_none() && self.ends_within(timeout)? {
+            self.reap()?;
+        }
+        Ok(self.status)
+    }
+
+    /// Ends it now, unless it has ended. Returns how it ended.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        match self.status {
+            Some(status) => Ok(status),
+            None => self.reap(),
+        }
+    }
+
+    /// All it wrote to standard output after the first line, and all it wrote to standard error. Only once it has ended.
+    pub fn into_output(mut self) -> (String, String) {
+        let output = self.output.take().expect("taken here only, and self with it");
+        let text = |reader: JoinHandle<String>| reader.join().expect("a reader does not panic");
+        (text(output.stdout), text(output.stderr))
+    }
+
+    fn ends_within(&self, timeout: Duration) -> Result<bool> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
+            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&left)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Kills what is left of its process group, then collects its status. In this order: until then the number is taken.
+    fn reap(&mut self) -> Result<ExitStatus> {
+        // It fails when nobody is left whom it could kill, which is well.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a failure.
+        let _ = self.kill();
+    }
+}
+
+impl Output {
+    fn of(child: &mut Child) -> (Output, Receiver<String>) {
+        let (line_read, first_line) = channel();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its standard output is a pipe"));
+        let mut stderr = child.stderr.take().expect("its standard error is a pipe");
+        let output = Output {
+            stdout: thread::spawn(move || {
+                let mut line = String::new();
+                if stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                    // Whoever started the process may have given up waiting for the line.
+                    let _ = line_read.send(line.trim_end().to_string());
+                }
+                drop(line_read);
+                everything_from(&mut stdout)
+            }),
+            stderr: thread::spawn(move || everything_from(&mut stderr)),
+        };
+        (output, first_line)
+    }
+}
+
+fn everything_from(pipe: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What came before an error is worth having.
+    let _ = pipe.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Arranges for the child to run on `cpus`, and to be killed when the *thread* that starts it ends, however that comes about.
+#[allow(unsafe_code)]
+fn before_exec(command: &mut Command, cpus: Option<Cpus>) {
+    let parent = getpid();
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() != Some(parent) {
+            // The parent died before it could be of any use to ask for that signal.
+            return Err(Errno::SRCH.into());
+        }
+        cpus.as_ref().map_or(Ok(()), Cpus::run_here)
+    };
+    // SAFETY: between fork and exec a child of a threaded process may do only what is async-signal-safe: it must not allocate
+    // or lock. These are system calls on values prepared before the fork, and errors that are plain numbers.
+    unsafe { command.pre_exec(prepare) };
+}

@@ -1,0 +1,268 @@
+//! What requests say: the bytes of every message, computable at any offset, so that nobody has to keep them.
+//!
+//! A message is a head (a frame's header, and the stamp that tells this request from all others) and a body (a
+//! pseudo-random pattern that all requests of a run share). The stamp is the request's number in the run and its
+//! connection's id, 8 bytes each, little-endian; a payload of less than 16 bytes has as much of it as fits. The id is
+//! masked with a hash of the number, so that a damaged stamp does not pass for the stamp of another request.
+
+use std::ops::Range;
+
+use echo_protocol::{HEADER_BYTES, Wire};
+
+const STAMP_BYTES: usize = 16;
+const HEAD_BYTES: usize = HEADER_BYTES + STAMP_BYTES;
+/// Where in a head the request's number is, and where its connection's id.
+const NUMBER: Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
+const CONNECTION: Range<usize> = HEADER_BYTES + 8..HEAD_BYTES;
+
+/// A request of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// The connection it belongs to, from 0.
+    pub(crate) connection: u64,
+    /// Which of the connection's requests it is, from 0.
+    pub(crate) sequence: u64,
+}
+
+/// The bytes of every request of a run.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The header of every message; zeros, and never sent, where there is none.
+    header: [u8; HEADER_BYTES],
+    /// Which bytes of a head are sent: no header on the raw wire, and of the stamp what fits.
+    sent: Range<usize>,
+    body: Vec<u8>,
+    connections: u64,
+}
+
+impl Content {
+    /// What is said on `connections` connections by requests of `payload_bytes` (at most [`u32::MAX`]) each.
+    pub(crate) fn new(wire: Wire, payload_bytes: usize, connections: usize) -> Content {
+        let stamp_bytes = payload_bytes.min(STAMP_BYTES);
+        let (header, first) = match wire {
+            Wire::Frames => ((payload_bytes as u32).to_be_bytes(), 0),
+            Wire::Raw => ([0; HEADER_BYTES], HEADER_BYTES),
+        };
+        Content {
+            header,
+            sent: first..HEADER_BYTES + stamp_bytes,
+            body: pattern(payload_bytes - stamp_bytes),
+            connections: connections as u64,
+        }
+    }
+
+    /// Bytes of one message on the wire, a request's or its reply's.
+    pub(crate) fn message_bytes(&self) -> usize {
+        self.sent.len() + self.body.len()
+    }
+
+    /// Copies the request's message from `offset` on, as much as `out` takes, and returns how many bytes it took.
+    pub(crate) fn copy(&self, request: Request, offset: usize, out: &mut [u8]) -> usize {
+        let mut copied = 0;
+        if offset < self.sent.len() {
+            copied = copy_some(&self.head(request)[self.sent.start + offset..self.sent.end], out);
+        }
+        if offset + copied >= self.sent.len() {
+            copied += copy_some(&self.body[offset + copied - self.sent.len()..], &mut out[copied..]);
+        }
+        copied
+    }
+
+    /// The message's head; what of the stamp is not sent is zero.
+    fn head(&self, request: Request) -> [u8; HEAD_BYTES] {
+        // Numbers are unique in the run, and already their low bytes differ: a short payload keeps these.
+        let number = request.sequence.wrapping_mul(self.connections).wrapping_add(request.connection);
+        let mut head = [0; HEAD_BYTES];
+        head[..HEADER_BYTES].copy_from_slice(&self.header);
+        head[NUMBER].copy_from_slice(&number.to_le_bytes());
+        head[CONNECTION].copy_from_slice(&(request.connection ^ mix(number)).to_le_bytes());
+        if self.sent.end < HEAD_BYTES {
+            head[self.sent.end..].fill(0);
+        }
+        head
+    }
+
+    /// The request this head belongs to, or `None` if it belongs to none (or is too short to tell).
+    fn request_of(&self, head: &[u8; HEAD_BYTES]) -> Option<Request> {
+        let number = u64::from_le_bytes(head[NUMBER].try_into().ok()?);
+        let request = Request { connection: number % self.connections, sequence: number / self.connections };
+        (self.sent.end == HEAD_BYTES && self.head(request) == *head).then_some(request)
+    }
+}
+
+/// What a complete reply turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The request's bytes, every one.
+    Right,
+    /// The bytes of another request of the run.
+    Crossed,
+    /// The bytes of no request.
+    Altered,
+}
+
+/// The frame's header is wrong: nothing says any more where this reply ends and the next begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WrongHeader;
+
+/// A reply as it arrives, checked piece by piece: what it must be is known at every offset, so only its head is kept.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    received: usize,
+    head: [u8; HEAD_BYTES],
+    body_intact: bool,
+}
+
+impl Reply {
+    /// A reply of which nothing has arrived.
+    pub(crate) fn new() -> Reply {
+        Reply { received: 0, head: [0; HEAD_BYTES], body_intact: true }
+    }
+
+    /// Takes this reply's share of what arrived next, and returns how many bytes that was.
+    pub(crate) fn take(&mut self, content: &Content, arrived: &[u8]) -> Result<usize, WrongHeader> {
+        let head_bytes = content.sent.len();
+        let of_head = head_bytes.saturating_sub(self.received).min(arrived.len());
+        if of_head > 0 {
+            let end = content.sent.start + self.received + of_head;
+            self.head[end - of_head..end].copy_from_slice(&arrived[..of_head]);
+            let header_end = end.min(HEADER_BYTES);
+            if self.head[..header_end] != content.header[..header_end] {
+                return Err(WrongHeader);
+            }
+            self.received += of_head;
+        }
+        if self.received < head_bytes {
+            return Ok(of_head);
+        }
+        let expected = &content.body[self.received - head_bytes..];
+        let of_body = expected.len().min(arrived.len() - of_head);
+        self.body_intact &= arrived[of_head..][..of_body] == expected[..of_body];
+        self.received += of_body;
+        Ok(of_head + of_body)
+    }
+
+    /// Whether all its bytes have arrived.
+    pub(crate) fn is_complete(&self, content: &Content) -> bool {
+        self.received == content.message_bytes()
+    }
+
+    /// What the complete reply is, as an answer to `request`.
+    pub(crate) fn verdict(&self, content: &Content, request: Request) -> Verdict {
+        if !self.body_intact {
+            Verdict::Altered
+        } else if self.head == content.head(request) {
+            Verdict::Right
+        } else if content.request_of(&self.head).is_some() {
+            Verdict::Crossed
+        } else {
+            Verdict::Altered
+        }
+    }
+}
+
+/// Copies as much of `from` as `to` takes, and returns how many bytes that was.
+fn copy_some(from: &[u8], to: &mut [u8]) -> usize {
+    let bytes = from.len().min(to.len());
+    to[..bytes].copy_from_slice(&from[..bytes]);
+    bytes
+}
+
+/// The body that all requests share: bytes without a period, so that a shifted reply does not pass.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut pattern: Vec<u8> = (0..bytes.div_ceil(8) as u64).flat_map(|word| mix(!word).to_le_bytes()).collect();
+    pattern.truncate(bytes);
+    pattern
+}
+
+/// A number in which every bit depends on every bit of the given one (the finalizer of SplitMix64).
+fn mix(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINE: Request = Request { connection: 3, sequence: 70 };
+
+    fn message(content: &Content, request: Request) -> Vec<u8> {
+        let mut bytes = vec![0; content.message_bytes()];
+        assert_eq!(content.copy(request, 0, &mut bytes), bytes.len());
+        bytes
+    }
+
+    fn verdict(content: &Content, reply: &[u8], request: Request) -> Verdict {
+        let mut check = Reply::new();
+        assert_eq!(check.take(content, reply), Ok(reply.len()));
+        assert!(check.is_complete(content));
+        check.verdict(content, request)
+    }
+
+    #[test]
+    fn a_frame_is_its_length_and_its_payload() {
+        for payload in [0, 1, 15, 16, 17, 100_000] {
+            let content = Content::new(Wire::Frames, payload, 10);
+            let bytes = message(&content, MINE);
+            assert_eq!(bytes[..4], (payload as u32).to_be_bytes());
+            assert_eq!(bytes.len(), 4 + payload);
+            assert_eq!(bytes[4..], message(&Content::new(Wire::Raw, payload, 10), MINE));
+        }
+    }
+
+    #[test]
+    fn no_two_requests_are_alike_even_when_short() {
+        let content = Content::new(Wire::Raw, 2, 8);
+        let requests = (0..8).flat_map(|connection| (0..1000).map(move |sequence| Request { connection, sequence }));
+        let mut all: Vec<_> = requests.map(|request| message(&content, request)).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 8000);
+    }
+
+    #[test]
+    fn another_requests_reply_is_crossed() {
+        let content = Content::new(Wire::Frames, 64, 8);
+        for other in [Request { connection: 4, ..MINE }, Request { sequence: 69, ..MINE }] {
+            assert_eq!(verdict(&content, &message(&content, other), MINE), Verdict::Crossed);
+        }
+    }
+
+    #[test]
+    fn a_frame_with_a_wrong_header_is_seen_at_its_first_wrong_byte() {
+        let content = Content::new(Wire::Frames, 64, 1);
+        let mut reply = Reply::new();
+        assert_eq!(reply.take(&content, &[0, 0]), Ok(2));
+        assert_eq!(reply.take(&content, &[1]), Err(WrongHeader));
+    }
+
+    proptest! {
+        #[test]
+        fn any_part_of_a_message_is_the_same_as_in_the_whole(
+            payload in 0_usize..200, from in 0_usize..220, room in 0_usize..220, frames: bool,
+        ) {
+            let content = Content::new(if frames { Wire::Frames } else { Wire::Raw }, payload, 8);
+            let whole = message(&content, MINE);
+            let from = from.min(whole.len());
+            let mut part = vec![0; room];
+            let copied = content.copy(MINE, from, &mut part);
+            prop_assert_eq!(copied, room.min(whole.len() - from));
+            prop_assert_eq!(&part[..copied], &whole[from..from + copied]);
+        }
+
+        #[test]
+        fn the_right_reply_is_right_and_any_changed_byte_alters_it(
+            payload in 1_usize..200, at in 0_usize..200, change in 1_u8.., connections in 4_usize..100,
+        ) {
+            let content = Content::new(Wire::Raw, payload, connections);
+            let mut reply = message(&content, MINE);
+            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Right);
+            reply[at % payload] ^= change;
+            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Altered);
+        }
+    }
+}

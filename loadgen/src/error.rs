@@ -1,0 +1,57 @@
+//! Why a run could not be done.
+
+use std::{fmt, io, net::SocketAddr};
+
+/// Why there is no measurement at all. (A server's wrong or missing replies are part of a measurement.)
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting makes no sense, or does not go with another.
+    Config(String),
+    /// The run needs more file descriptors than the process may have.
+    FdLimit {
+        /// Descriptors the run needs, those already open among them.
+        needed: usize,
+        /// Descriptors the process may have (`RLIMIT_NOFILE`, soft).
+        limit: u64,
+    },
+    /// Not one active connection could be opened.
+    Connect {
+        /// The address that was tried.
+        target: SocketAddr,
+        /// What became of the first attempt.
+        cause: io::Error,
+    },
+    /// The run was stopped before requests flowed.
+    Interrupted,
+    /// The system refused what a generator thread needs.
+    System(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(what) => f.write_str(what),
+            Error::FdLimit { needed, limit } => write!(
+                f,
+                "these connections need {needed} file descriptors, and this process may have {limit}: \
+                 ask for fewer connections, or raise the limit (ulimit -n {needed})"
+            ),
+            Error::Connect { target, cause } if cause.kind() == io::ErrorKind::ConnectionRefused => {
+                write!(f, "cannot connect to {target}: connection refused; is the server running?")
+            }
+            Error::Connect { target, cause } => write!(f, "cannot connect to {target}: {cause}"),
+            Error::Interrupted => f.write_str("interrupted before the first request"),
+            Error::System(cause) => write!(f, "the system refused what the load generator needs: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Connect { cause, .. } | Error::System(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}

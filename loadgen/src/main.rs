@@ -1,2 +1,0 @@
-//! Load generator for echo servers: throughput and latency that one can believe.
-fn main() {}

@@ -1,0 +1,165 @@
+//! The `loadgen` command as its users and their scripts meet it: exit codes, files, messages.
+
+mod servers;
+
+use std::{fs, net::SocketAddr, process::Output};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+const SHORT: [&str; 4] = ["--warmup", "20ms", "--duration", "100ms"];
+
+fn loadgen(target: SocketAddr) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["--connect", &target.to_string()]).args(SHORT);
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn assert_fails_saying(command: &mut Command, code: i32, words: &[&str]) {
+    let output = command.assert().code(code).get_output().clone();
+    let message = stderr(&output);
+    for word in words {
+        assert!(message.contains(word), "'{word}' is missing in: {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn a_good_run_exits_0_and_its_files_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, hgrm) = (folder.path().join("result.json"), folder.path().join("latency.hgrm"));
+    let output = loadgen(servers::echo())
+        .args(["--connections", "3", "--idle-connections", "2", "--pipeline", "2", "--payload", "1KiB"])
+        .arg("--json")
+        .arg(&json)
+        .arg("--hgrm")
+        .arg(&hgrm)
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+
+    let result: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(result["schema"], "io-models.loadgen/1");
+    assert_eq!(result["mode"], "closed");
+    assert_eq!(result["interrupted"], false);
+    assert_eq!(result["config"]["payload_bytes"], 1024);
+    assert!(["spin", "sleep"].contains(&result["wait"].as_str().unwrap()));
+    assert!(result["throughput_per_s"].as_f64().unwrap() > 0.0);
+    let answered = result["requests"]["answered"].as_u64().unwrap();
+    assert!(answered > 0);
+    assert_eq!(result["requests"]["sent"], answered);
+    assert_eq!(result["latency_ns"]["count"], answered);
+    for quantile in ["min", "mean", "p50", "p90", "p95", "p99", "p99_9", "p99_99", "max"] {
+        assert!(result["latency_ns"][quantile].as_f64().unwrap() > 0.0, "{quantile}");
+    }
+    assert_eq!(result["connections"]["served"], 3);
+    assert_eq!(result["connections"]["idle_opened"], 2);
+    assert!(result["connections"]["jain_index"].as_f64().unwrap() <= 1.0);
+    assert!(result["cpu"]["share"].as_f64().unwrap() > 0.0);
+
+    let hgrm = fs::read_to_string(hgrm).unwrap();
+    let total = hgrm.lines().find_map(|line| line.split_once("Total count    =")).unwrap().1;
+    assert_eq!(total.trim_end_matches(']').trim().parse::<u64>().unwrap(), answered);
+
+    let summary = String::from_utf8(output.stdout.clone()).unwrap();
+    for word in ["throughput", "p99.9", "3 opened", "closed loop"] {
+        assert!(summary.contains(word), "'{word}' is missing in: {summary}");
+    }
+    assert_eq!(stderr(&output), "", "no progress bar in a pipe");
+}
+
+#[test]
+fn a_dash_puts_the_result_alone_on_stdout() {
+    let output = loadgen(servers::echo()).args(["--json", "-"]).assert().success().get_output().clone();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["requests"]["altered"], 0);
+    assert!(stderr(&output).contains("throughput"));
+
+    let output = loadgen(servers::echo()).args(["--hgrm", "-"]).assert().success().get_output().clone();
+    assert!(output.stdout.starts_with(b"       Value     Percentile TotalCount"));
+}
+
+#[test]
+fn a_wrong_reply_exits_1_with_the_result_all_the_same() {
+    let output = loadgen(servers::altering(67)).args(["--json", "-"]).assert().code(1).get_output().clone();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["warmup_requests"]["altered"], 1);
+}
+
+#[test]
+fn when_nothing_was_answered_no_latency_is_claimed() {
+    let listener = servers::silent();
+    let output =
+        loadgen(listener.local_addr().unwrap()).args(["--timeout", "0s", "--json", "-"]).assert().code(1).get_output().clone();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["latency_ns"], Value::Null);
+    assert_eq!(result["connections"]["jain_index"], Value::Null);
+    let kinds: Vec<_> = result["warnings"].as_array().unwrap().iter().map(|warning| &warning["kind"]).collect();
+    assert_eq!(kinds, ["unserved_connections", "short_run"]);
+}
+
+#[test]
+fn a_name_is_tried_at_all_its_addresses() {
+    let port = servers::echo().port();
+    Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["--connect", &format!("localhost:{port}")])
+        .args(SHORT)
+        .assert()
+        .success();
+}
+
+#[test]
+fn a_server_that_is_not_there_exits_1_and_says_so() {
+    let target = servers::nowhere();
+    let message = format!("cannot connect to {target}: connection refused; is the server running?");
+    assert_fails_saying(&mut loadgen(target), 1, &[&message]);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_exits_1_and_says_so() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    assert_fails_saying(command.args(["--connect", "nowhere.invalid:7000"]), 1, &["cannot resolve nowhere.invalid"]);
+}
+
+#[test]
+fn what_cannot_be_exits_2_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let unwritable = folder.path().join("no/such/folder/file");
+    for (arguments, words) in [
+        (vec!["--wire", "raw", "--payload", "0"], "payload of at least one byte"),
+        (vec!["--connections", "0"], "at least one connection"),
+        (vec!["--connections", "many"], "invalid value"),
+        (vec!["--payload", "2GiB"], "1 GiB"),
+        (vec!["--duration", "0s"], "duration"),
+        (vec!["--wire", "morse"], "frames"),
+        (vec!["--cpus", "4000"], "4000"),
+        (vec!["--connect", "localhost"], "HOST:PORT"),
+        (vec!["--json", "-", "--hgrm", "-"], "stdout"),
+        (vec!["--json", unwritable.to_str().unwrap()], "cannot create"),
+    ] {
+        // Nobody listens there: whoever got as far as connecting would exit 1.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        if !arguments.contains(&"--connect") {
+            command.args(["--connect", &servers::nowhere().to_string()]);
+        }
+        assert_fails_saying(command.args(arguments), 2, &[words]);
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_told_in_numbers_before_the_run() {
+    let target = servers::echo().to_string();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")]).args([
+        "--connect",
+        &target,
+        "--connections",
+        "100",
+    ]);
+    assert_fails_saying(&mut command, 1, &["file descriptors", "may have 64", "ulimit -n 1"]);
+}

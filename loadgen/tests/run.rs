@@ -1,0 +1,272 @@
+//! Whole runs through the library, against servers that are right, wrong, silent and gone.
+
+mod servers;
+
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use echo_protocol::Wire;
+use loadgen::{Config, Error, Measurement, Phase, Requests, Wait};
+
+fn config(target: SocketAddr) -> Config {
+    Config {
+        warmup: Duration::from_millis(20),
+        duration: Duration::from_millis(100),
+        timeout: Duration::from_secs(30),
+        wait: Wait::Sleep,
+        ..Config::new(target)
+    }
+}
+
+fn run(config: &Config) -> Measurement {
+    loadgen::run(config, &AtomicBool::new(false), &mut |_| {}).unwrap()
+}
+
+/// Every request has ended in one way, and the histogram holds those that were answered.
+fn assert_books_balance(measurement: &Measurement) {
+    for requests in [&measurement.requests, &measurement.warmup_requests] {
+        let Requests { sent, answered, altered, crossed, failed, unanswered } = *requests;
+        assert_eq!(sent, answered + altered + crossed + failed + unanswered);
+    }
+    assert_eq!(measurement.latency.len(), measurement.requests.answered);
+    let connections = &measurement.connections;
+    assert_eq!(connections.asked, connections.opened + connections.refused);
+    assert_eq!(connections.opened, connections.served + connections.starved);
+}
+
+fn kinds(measurement: &Measurement) -> Vec<&'static str> {
+    measurement.warnings.iter().map(|warning| warning.kind()).collect()
+}
+
+#[test]
+fn an_echo_server_answers_everything_whatever_the_load() {
+    let target = servers::echo();
+    for wire in [Wire::Frames, Wire::Raw] {
+        for (connections, pipeline, payload_bytes, threads) in
+            [(1, 1, 64, 1), (1, 1, 1, 1), (5, 3, 17, 2), (3, 16, 1000, 1), (2, 2, 3_000_000, 1)]
+        {
+            for wait in [Wait::Spin, Wait::Sleep] {
+                let config = Config { wire, connections, pipeline, payload_bytes, threads, wait, ..config(target) };
+                let measurement = run(&config);
+                assert!(measurement.all_answered(), "{config:?}: {measurement:?}");
+                assert!(measurement.latency.min() > 0);
+                assert!(measurement.throughput_per_s() > 0.0);
+                assert_eq!(measurement.elapsed, config.duration);
+                assert_eq!(measurement.wait, wait);
+                assert_eq!(measurement.connections.served, connections as u64);
+                assert_eq!(measurement.connections.reset, 0);
+                assert_books_balance(&measurement);
+            }
+        }
+    }
+}
+
+#[test]
+fn empty_frames_are_requests_too() {
+    let measurement = run(&Config { payload_bytes: 0, pipeline: 4, ..config(servers::echo()) });
+    assert!(measurement.all_answered(), "{measurement:?}");
+}
+
+#[test]
+fn the_phases_come_in_order_on_the_callers_thread() {
+    let mut phases = Vec::new();
+    let config = config(servers::echo());
+    loadgen::run(&config, &AtomicBool::new(false), &mut |phase| phases.push(phase)).unwrap();
+    use Phase::{Connecting, Draining, Finished, Measuring, WarmingUp};
+    assert_eq!(phases, [Connecting, WarmingUp, Measuring, Draining, Finished]);
+}
+
+#[test]
+fn more_threads_than_connections_do_no_harm() {
+    let measurement = run(&Config { threads: 4, connections: 2, ..config(servers::echo()) });
+    assert!(measurement.all_answered(), "{measurement:?}");
+}
+
+#[test]
+fn idle_connections_are_opened_before_the_active_ones_and_say_nothing() {
+    // The server takes one client at a time, so the idle one is served, and the active one never is.
+    let config = Config { idle_connections: 1, timeout: Duration::from_millis(50), ..config(servers::echo_one_at_a_time()) };
+    let measurement = run(&config);
+    assert_eq!(measurement.connections.idle_opened, 1);
+    assert_eq!(measurement.connections.starved, 1);
+}
+
+#[test]
+fn a_server_that_takes_one_client_at_a_time_starves_the_others_to_the_end() {
+    let config = Config { connections: 4, timeout: Duration::from_millis(100), ..config(servers::echo_one_at_a_time()) };
+    let measurement = run(&config);
+    assert_eq!((measurement.connections.served, measurement.connections.starved), (1, 3));
+    assert_eq!(measurement.connections.jain_index, Some(0.25));
+    assert_eq!(measurement.warmup_requests.unanswered, 3);
+    assert!(measurement.requests.all_answered());
+    assert!(!measurement.all_answered());
+    assert!(kinds(&measurement).contains(&"unserved_connections"));
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn one_altered_byte_is_one_altered_request() {
+    // The first frame's last byte, in a run that is measured from its first request on.
+    let config = Config { warmup: Duration::ZERO, ..config(servers::altering(67)) };
+    let measurement = run(&config);
+    assert_eq!((measurement.requests.altered, measurement.requests.crossed), (1, 0));
+    assert!(measurement.requests.answered > 0);
+    assert!(!measurement.all_answered());
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn a_wrong_reply_in_the_warm_up_fails_the_run_too() {
+    let measurement = run(&config(servers::altering(67)));
+    assert_eq!(measurement.warmup_requests.altered, 1);
+    assert!(measurement.requests.all_answered());
+    assert!(!measurement.all_answered());
+}
+
+#[test]
+fn a_reply_to_somebody_elses_request_is_crossed() {
+    let config = Config { warmup: Duration::ZERO, connections: 2, ..config(servers::swapping(68)) };
+    let measurement = run(&config);
+    assert_eq!((measurement.requests.crossed, measurement.requests.altered), (2, 0));
+    assert!(!measurement.all_answered());
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn a_wrong_frame_header_ends_its_connection() {
+    // The second frame's header, with two requests behind it.
+    let config = Config { warmup: Duration::ZERO, pipeline: 4, ..config(servers::altering(68)) };
+    let measurement = run(&config);
+    assert_eq!((measurement.requests.altered, measurement.requests.failed), (1, measurement.requests.sent - 2));
+    assert_eq!(measurement.connections.reset, 1);
+    assert!(measurement.elapsed < config.duration, "nobody is left to be measured");
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn bytes_nobody_asked_for_end_their_connection() {
+    let measurement = run(&config(servers::talkative(b"and another thing")));
+    assert_eq!(measurement.connections.reset, 1);
+    assert!(!measurement.all_answered());
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn a_connection_that_is_closed_fails_what_it_owes_and_ends_the_run_with_the_last() {
+    let config = Config {
+        warmup: Duration::ZERO,
+        duration: Duration::from_secs(3600),
+        connections: 3,
+        ..config(servers::closing_after(68 * 2 + 10))
+    };
+    let measurement = run(&config);
+    assert_eq!(measurement.connections.reset, 3);
+    assert_eq!(measurement.requests, Requests { sent: 9, answered: 6, failed: 3, ..Requests::default() });
+    assert!(!measurement.all_answered() && !measurement.interrupted);
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn a_server_that_never_accepts_is_waited_for_no_longer_than_the_timeout() {
+    let listener = servers::silent();
+    let config = Config {
+        warmup: Duration::ZERO,
+        connections: 2,
+        timeout: Duration::from_millis(50),
+        ..config(listener.local_addr().unwrap())
+    };
+    for wait in [Wait::Spin, Wait::Sleep] {
+        let measurement = run(&Config { wait, ..config.clone() });
+        assert_eq!(measurement.requests, Requests { sent: 2, unanswered: 2, ..Requests::default() });
+        assert_eq!((measurement.connections.opened, measurement.connections.starved), (2, 2));
+        assert_eq!(measurement.connections.jain_index, None);
+        assert_eq!(measurement.throughput_per_s(), 0.0);
+        assert_books_balance(&measurement);
+    }
+}
+
+#[test]
+fn a_server_that_reads_and_says_nothing_leaves_all_unanswered() {
+    let config = Config {
+        warmup: Duration::ZERO,
+        pipeline: 3,
+        payload_bytes: 3_000_000,
+        timeout: Duration::from_millis(50),
+        ..config(servers::mute())
+    };
+    let measurement = run(&config);
+    assert_eq!(measurement.requests, Requests { sent: 3, unanswered: 3, ..Requests::default() });
+}
+
+#[test]
+fn where_nobody_listens_the_error_says_so() {
+    let target = servers::nowhere();
+    let error = loadgen::run(&config(target), &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(matches!(&error, Error::Connect { cause, .. } if cause.kind() == ErrorKind::ConnectionRefused));
+    let expected = format!("cannot connect to {target}: connection refused; is the server running?");
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn connections_that_do_not_open_are_counted_and_the_others_measured() {
+    // The backlog of a listener that never accepts takes 129 connections.
+    let listener = servers::silent();
+    let config = Config {
+        connections: 200,
+        connect_timeout: Duration::from_millis(100),
+        timeout: Duration::ZERO,
+        ..config(listener.local_addr().unwrap())
+    };
+    let measurement = run(&config);
+    assert!(measurement.connections.refused > 0);
+    assert_eq!(measurement.connections.starved, measurement.connections.opened);
+    assert!(kinds(&measurement).contains(&"unserved_connections"));
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn a_stop_ends_the_run_and_keeps_what_was_measured() {
+    let stop = AtomicBool::new(false);
+    for wait in [Wait::Spin, Wait::Sleep] {
+        for threads in [1, 2] {
+            stop.store(false, Ordering::Relaxed);
+            let config =
+                Config { duration: Duration::from_secs(3600), connections: 2, threads, wait, ..config(servers::echo()) };
+            let stop_when_measuring = &mut |phase| {
+                if phase == Phase::Measuring {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            };
+            let measurement = loadgen::run(&config, &stop, stop_when_measuring).unwrap();
+            assert!(measurement.interrupted);
+            assert!(measurement.elapsed < config.duration);
+            assert_eq!(kinds(&measurement)[0], "interrupted");
+            assert_books_balance(&measurement);
+        }
+    }
+}
+
+#[test]
+fn a_stop_in_the_warm_up_ends_the_run_with_nothing_measured() {
+    let stop = AtomicBool::new(false);
+    let config = Config { warmup: Duration::from_secs(3600), ..config(servers::echo()) };
+    let mut phases = Vec::new();
+    let measurement = loadgen::run(&config, &stop, &mut |phase| {
+        phases.push(phase);
+        stop.store(phase == Phase::WarmingUp, Ordering::Relaxed);
+    });
+    let measurement = measurement.unwrap();
+    assert!(measurement.interrupted && !measurement.all_answered());
+    assert_eq!((measurement.elapsed, measurement.requests), (Duration::ZERO, Requests::default()));
+    assert!(!phases.contains(&Phase::Measuring));
+}
+
+#[test]
+fn a_stop_before_the_first_request_is_an_error() {
+    let result = loadgen::run(&config(servers::echo()), &AtomicBool::new(true), &mut |_| {});
+    assert!(matches!(result, Err(Error::Interrupted)));
+}
