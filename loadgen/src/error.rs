@@ -47,11 +47,5 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Connect { cause, .. } | Error::System(cause) => Some(cause),
-            _ => None,
-        }
-    }
-}
+// Causes are part of the text, so there is no `source` that would tell them twice.
+impl std::error::Error for Error {}

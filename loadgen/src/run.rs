@@ -39,7 +39,7 @@ pub enum Phase {
     Measuring,
     /// The measured window has ended: nothing is sent any more, replies still owed are awaited.
     Draining,
-    /// It is all over.
+    /// All is over; the connections are still open.
     Finished,
 }
 
@@ -66,8 +66,6 @@ pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -
     }
 
     let yielded = generate(config, streams, stop, observe)?;
-    observe(Phase::Finished);
-
     Ok(measurement(config, &idle, &active, opened, yielded))
 }
 
@@ -110,9 +108,11 @@ fn generate(
         // move on to the next while replies are still awaited.
         own.into_iter().chain(threads.into_iter().map(join)).collect::<io::Result<Vec<_>>>()
     });
+    let harvests = harvests.map_err(Error::System)?;
+    conductor.enter(Phase::Finished);
     let interrupted = conductor.interrupted;
     let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
-    Ok(together(&harvests.map_err(Error::System)?, window, interrupted))
+    Ok(together(&harvests, window, interrupted))
 }
 
 /// What the generators share, with the window's beginning counted from now.

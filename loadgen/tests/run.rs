@@ -148,8 +148,10 @@ fn a_wrong_frame_header_ends_its_connection() {
 }
 
 #[test]
-fn bytes_nobody_asked_for_end_their_connection() {
-    let measurement = run(&config(servers::talkative(b"and another thing")));
+fn bytes_nobody_asked_for_end_their_connection_and_fail_the_run() {
+    let config = Config { warmup: Duration::ZERO, ..config(servers::talkative(b"and another thing")) };
+    let measurement = run(&config);
+    assert_eq!(measurement.requests, Requests { sent: 1, answered: 1, ..Requests::default() });
     assert_eq!(measurement.connections.reset, 1);
     assert!(!measurement.all_answered());
     assert_books_balance(&measurement);

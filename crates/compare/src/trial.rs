@@ -2,12 +2,12 @@
 
 use std::{sync::atomic::AtomicBool, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use loadgen::{Config, Measurement, Phase, Wait};
 use serde::Serialize;
 use serde_json::Value;
-use testbed::{Server, Usage};
+use testbed::{Server, Switches, Usage};
 
 use crate::{
     experiment::Load,
@@ -55,13 +55,13 @@ pub struct Trial {
 pub struct Outcome {
     /// The generator's report.
     pub load: Value,
-    /// What the server cost in the measured window.
+    /// What the server cost.
     pub server: ServerCost,
     #[serde(skip)]
     pub measurement: Measurement,
 }
 
-/// What a server cost. A quotient "per request" is `None` when no request was answered.
+/// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no request was answered.
 #[derive(Debug, Serialize)]
 pub struct ServerCost {
     /// Processor time of all its threads.
@@ -72,7 +72,9 @@ pub struct ServerCost {
     pub system_cpu_s: f64,
     /// Share of one processor.
     pub cpu_share: f64,
+    /// Because a thread had to wait; over the whole run, warm-up and drain included.
     pub voluntary_switches_per_request: Option<f64>,
+    /// Because a thread's time was up or another was more urgent; over the whole run.
     pub involuntary_switches_per_request: Option<f64>,
     pub peak_rss_bytes: u64,
     pub threads: u64,
@@ -123,20 +125,21 @@ fn measure(
     let server = Server::start_on(&processors.server, servers.command(model))?;
     let config = load_config(&server, load, plan, processors);
 
-    // The server's use at both ends of the window, read on this thread as the window begins and ends.
-    let (mut before, mut after) = (None, None);
+    // Processor time is read at both ends of the window. Context switches take long to read where threads are many: that is
+    // done before the first request and after the last reply, while every connection is open and so has its thread.
+    let (mut usage, mut switches) = (Vec::new(), Vec::new());
     let measurement = loadgen::run(&config, interrupted, &mut |phase| match phase {
-        Phase::Measuring => before = server.usage().ok(),
-        Phase::Draining => after = server.usage().ok(),
-        _ => {}
+        Phase::WarmingUp | Phase::Finished => switches.extend(server.switches()),
+        Phase::Measuring | Phase::Draining => usage.extend(server.usage()),
+        Phase::Connecting => {}
     })?;
-    let usage = before.zip(after).context("the server was gone before the window ended")?;
+    let ([before, after], [first, last]) = (&usage[..], &switches[..]) else { bail!("the server was gone before the end") };
 
     let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
     let counters = serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?;
     Ok(Outcome {
         load: serde_json::to_value(measurement.to_json(&config)).context("the generator's report makes no sense")?,
-        server: cost(&usage.0, &usage.1, &measurement, counters),
+        server: ServerCost::between((before, first), (after, last), &measurement, counters),
         measurement,
     })
 }
@@ -157,21 +160,27 @@ fn load_config(server: &Server, load: Load, plan: &Plan, processors: &Processors
     }
 }
 
-fn cost(before: &Usage, after: &Usage, measurement: &Measurement, counters: Value) -> ServerCost {
-    let cpu = after.cpu.saturating_sub(before.cpu);
-    let requests = measurement.replies_in_window;
-    let per_request = |cost: f64| (requests > 0).then(|| cost / requests as f64);
-    let switches = |before: u64, after: u64| per_request(after.saturating_sub(before) as f64);
-    ServerCost {
-        cpu_us_per_request: per_request(cpu.as_secs_f64() * 1e6),
-        user_cpu_s: after.user.saturating_sub(before.user).as_secs_f64(),
-        system_cpu_s: after.system.saturating_sub(before.system).as_secs_f64(),
-        cpu_share: cpu.as_secs_f64() / measurement.elapsed.as_secs_f64(),
-        voluntary_switches_per_request: switches(before.voluntary_switches, after.voluntary_switches),
-        involuntary_switches_per_request: switches(before.involuntary_switches, after.involuntary_switches),
-        peak_rss_bytes: after.peak_rss_bytes,
-        threads: after.threads,
-        counters,
+impl ServerCost {
+    fn between(
+        (before, first): (&Usage, &Switches),
+        (after, last): (&Usage, &Switches),
+        measurement: &Measurement,
+        counters: Value,
+    ) -> ServerCost {
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        let all_requests = measurement.requests.answered + measurement.warmup_requests.answered;
+        let per = |requests: u64, cost: f64| (requests > 0).then(|| cost / requests as f64);
+        ServerCost {
+            cpu_us_per_request: per(measurement.replies_in_window, cpu.as_secs_f64() * 1e6),
+            user_cpu_s: after.user.saturating_sub(before.user).as_secs_f64(),
+            system_cpu_s: after.system.saturating_sub(before.system).as_secs_f64(),
+            cpu_share: cpu.as_secs_f64() / measurement.elapsed.as_secs_f64(),
+            voluntary_switches_per_request: per(all_requests, (last.voluntary - first.voluntary) as f64),
+            involuntary_switches_per_request: per(all_requests, (last.involuntary - first.involuntary) as f64),
+            peak_rss_bytes: after.peak_rss_bytes,
+            threads: after.threads,
+            counters,
+        }
     }
 }
 

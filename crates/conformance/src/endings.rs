@@ -90,11 +90,11 @@ pub fn a_frame_longer_than_memory(target: Target) {
     let server = target.start(&["--max-frame", "4294967295"]);
     let mut announcing = Client::connect(&server);
     announcing.echo(b"before");
-    let before = server.usage().anonymous_bytes;
+    let before = server.anonymous_bytes();
     announcing.send(&[0xff; 4]);
     announcing.send(b"that is all");
     announcing.wait_until_read();
-    let grown = server.usage().anonymous_bytes.saturating_sub(before);
+    let grown = server.anonymous_bytes().saturating_sub(before);
     assert!(grown < 1 << 20, "expected a mere announcement to take no memory, it took {grown} bytes");
     announcing.end();
     announcing.expect_end();

@@ -14,9 +14,9 @@ pub fn an_idle_connection_holds_next_to_no_memory(target: Target) {
     let all = clients_possible(4500);
     // What the first ones make the server allocate serves all.
     let first = served_once(&server, all / 9);
-    let before = server.usage().anonymous_bytes;
+    let before = server.anonymous_bytes();
     let others = served_once(&server, all - first.len());
-    let grown = server.usage().anonymous_bytes.saturating_sub(before);
+    let grown = server.anonymous_bytes().saturating_sub(before);
     let each = grown / others.len() as u64;
     assert!(
         each <= IDLE_BYTES,

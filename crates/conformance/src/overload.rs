@@ -21,9 +21,9 @@ use crate::{
 pub fn a_peer_that_does_not_read(target: Target) {
     let server = target.start(&[]);
     let mut flood = Flood::connect(&server);
-    let before = server.usage().anonymous_bytes;
+    let before = server.anonymous_bytes();
     flood.send_until_full();
-    let grown = server.usage().anonymous_bytes.saturating_sub(before);
+    let grown = server.anonymous_bytes().saturating_sub(before);
     assert!(
         grown < 1 << 20,
         "expected less than 1 MiB to be kept for a peer that does not read, the server took {grown} bytes"
@@ -44,7 +44,7 @@ pub fn a_peer_that_does_not_read(target: Target) {
 pub fn a_peer_that_never_pauses(target: Target) {
     // With work to do, the server is slower than the peer: there is always more to read from him.
     let server = target.start(&["--work", "spin:50us"]);
-    let (mut sender, mut receiver) = Client::connect_with_small_buffers(&server).into_halves();
+    let (mut sender, mut receiver) = Client::connect(&server).into_halves();
     let block: Vec<u8> = (0..100).flat_map(|number| frame(&numbered(number, 1000))).collect();
     sender.send(&block);
     receiver.expect(&block);
@@ -153,6 +153,10 @@ pub fn out_of_descriptors(target: Target) {
     let former = limit(Rlimit { current: first_denied, ..getrlimit(Resource::Nofile) });
 
     let mut served: Vec<Client> = Vec::new();
+    if target.model == Model::Blocking {
+        // Blocked in accept since before there was a limit, it may have set a descriptor aside for whoever comes first.
+        Client::connect(&server).is_served();
+    }
     loop {
         let mut client = Client::connect(&server);
         if !client.is_served() {

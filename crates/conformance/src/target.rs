@@ -121,6 +121,11 @@ impl Running {
         self.process.usage().expect("a running server can be watched")
     }
 
+    /// Memory it holds now that no file backs, in bytes.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.process.anonymous_bytes().expect("a running server can be watched")
+    }
+
     /// Its threads, and what each does now.
     #[track_caller]
     pub fn threads(&self) -> Vec<testbed::Thread> {

@@ -72,9 +72,11 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
 
         // Accept whoever waits in the backlog. Only now: a token freed above may be named again from the next wait on.
-        for _ in 0..if accepting { ACCEPTS_A_TURN } else { 0 } {
+        let accepts = if accepting { ACCEPTS_A_TURN } else { 0 };
+        for _ in 0..accepts {
             match server.accept(connections.len())? {
                 Accept::Client(client) => {
+                    // Watched for everything from now on: an edge that nobody waits for is told only along with others.
                     let entry = connections.vacant_entry();
                     let all = Interest::READABLE | Interest::PRIORITY | Interest::WRITABLE;
                     server.worker.counters.interest_changes.add(1);

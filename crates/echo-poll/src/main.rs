@@ -2,6 +2,7 @@
 //!
 //! Each call hands the kernel the whole list of sockets, and the kernel looks at each of them: what a wait costs grows with the
 //! number watched, ready or not. In return it forgets nothing: as long as a socket has data, every call says so again.
+
 #[cfg(not(polling_test_poll_backend))]
 compile_error!(
     "echo-poll must wait in poll(2), but without `--cfg polling_test_poll_backend` the crate `polling` waits in epoll. \
@@ -33,7 +34,9 @@ fn serve(server: &mut Server) -> io::Result<()> {
     // Set up: sockets that never block, and a list of them for poll(2).
     server.use_nonblocking_sockets()?;
     let poller = Poller::new()?;
-    assert!(!poller.supports_edge(), "`polling` waits in something else than poll(2)");
+    if poller.supports_edge() {
+        return Err(io::Error::other("`polling` was built to wait in something else than poll(2)"));
+    }
     watch(&poller, &server.listener, Event::readable(LISTENER))?;
     watch(&poller, &server.stop, Event::readable(STOP))?;
     let mut events = Events::new();
@@ -62,9 +65,11 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
 
         // Accept whoever waits in the backlog.
-        for _ in 0..if accepting { ACCEPTS_A_TURN } else { 0 } {
+        let accepts = if accepting { ACCEPTS_A_TURN } else { 0 };
+        for _ in 0..accepts {
             match server.accept(connections.len())? {
                 Accept::Client(connection) => {
+                    // Asked about what it waits for: bytes to read now, room to write only while replies are owed.
                     let entry = connections.vacant_entry();
                     let interest = Event::readable(entry.key());
                     server.worker.counters.interest_changes.add(1);
@@ -88,7 +93,8 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
     }
 
-    // Stop: answer what has arrived.
+    // Stop: watch nobody any more, and answer what has arrived.
+    drop(poller);
     drain(connections.drain().map(|client| client.connection), &mut server.worker);
     Ok(())
 }
@@ -114,7 +120,7 @@ impl Client {
 
 #[allow(unsafe_code)]
 fn watch(poller: &Poller, socket: &impl AsRawFd, interest: Event) -> io::Result<()> {
-    // SAFETY: the poller must not outlive a descriptor it still watches. Clients are unwatched before they are dropped (or with
-    // the poller, when the server stops); the listener and the stop signal outlive the poller.
+    // SAFETY: a descriptor must not be closed while the poller watches it. Clients are unwatched before they are dropped, or
+    // dropped after the poller; the listener and the stop signal outlive it.
     unsafe { poller.add_with_mode(socket, interest, PollMode::Level) }
 }

@@ -9,4 +9,4 @@ mod watch;
 pub use affinity::Cpus;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
-pub use watch::{Thread, Usage};
+pub use watch::{Switches, Thread, Usage};

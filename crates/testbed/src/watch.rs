@@ -21,18 +21,21 @@ pub struct Usage {
     pub user: Duration,
     /// The part of it in the kernel, to the clock tick (10 ms).
     pub system: Duration,
-    /// Context switches because a thread had to wait, of the threads it has now.
-    pub voluntary_switches: u64,
-    /// Context switches because a thread's time was up or another was more urgent, of the threads it has now.
-    pub involuntary_switches: u64,
     /// Memory it holds now, in bytes.
     pub rss_bytes: u64,
     /// The most memory it held at one time, in bytes.
     pub peak_rss_bytes: u64,
-    /// Memory it holds now that no file backs: heap, stacks, written data. In bytes, counted page by page.
-    pub anonymous_bytes: u64,
     /// Threads it has now.
     pub threads: u64,
+}
+
+/// Context switches so far, of the threads a process has now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Because a thread had to wait.
+    pub voluntary: u64,
+    /// Because a thread's time was up or another was more urgent.
+    pub involuntary: u64,
 }
 
 /// One thread of a process.
@@ -55,38 +58,45 @@ pub struct Thread {
 }
 
 impl Server {
-    /// What it has cost so far.
+    /// What it has cost so far. Quick, whatever the number of threads: made to be asked while something is measured.
     pub fn usage(&self) -> Result<Usage> {
-        let (process, threads) = (self.process()?, self.threads()?);
+        let cpu = self.cpu_time()?;
+        let process = self.process()?;
         let (stat, status) = (process.stat()?, process.status()?);
         let ticks = |ticks: u64| Duration::from_secs(ticks) / procfs::ticks_per_second() as u32;
         let kib = |kib: Option<u64>| kib.context("the process has no memory any more").map(|kib| kib * 1024);
         Ok(Usage {
-            cpu: self.cpu_time()?,
+            cpu,
             user: ticks(stat.utime),
             system: ticks(stat.stime),
-            voluntary_switches: threads.iter().map(|thread| thread.voluntary_switches).sum(),
-            involuntary_switches: threads.iter().map(|thread| thread.involuntary_switches).sum(),
             rss_bytes: kib(status.vmrss)?,
             peak_rss_bytes: kib(status.vmhwm)?,
-            anonymous_bytes: anonymous_bytes(&process)?,
             threads: status.threads,
         })
     }
 
+    /// Its context switches so far. Looks at every thread: not to be asked while something is measured.
+    pub fn switches(&self) -> Result<Switches> {
+        let mut sum = Switches::default();
+        for status in self.of_each_task(Task::status)? {
+            sum.voluntary += status.voluntary_ctxt_switches.unwrap_or_default();
+            sum.involuntary += status.nonvoluntary_ctxt_switches.unwrap_or_default();
+        }
+        Ok(sum)
+    }
+
+    /// Memory it holds now that no file backs: heap, stacks, written data. In bytes, counted page by page.
+    ///
+    /// The kernel's own sum (RssAnon) is put together from per-processor counts and may be some hundred kilobytes behind.
+    pub fn anonymous_bytes(&self) -> Result<u64> {
+        let sums = self.process()?.smaps_rollup()?.memory_map_rollup;
+        let of_all = sums.into_iter().next().context("the process has no memory any more")?;
+        of_all.extension.map.get("Anonymous").copied().context("smaps_rollup does not tell anonymous memory")
+    }
+
     /// Its threads, and what each does now.
     pub fn threads(&self) -> Result<Vec<Thread>> {
-        let mut threads = Vec::new();
-        for task in self.process()?.tasks()? {
-            match task.and_then(|task| thread(&task)) {
-                Ok(thread) => threads.push(thread),
-                // It ended while it was looked at.
-                Err(ProcError::NotFound(_)) => {}
-                Err(ProcError::Io(error, _)) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(threads)
+        self.of_each_task(thread)
     }
 
     /// Its open descriptors, by number, as /proc writes what they are: `socket:[26]`, `anon_inode:[eventpoll]`, `/dev/null`.
@@ -110,6 +120,20 @@ impl Server {
         Ok(self.process()?.status()?.shdpnd != 0)
     }
 
+    fn of_each_task<T>(&self, look: impl Fn(&Task) -> ProcResult<T>) -> Result<Vec<T>> {
+        let mut seen = Vec::new();
+        for task in self.process()?.tasks()? {
+            match task.and_then(|task| look(&task)) {
+                Ok(one) => seen.push(one),
+                // It ended while it was looked at.
+                Err(ProcError::NotFound(_)) => {}
+                Err(ProcError::Io(error, _)) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(seen)
+    }
+
     fn process(&self) -> ProcResult<Process> {
         Process::new(self.pid().as_raw_nonzero().get())
     }
@@ -118,13 +142,6 @@ impl Server {
         let pid = nix::unistd::Pid::from_raw(self.pid().as_raw_nonzero().get());
         Ok(clock_gettime(ClockId::pid_cpu_clock_id(pid)?)?.into())
     }
-}
-
-/// The kernel's own sum (VmRSS, RssAnon) is put together from per-processor counts and may be some hundred kilobytes behind.
-fn anonymous_bytes(process: &Process) -> Result<u64> {
-    let sums = process.smaps_rollup()?.memory_map_rollup;
-    let of_all = sums.into_iter().next().context("the process has no memory any more")?;
-    of_all.extension.map.get("Anonymous").copied().context("smaps_rollup does not tell anonymous memory")
 }
 
 fn thread(task: &Task) -> ProcResult<Thread> {
