@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 
 /// Compares five I/O models: starts each echo server, drives it with the load generator, keeps what was measured
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// How thorough: quick is under a minute, standard a few minutes
     #[arg(long, value_enum, default_value = "standard")]

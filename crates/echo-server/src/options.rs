@@ -10,6 +10,7 @@ use crate::work::Work;
 
 /// What a server is told when it is started.
 #[derive(Clone, Debug, Parser)]
+#[command(max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// Address and port to listen on; port 0 takes any free one (the first line printed tells which)
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7000")]

@@ -14,7 +14,7 @@ use loadgen::{Config, Wait};
 /// Drives an echo server as fast as its replies come, checks every reply byte for byte, and tells throughput and
 /// latency. Exits 0 only if every request was answered right.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// The server to drive
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
