@@ -50,7 +50,8 @@ pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> i
     let options = Options::from_command_line(name, about);
     match start_to_stop(model, options, serve) {
         Ok(report) => {
-            let _ = writeln!(io::stderr(), "{name} has stopped\n{report}");
+            // Formatted first: standard error is unbuffered, and would be written to piece by piece.
+            let _ = io::stderr().write_all(format!("{name} has stopped\n{report}\n").as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {

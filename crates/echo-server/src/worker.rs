@@ -7,6 +7,7 @@ use std::{
 };
 
 use echo_protocol::{Buffers, Rules};
+use slab::Slab;
 
 use crate::counters::{Counters, Totals};
 use crate::deadlines::Deadlines;
@@ -25,13 +26,16 @@ pub struct Worker {
     pub(crate) deadlines: Deadlines,
     pub(crate) stop: Arc<Stop>,
     team: Arc<Team>,
+    seat: usize,
 }
 
 impl Worker {
     pub(crate) fn new(options: &Options, stop: Arc<Stop>, team: Arc<Team>) -> Worker {
         let rules = options.rules();
+        let counters = Arc::<Counters>::default();
         Worker {
-            counters: team.enter(),
+            seat: team.enter(counters.clone()),
+            counters,
             rules,
             work: options.work,
             buffers: Buffers::new(rules),
@@ -70,7 +74,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.team.leave(&self.counters);
+        self.team.leave(self.seat);
     }
 }
 
@@ -83,7 +87,7 @@ pub struct Team {
 
 #[derive(Debug, Default)]
 struct Members {
-    present: Vec<Arc<Counters>>,
+    present: Slab<Arc<Counters>>,
     /// The most that were present at one time.
     most: usize,
     /// What those who left had counted.
@@ -91,18 +95,17 @@ struct Members {
 }
 
 impl Team {
-    fn enter(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
+    fn enter(&self, counters: Arc<Counters>) -> usize {
         let mut members = self.lock();
-        members.present.push(counters.clone());
+        let seat = members.present.insert(counters);
         members.most = members.most.max(members.present.len());
-        counters
+        seat
     }
 
-    fn leave(&self, counters: &Arc<Counters>) {
+    fn leave(&self, seat: usize) {
         let mut members = self.lock();
-        members.left.add(counters);
-        members.present.retain(|present| !Arc::ptr_eq(present, counters));
+        let counters = members.present.remove(seat);
+        members.left.add(&counters);
         self.someone_left.notify_all();
     }
 
@@ -110,7 +113,7 @@ impl Team {
     pub fn totals(&self) -> Totals {
         let members = self.lock();
         let mut totals = members.left;
-        members.present.iter().for_each(|counters| totals.add(counters));
+        members.present.iter().for_each(|(_, counters)| totals.add(counters));
         totals
     }
 
