@@ -13,6 +13,7 @@ mod table;
 mod trial;
 
 use std::{
+    io::{self, Write},
     process::ExitCode,
     sync::{
         Arc,
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("compare: {error:#}");
+            let _ = writeln!(io::stderr(), "compare: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -51,11 +52,13 @@ fn main() -> ExitCode {
 /// Makes the comparison; true when every trial of the plan was made, whatever it showed.
 fn run(options: &Options) -> Result<bool> {
     let interrupted = stop_on_signals()?;
+    testbed::allow_all_descriptors();
     let servers = Servers::find(options.servers.as_deref())?;
     let processors = Processors::divide()?;
     let plan = Plan::new(options);
     let mut folder = RunFolder::create(&options.results, &plan, &processors, &Machine::look())?;
-    println!("{} trials, about {}; results in {}", plan.trials.len(), plan.duration(), folder.path().display());
+    let (trials, duration) = (plan.trials.len(), plan.duration_of(plan.trials.len()));
+    say(format!("{trials} trials, about {duration}; results in {}", folder.path().display()));
 
     let mut summary = Summary::default();
     let progress = Progress::start(&plan);
@@ -72,14 +75,19 @@ fn run(options: &Options) -> Result<bool> {
     }
     progress.finish();
 
-    let complete = summary.trials() == plan.trials.len();
+    let complete = summary.trials() == trials;
     folder.close(complete)?;
-    println!("{}", table::terminal(&summary, &plan));
+    say(table::terminal(&summary, &plan));
     if !complete {
-        println!("interrupted: {} of {} trials were made and kept", summary.trials(), plan.trials.len());
+        say(format!("interrupted: {} of {trials} trials were made and kept", summary.trials()));
     }
-    println!("kept in {} (how to read it: results/README.md)", folder.path().display());
+    say(format!("kept in {} (how to read it: results/README.md)", folder.path().display()));
     Ok(complete)
+}
+
+/// Prints a line for whoever listens. If nobody does any more, the results are in the files all the same.
+fn say(line: String) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// The first Ctrl-C ends the comparison in order, the second at once.

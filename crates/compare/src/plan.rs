@@ -48,10 +48,10 @@ impl Plan {
         Plan { rounds, seed, warmup, window, trials }
     }
 
-    /// About how long it takes, for people.
-    pub fn duration(&self) -> humantime::FormattedDuration {
+    /// About how long so many of its trials take, for people.
+    pub fn duration_of(&self, trials: usize) -> String {
         let trial = self.warmup + self.window + AROUND_A_TRIAL;
-        humantime::format_duration(Duration::from_secs((trial * self.trials.len() as u32).as_secs()))
+        humantime::format_duration(Duration::from_secs((trial * trials as u32).as_secs())).to_string()
     }
 }
 

@@ -7,31 +7,36 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::plan::{Plan, Step};
 
 /// The progress bar of a run.
-pub struct Progress(ProgressBar);
+pub struct Progress<'a> {
+    bar: ProgressBar,
+    plan: &'a Plan,
+}
 
-impl Progress {
+impl Progress<'_> {
     /// Shows that nothing has been done yet.
-    pub fn start(plan: &Plan) -> Progress {
-        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}, {eta} left  {msg}")
+    pub fn start(plan: &Plan) -> Progress<'_> {
+        let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}, {prefix} left  {msg}")
             .expect("the template is well-formed")
             .progress_chars("=> ");
         let bar = ProgressBar::new(plan.trials.len() as u64).with_style(style);
         bar.enable_steady_tick(Duration::from_millis(500));
-        Progress(bar)
+        Progress { bar, plan }
     }
 
     /// This trial has begun.
     pub fn begin(&self, step: &Step) {
-        self.0.set_message(format!("round {}: {}, {} {}", step.round, step.model, step.point, step.experiment.axis));
+        let done = self.bar.position() as usize;
+        self.bar.set_prefix(self.plan.duration_of(self.plan.trials.len() - done));
+        self.bar.set_message(format!("round {}: {}, {} {}", step.round, step.model, step.point, step.experiment.axis));
     }
 
     /// A trial has ended.
     pub fn end(&self) {
-        self.0.inc(1);
+        self.bar.inc(1);
     }
 
     /// Nothing is left to show.
     pub fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -1,12 +1,13 @@
 //! How conversations end: in order, too early, against the rules, or not at all. None of it concerns anyone else.
 
 use std::{
-    thread,
+    slice, thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    client::{Client, Flood, frame, numbered},
+    client::{Client, Flood, frame, numbered, wait_until_arrived},
+    patience::{PATIENCE, wait_until},
     target::{Model, Running, Target},
 };
 
@@ -152,7 +153,7 @@ pub fn an_urgent_byte_is_a_byte(target: Target) {
     client.send(tail);
     client.expect_frame(b"now");
     client.send_urgent(0);
-    client.wait_until_arrived();
+    wait_until_arrived(slice::from_ref(&client));
     server.expect_no_spin("after an urgent byte");
     client.send(&[0, 0, 0]);
     client.expect_frame(b"");
@@ -180,9 +181,10 @@ pub fn idle_connections_time_out_and_busy_ones_do_not(target: Target) {
     } else {
         busy.echo(b"busy");
         for mut idle in [silent(&server), in_mid_frame(&server)] {
-            while !idle.has_ended_after(PAUSE) {
+            wait_until("the server to end a connection on which nothing moves", || {
                 busy.echo(b"busy");
-            }
+                idle.has_ended_after(PAUSE)
+            });
         }
         busy.echo(b"still there");
         busy.finish();
@@ -204,8 +206,7 @@ fn in_mid_frame(server: &Running) -> Client {
 
 #[track_caller]
 fn expect_timeout(mut idle: Client) {
-    let patience = crate::patience::PATIENCE;
-    assert!(idle.has_ended_after(patience), "expected the server to end a connection on which nothing moves");
+    assert!(idle.has_ended_after(PATIENCE), "expected the server to end a connection on which nothing moves");
 }
 
 /// Somebody new is served.

@@ -1,15 +1,20 @@
 //! The command line: what every option does besides what other checks see of it, and how its misuse is told.
 
-use std::{fs, process::Output};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use testbed::Cpus;
 
 use crate::{
     client::Client,
+    patience::PATIENCE,
     target::{Counters, Running, Target},
 };
 
-/// Every option, and a value that it must refuse.
+/// Values that options must refuse. What --listen and --stats are given is not looked at before it is used.
 const BAD_VALUES: [(&str, &str); 10] = [
     ("--wire", "carrier-pigeon"),
     ("--reply", "shout"),
@@ -23,6 +28,7 @@ const BAD_VALUES: [(&str, &str); 10] = [
     ("--cpus", "first"),
 ];
 
+/// All options.
 const OPTIONS: [&str; 10] = [
     "--listen",
     "--wire",
@@ -44,7 +50,7 @@ pub fn the_first_line_tells_the_address(target: Target) {
     let address = server.process.address();
     assert!(address.ip().is_loopback() && address.port() != 0, "expected the address listened on, the server told {address}");
     Client::connect(&server).echo(b"there");
-    let stopped = server.process.stop(crate::patience::PATIENCE).expect("a server can be stopped");
+    let stopped = server.process.stop(PATIENCE).expect("a server can be stopped");
     assert_eq!(stopped.stdout, "", "expected nothing on standard output after the first line");
 }
 
@@ -128,7 +134,7 @@ pub fn stats_go_to_a_file(target: Target) {
     let mut client = Client::connect(&server);
     client.echo(b"one frame");
     client.finish();
-    let stopped = server.process.stop(crate::patience::PATIENCE).expect("a server can be stopped");
+    let stopped = server.process.stop(PATIENCE).expect("a server can be stopped");
     assert_eq!(stopped.status.code(), Some(0), "expected the server to stop in order: {}", stopped.stderr);
     let counters = Counters::parse(&fs::read_to_string(stats).expect("a file can be read"));
     counters.expect("frames", 1);
@@ -143,8 +149,8 @@ pub fn stats_that_cannot_be_written(target: Target) {
     assert!(line.contains(stats), "expected the file to be named: {line}");
 }
 
-fn start_with_stats_in(target: Target, stats: &std::path::Path) -> Running {
-    let mut command = std::process::Command::new(target.program);
+fn start_with_stats_in(target: Target, stats: &Path) -> Running {
+    let mut command = Command::new(target.program);
     command.args(["--listen", "127.0.0.1:0", "--stats"]).arg(stats);
     Running::start(target.model, command)
 }

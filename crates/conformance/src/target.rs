@@ -1,13 +1,14 @@
 //! A server under test: started with options, stopped for its counters.
 
 use std::{
-    process::Command,
+    process::{Command, Output},
+    thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
-use testbed::{Server, Signal, Stopped};
+use testbed::{Server, Signal, Stopped, allow_all_descriptors};
 
 use crate::patience::PATIENCE;
 
@@ -62,7 +63,7 @@ impl Target {
 
     /// Runs it with options with which it must not serve, and returns what it said.
     #[track_caller]
-    pub fn run_to_end(self, options: &[&str]) -> std::process::Output {
+    pub fn run_to_end(self, options: &[&str]) -> Output {
         // A server that serves all the same is killed in the end, and has no exit code then.
         assert_cmd::Command::new(self.program).args(options).timeout(PATIENCE).output().expect("the program can be run")
     }
@@ -109,9 +110,9 @@ impl Running {
     }
 
     /// The processor time it takes, as a share of one processor, measured over half a second.
-    pub fn cpu_share(&self) -> f64 {
+    fn cpu_share(&self) -> f64 {
         let begin = (Instant::now(), self.usage().cpu);
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         (self.usage().cpu - begin.1).as_secs_f64() / begin.0.elapsed().as_secs_f64()
     }
 
@@ -202,11 +203,4 @@ impl Counters {
 pub fn clients_possible(wanted: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     wanted.min((descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2) as usize)
-}
-
-/// The soft limit of descriptors goes up to the hard one, for this process and the servers it starts.
-fn allow_all_descriptors() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
 }

@@ -7,6 +7,7 @@ mod server;
 mod watch;
 
 pub use affinity::Cpus;
+pub use process::allow_all_descriptors;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
 pub use watch::{Switches, Thread, Usage};
