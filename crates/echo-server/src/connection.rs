@@ -341,3 +341,44 @@ fn unacknowledged_bytes(stream: &TcpStream) -> c_int {
     // SAFETY: SIOCOUTQ writes one int and nothing else. No safe wrapper of it exists in the libraries used here.
     unsafe { ioctl(stream, Getter::<{ libc::TIOCOUTQ as Opcode }, c_int>::new()) }.unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{options::Options, stop::Stop};
+
+    fn worker(options: &[&str]) -> Worker {
+        Worker::new(&Options::from_args(options), Arc::new(Stop::never()), Arc::default())
+    }
+
+    /// A connection as an event-driven server has it, and its peer, neither of which blocks.
+    fn connection(worker: &mut Worker) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        peer.set_nonblocking(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (Connection::new(Arc::new(stream), true, worker), peer)
+    }
+
+    #[test]
+    fn a_turn_moves_no_more_than_its_budget_and_says_that_more_is_there() {
+        let mut worker = worker(&["--wire", "raw"]);
+        let (mut connection, mut peer) = connection(&mut worker);
+        let block = vec![b'x'; TURN_BYTES];
+        while peer.write(&block).is_ok() {}
+        let waiting = || rustix::io::ioctl_fionread(&connection).unwrap() as usize;
+        assert!(waiting() > TURN_BYTES / 2, "only {} bytes wait, which one turn may echo", waiting());
+
+        assert_eq!(connection.turn(&mut worker), Turn::More);
+        let moved = worker.counters.bytes_in.get() + worker.counters.bytes_out.get();
+        assert!(moved > 0 && moved <= TURN_BYTES as u64, "{moved} bytes");
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 96, "{} bytes", size_of::<Connection>());
+    }
+}

@@ -127,6 +127,13 @@ fn positive_time(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    impl Options {
+        /// The options of a command line that makes sense.
+        pub(crate) fn from_args(args: &[&str]) -> Options {
+            parse(args).unwrap()
+        }
+    }
+
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
         let args = ["echo-test"].iter().chain(args).map(OsString::from);
         Options::parse_from_args("echo-test", "A test", args)

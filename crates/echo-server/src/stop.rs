@@ -46,6 +46,14 @@ impl Stop {
         Ok(Stop { requested, readable_when_requested, drain_timeout, deadline: OnceLock::new() })
     }
 
+    /// Without signals, for tests.
+    #[cfg(test)]
+    pub(crate) fn never() -> Stop {
+        let (readable_when_requested, _) = UnixStream::pair().unwrap();
+        let (requested, deadline) = (Arc::default(), OnceLock::new());
+        Stop { requested, readable_when_requested, drain_timeout: Duration::ZERO, deadline }
+    }
+
     /// Whether a signal has arrived.
     #[inline]
     pub fn requested(&self) -> bool {
