@@ -119,12 +119,9 @@ impl Cell {
         self.trials.len()
     }
 
-    /// Why rounds failed, each reason once.
+    /// Why rounds failed, a reason for each that did.
     pub fn failures(&self) -> Vec<&str> {
-        let mut reasons: Vec<&str> = self.trials.iter().filter_map(|trial| trial.failure.as_deref()).collect();
-        reasons.sort_unstable();
-        reasons.dedup();
-        reasons
+        self.trials.iter().filter_map(|trial| trial.failure.as_deref()).collect()
     }
 
     /// Active connections asked for.
@@ -165,7 +162,7 @@ impl Cell {
             point: self.point,
             model: self.model,
             rounds: self.rounds(),
-            failed_rounds: self.trials.iter().filter(|trial| trial.failure.is_some()).count(),
+            failed_rounds: self.failures().len(),
             connections_asked: self.asked(),
             connections_served: median(self.served()),
             connections_starved: median(self.spread(|o| Some(o.measurement.connections.starved as f64))),

@@ -134,12 +134,14 @@ fn served(cell: &Cell) -> String {
     }
 }
 
-/// Why trials gave nothing, a line for each point and model.
+/// Where rounds gave nothing, how many did not, and why the first of them did not.
 fn failures(summary: &Summary, experiment: &Experiment) -> String {
     let mut text = String::new();
     for cell in summary.of(experiment.name) {
-        for reason in cell.failures() {
-            let _ = writeln!(text, "- {} at {} {} failed: {reason}", cell.model, cell.point, experiment.axis);
+        if let [first, ..] = cell.failures()[..] {
+            let (failed, rounds) = (cell.failures().len(), cell.rounds());
+            let Cell { model, point, .. } = cell;
+            let _ = writeln!(text, "- {model} at {point} {}: {failed} of {rounds} failed: {first}", experiment.axis);
         }
     }
     text
