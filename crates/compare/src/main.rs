@@ -59,6 +59,9 @@ fn run(options: &Options) -> Result<bool> {
     let mut folder = RunFolder::create(&options.results, &plan, &processors, &Machine::look())?;
     let (trials, duration) = (plan.trials.len(), plan.duration_of(plan.trials.len()));
     say(format!("{trials} trials, about {duration}; results in {}", folder.path().display()));
+    if processors.shared {
+        say("only one processor may be used: server and generator share it, and each also measures the other".into());
+    }
 
     let mut summary = Summary::default();
     let progress = Progress::start(&plan);

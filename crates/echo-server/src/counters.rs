@@ -137,6 +137,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = &self.totals;
+        writeln!(f, "echo-{} has stopped", self.model)?;
         writeln!(
             f,
             "connections: {} accepted, {} rejected; {} closed, {} reset, {} timed out, {} abandoned",

@@ -49,11 +49,7 @@ pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> i
     let name: &'static str = Box::leak(format!("echo-{model}").into_boxed_str());
     let options = Options::from_command_line(name, about);
     match start_to_stop(model, options, serve) {
-        Ok(report) => {
-            // Formatted first: standard error is unbuffered, and would be written to piece by piece.
-            let _ = io::stderr().write_all(format!("{name} has stopped\n{report}\n").as_bytes());
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{name}: {error}");
             ExitCode::FAILURE
@@ -61,7 +57,7 @@ pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> i
     }
 }
 
-fn start_to_stop(model: &'static str, options: Options, serve: fn(&mut Server) -> io::Result<()>) -> Result<Report, String> {
+fn start_to_stop(model: &'static str, options: Options, serve: fn(&mut Server) -> io::Result<()>) -> Result<(), String> {
     if let Some(cpus) = &options.cpus {
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }
@@ -75,10 +71,9 @@ fn start_to_stop(model: &'static str, options: Options, serve: fn(&mut Server) -
     serve(&mut server).map_err(|error| format!("cannot go on: {error}"))?;
 
     let report = server.report(model).map_err(|error| format!("cannot report: {error}"))?;
-    if let Some(stats) = stats {
-        stats.write(&report)?;
-    }
-    Ok(report)
+    // Formatted first: standard error is unbuffered, and would be written to piece by piece.
+    let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
+    stats.map_or(Ok(()), |stats| stats.write(&report))
 }
 
 impl Server {
