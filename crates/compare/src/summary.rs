@@ -69,8 +69,8 @@ impl Summary {
     pub fn add(&mut self, trial: Trial) -> &Cell {
         let experiment = EXPERIMENTS.iter().position(|experiment| experiment.name == trial.experiment);
         let model = MODELS.iter().position(|model| *model == trial.model);
-        let place = (experiment.unwrap_or_default(), trial.point, model.unwrap_or_default());
-        let cell = self.cells.entry(place).or_insert_with(|| Cell::new(&trial));
+        let (experiment, model) = experiment.zip(model).expect("the plan is made from these lists");
+        let cell = self.cells.entry((experiment, trial.point, model)).or_insert_with(|| Cell::new(&trial));
         cell.add(trial);
         cell
     }

@@ -1,6 +1,9 @@
 //! The last thing a server does: answers all that had reached its sockets when it was told to stop.
 
-use std::{thread, time::Duration, time::Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{Connection, Worker};
 

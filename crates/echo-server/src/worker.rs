@@ -9,11 +9,13 @@ use std::{
 use echo_protocol::{Buffers, Rules};
 use slab::Slab;
 
-use crate::counters::{Counters, Totals};
-use crate::deadlines::Deadlines;
-use crate::options::Options;
-use crate::stop::Stop;
-use crate::work::Work;
+use crate::{
+    counters::{Counters, Totals},
+    deadlines::Deadlines,
+    options::Options,
+    stop::Stop,
+    work::Work,
+};
 
 /// One serving thread's belongings. The event-driven servers have one worker; thread-per-conn has one a connection.
 #[derive(Debug)]
