@@ -23,6 +23,7 @@ mod measurement;
 mod record;
 mod report;
 mod run;
+pub mod statistics;
 mod warning;
 
 pub use config::{Config, MAX_PAYLOAD_BYTES, MAX_PIPELINE, Wait};
