@@ -1,6 +1,21 @@
-//! The statistics of a measurement's times: pure functions, which know nothing of sockets.
+//! The statistics of a measurement's times: pure functions over histograms, which know nothing of sockets.
+//!
+//! `times` holds the samples, whole and by blocks of time; `percentile` and `mean` say what they come to and how sure
+//! that is, and `blocks` what successive blocks tell about it.
+//! `kolmogorov_smirnov` compares samples with a distribution, and `md1` says how long requests to an ideal
+//! server take.
 
+mod blocks;
 mod kolmogorov_smirnov;
 pub mod md1;
+mod mean;
+mod percentile;
+mod times;
 
 pub use kolmogorov_smirnov::{ks_critical, ks_distance};
+pub use mean::Mean;
+pub use percentile::Percentile;
+pub use times::{Extreme, Times};
+
+/// Standard deviations to either side of a normal variable's mean that hold 95 % of it.
+const SIGMAS_OF_95_PERCENT: f64 = 1.959_963_984_540_054;
