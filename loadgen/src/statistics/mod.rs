@@ -1,17 +1,19 @@
 //! The statistics of a measurement's times: pure functions over histograms, which know nothing of sockets.
 //!
 //! `times` holds the samples, whole and by blocks of time; `percentile` and `mean` say what they come to and how sure
-//! that is, and `blocks` what successive blocks tell about it.
-//! `kolmogorov_smirnov` compares samples with a distribution, and `md1` says how long requests to an ideal
+//! that is, `blocks` what successive blocks tell about it, `drift` whether a measurement was the same at its end as at
+//! its beginning. `kolmogorov_smirnov` compares samples with a distribution, and `md1` says how long requests to an ideal
 //! server take.
 
 mod blocks;
+mod drift;
 mod kolmogorov_smirnov;
 pub mod md1;
 mod mean;
 mod percentile;
 mod times;
 
+pub use drift::{Drift, Drifting};
 pub use kolmogorov_smirnov::{ks_critical, ks_distance};
 pub use mean::Mean;
 pub use percentile::Percentile;
