@@ -152,6 +152,9 @@ fn table(logs: usize, intervals: usize, summaries: &[(Tag, Summary)]) -> String 
 
 fn write_table(logs: usize, intervals: usize, summaries: &[(Tag, Summary)], out: &mut String) -> fmt::Result {
     writeln!(out, "logs: {logs}, intervals: {intervals}")?;
+    if summaries.is_empty() {
+        return Ok(());
+    }
     let mut row = |name: &str, cell: &dyn Fn(&(Tag, Summary)) -> String| {
         write!(out, "{name:<8}")?;
         summaries.iter().try_for_each(|summary| write!(out, " {:>14}", cell(summary)))?;
@@ -275,6 +278,7 @@ mod tests {
     #[test]
     fn the_table_has_a_column_for_each_tag() {
         let summaries = [(Tag::Latency, Summary::of(&histogram([1500; 20]))), (Tag::SendLag, Summary::of(&histogram([])))];
+        assert_eq!(table(1, 0, &[]), "logs: 1, intervals: 0\n");
         let table = table(2, 5, &summaries);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[0], "logs: 2, intervals: 5");
