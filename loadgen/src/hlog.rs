@@ -159,7 +159,7 @@ impl Bounds {
 /// what a single generator would have recorded. The comments are those of all.
 ///
 /// The logs are laid over each other by the clocks of their machines. The log that started first gives the intervals;
-/// what another recorded is added to the interval with the nearest start. If that is more than half an interval away, as
+/// what another recorded is added to the interval with the nearest start. If that is over half (the shorter) one away, as
 /// where one generator ran on after the others, the interval is kept with its own start, in order of start.
 ///
 /// # Errors
@@ -330,7 +330,7 @@ fn comment(line: &str) -> Option<String> {
 }
 
 fn unknown_tag(name: &str) -> String {
-    format!("the tag is {name:?}, and neither of {}", Tag::ALL.map(Tag::name).join(", "))
+    format!("the tag is {name:?}, not one of {}", Tag::ALL.map(Tag::name).join(", "))
 }
 
 fn decode(encoded: &str) -> Result<Histogram<u64>, String> {
