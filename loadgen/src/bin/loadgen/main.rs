@@ -2,6 +2,8 @@
 //! right, 1 if not, and 2 when it was asked for something that cannot be.
 #![forbid(unsafe_code)]
 
+#[allow(dead_code)]
+mod merge;
 mod options;
 mod outputs;
 mod progress;

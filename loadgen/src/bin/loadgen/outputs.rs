@@ -51,13 +51,14 @@ impl Outputs {
 }
 
 /// A file that is ready to be written, or stdout.
-struct Output {
+pub struct Output {
     path: PathBuf,
     file: Option<File>,
 }
 
 impl Output {
-    fn create(path: Option<&Path>) -> Result<Option<Output>, CannotCreate> {
+    /// Creates the file; `-` is stdout.
+    pub fn create(path: Option<&Path>) -> Result<Option<Output>, CannotCreate> {
         let Some(path) = path.map(Path::to_path_buf) else {
             return Ok(None);
         };
@@ -70,11 +71,13 @@ impl Output {
         }
     }
 
-    fn is_stdout(&self) -> bool {
+    /// Whether the output is stdout.
+    pub fn is_stdout(&self) -> bool {
         self.file.is_none()
     }
 
-    fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+    /// Fills the output with what `write` writes.
+    pub fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
         let target: Box<dyn Write> = match self.file {
             Some(file) => Box::new(file),
             None => Box::new(io::stdout()),
