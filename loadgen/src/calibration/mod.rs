@@ -3,3 +3,4 @@
 //! A measurement is believed as far as its instrument has been tried on known things.
 
 pub mod behaviour;
+pub mod sink;
