@@ -3,4 +3,15 @@
 //! A measurement is believed as far as its instrument has been tried on known things.
 
 pub mod behaviour;
+pub mod hiccups;
 pub mod sink;
+
+use hdrhistogram::Histogram;
+
+const HIGHEST_NS: u64 = 3600 * 1_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// A histogram of nanoseconds: 1 ns to 1 hour (what is longer counts as that), 3 significant digits.
+fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("these bounds make a histogram")
+}
