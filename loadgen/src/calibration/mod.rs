@@ -4,6 +4,7 @@
 
 pub mod behaviour;
 pub mod hiccups;
+pub mod resolution;
 pub mod sink;
 
 use hdrhistogram::Histogram;
