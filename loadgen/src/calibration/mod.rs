@@ -1,11 +1,14 @@
 //! What this machine and this generator can resolve: servers whose answer is known in advance, and meters of the machine.
 //!
-//! A measurement is believed as far as its instrument has been tried on known things.
+//! A measurement is believed as far as its instrument has been tried on known things. [`behaviour`] says what a known
+//! server does, [`sink`] is such a server in this process; [`hiccups`] and [`resolution`] meter what the machine itself
+//! adds; [`truth`] sets what was expected beside what was measured.
 
 pub mod behaviour;
 pub mod hiccups;
 pub mod resolution;
 pub mod sink;
+pub mod truth;
 
 use hdrhistogram::Histogram;
 
