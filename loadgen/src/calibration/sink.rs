@@ -390,8 +390,9 @@ mod tests {
         let asked = Instant::now();
         ask(&mut stream, 2);
         ask(&mut stream, 3);
-        assert_eq!((reply(&mut stream), reply(&mut stream)), (2, 3));
+        assert_eq!(reply(&mut stream), 2);
         assert!(asked.elapsed() >= rare);
+        assert_eq!(reply(&mut stream), 3);
     }
 
     #[test]
