@@ -10,6 +10,7 @@
 //! came out.
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 mod clock;
 mod config;
 mod connect;

@@ -1,0 +1,21 @@
+//! What this machine and this generator can resolve: servers whose answer is known in advance, and meters of the machine.
+//!
+//! A measurement is believed as far as its instrument has been tried on known things. [`behaviour`] says what a known
+//! server does, [`sink`] is such a server in this process; [`hiccups`] and [`resolution`] meter what the machine itself
+//! adds; [`truth`] sets what was expected beside what was measured.
+
+pub mod behaviour;
+pub mod hiccups;
+pub mod resolution;
+pub mod sink;
+pub mod truth;
+
+use hdrhistogram::Histogram;
+
+const HIGHEST_NS: u64 = 3600 * 1_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// A histogram of nanoseconds: 1 ns to 1 hour (what is longer counts as that), 3 significant digits.
+fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("these bounds make a histogram")
+}
