@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// How long a request to stop may go unnoticed.
 pub(crate) const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -17,6 +18,11 @@ impl Clock {
     /// A clock that shows zero now.
     pub(crate) fn start() -> Clock {
         Clock { zero_ns: monotonic_ns() }
+    }
+
+    /// The moment at which this clock shows `at_ns`, on the system's monotonic clock.
+    pub(crate) fn to_monotonic_ns(self, at_ns: u64) -> u64 {
+        self.zero_ns.saturating_add(at_ns)
     }
 
     /// Nanoseconds since the clock's zero.
@@ -38,7 +44,7 @@ pub(crate) fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// A part of the run: from its first nanosecond up to, and without, its last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Window {
     pub(crate) from_ns: u64,
     pub(crate) until_ns: u64,

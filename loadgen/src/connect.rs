@@ -3,16 +3,65 @@
 use std::{
     collections::HashMap,
     io::{self, ErrorKind},
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use nix::{
+    errno::Errno,
+    sys::socket::{setsockopt, sockopt::IpBindAddressNoPort},
+};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Error, clock::STOP_CHECK};
+use crate::{Config, Error, clock::STOP_CHECK};
 
 const MOST_IN_PROGRESS: usize = 256;
+/// Connections from one address of ours to one of the server's: a third of the ports there are by default (32768..60999),
+/// since finding a free one takes the kernel ever longer when they are few.
+const CONNECTIONS_A_SOURCE: u64 = 8192;
+const SOURCES: u64 = 250;
+
+/// Begins connections: to all targets in turn and, on the loopback network, from as many addresses as it takes.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    targets: Vec<SocketAddr>,
+    part: u8,
+    dialled: AtomicU64,
+}
+
+impl Dialer {
+    /// A dialer for the run's targets.
+    pub(crate) fn new(config: &Config) -> Dialer {
+        Dialer { targets: config.targets.clone(), part: config.part.part as u8, dialled: AtomicU64::new(0) }
+    }
+
+    /// Begins a connection, without Nagle's delay: it opens, or fails to, when it becomes writable.
+    pub(crate) fn dial(&self) -> io::Result<TcpStream> {
+        let number = self.dialled.fetch_add(1, Ordering::Relaxed);
+        let target = self.targets[(number % self.targets.len() as u64) as usize];
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = self.source(target, number) {
+            // The port is chosen when the target is known, so that one port serves several targets.
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        match socket.connect(&target.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+            _ => Ok(TcpStream::from_std(socket.into())),
+        }
+    }
+
+    /// The address to connect from, where the system's choice would run out of ports: every address of the loopback
+    /// network is ours (RFC 1122, 3.2.1.3), and each process of a run has 250 of its own.
+    fn source(&self, target: SocketAddr, number: u64) -> Option<Ipv4Addr> {
+        let source = Ipv4Addr::new(127, 0, self.part, 1 + (number / CONNECTIONS_A_SOURCE % SOURCES) as u8);
+        let is_local = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        (is_local && source != Ipv4Addr::LOCALHOST).then_some(source)
+    }
+}
 
 /// What became of the attempts to connect.
 #[derive(Debug, Default)]
@@ -29,8 +78,8 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// [`Error::Interrupted`] once `stop` is set; [`Error::System`] when there is nothing to wait with.
-pub(crate) fn open(target: SocketAddr, count: usize, timeout: Duration, stop: &AtomicBool) -> Result<Opened, Error> {
-    let mut opener = Opener::new(target).map_err(Error::System)?;
+pub(crate) fn open(dialer: &Dialer, count: usize, timeout: Duration, stop: &AtomicBool) -> Result<Opened, Error> {
+    let mut opener = Opener::new(dialer).map_err(Error::System)?;
     let mut events = Events::with_capacity(MOST_IN_PROGRESS);
     let mut started = 0;
     let mut progress = Instant::now();
@@ -62,21 +111,21 @@ pub(crate) fn open(target: SocketAddr, count: usize, timeout: Duration, stop: &A
     Ok(opener.opened)
 }
 
-struct Opener {
-    target: SocketAddr,
+struct Opener<'a> {
+    dialer: &'a Dialer,
     poll: Poll,
     in_progress: HashMap<Token, TcpStream>,
     opened: Opened,
 }
 
-impl Opener {
-    fn new(target: SocketAddr) -> io::Result<Opener> {
-        Ok(Opener { target, poll: Poll::new()?, in_progress: HashMap::new(), opened: Opened::default() })
+impl Opener<'_> {
+    fn new(dialer: &Dialer) -> io::Result<Opener<'_>> {
+        Ok(Opener { dialer, poll: Poll::new()?, in_progress: HashMap::new(), opened: Opened::default() })
     }
 
     fn start(&mut self, attempt: usize) {
         let token = Token(attempt);
-        let begun = TcpStream::connect(self.target).and_then(|mut stream| {
+        let begun = self.dialer.dial().and_then(|mut stream| {
             self.poll.registry().register(&mut stream, token, Interest::WRITABLE)?;
             Ok(stream)
         });
@@ -92,7 +141,7 @@ impl Opener {
             return;
         };
         match outcome(&stream) {
-            Ok(true) => match self.poll.registry().deregister(&mut stream).and_then(|()| stream.set_nodelay(true)) {
+            Ok(true) => match self.poll.registry().deregister(&mut stream) {
                 Ok(()) => self.opened.streams.push(stream),
                 Err(error) => self.refuse(error),
             },
@@ -114,8 +163,8 @@ impl Opener {
     }
 }
 
-/// Whether the connection is open by now.
-fn outcome(stream: &TcpStream) -> io::Result<bool> {
+/// Whether a connection that was begun is open by now.
+pub(crate) fn outcome(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
@@ -133,13 +182,47 @@ mod tests {
 
     const AMPLE: Duration = Duration::from_secs(30);
 
+    fn dialer(target: SocketAddr) -> Dialer {
+        Dialer::new(&Config::new(target))
+    }
+
+    #[test]
+    fn many_connections_come_from_many_addresses_on_loopback_only() {
+        let local = "127.0.0.1:7000".parse().unwrap();
+        let source = |part, number| {
+            let config = Config { part: crate::PartOf { part, parts: 2 }, ..Config::new(local) };
+            Dialer::new(&config).source(local, number)
+        };
+        assert_eq!(source(0, CONNECTIONS_A_SOURCE - 1), None);
+        assert_eq!(source(0, CONNECTIONS_A_SOURCE), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(0, CONNECTIONS_A_SOURCE * SOURCES), None);
+        assert_eq!(source(1, 0), Some(Ipv4Addr::new(127, 0, 1, 1)));
+        for elsewhere in ["192.0.2.1:7", "[::1]:7"].map(|text| text.parse().unwrap()) {
+            assert_eq!(dialer(elsewhere).source(elsewhere, 1 << 20), None);
+        }
+    }
+
+    #[test]
+    fn connections_are_dealt_out_among_the_targets_from_the_addresses_chosen() {
+        let servers = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let targets = servers.iter().map(|server| server.local_addr().unwrap()).collect();
+        let config = Config { targets, part: crate::PartOf { part: 3, parts: 4 }, ..Config::new(([127, 0, 0, 1], 1).into()) };
+        let opened = open(&Dialer::new(&config), 4, AMPLE, &AtomicBool::new(false)).unwrap();
+        assert_eq!(opened.streams.len(), 4);
+        for server in &servers {
+            for _ in 0..2 {
+                assert_eq!(server.accept().unwrap().1.ip(), Ipv4Addr::new(127, 0, 3, 1));
+            }
+        }
+    }
+
     #[test]
     fn more_connections_than_may_be_in_progress_are_opened_all() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = server.local_addr().unwrap();
         let count = MOST_IN_PROGRESS * 2 + 1;
         let accepting = std::thread::spawn(move || server.incoming().take(count).collect::<Vec<_>>());
-        let opened = open(target, count, AMPLE, &AtomicBool::new(false)).unwrap();
+        let opened = open(&dialer(target), count, AMPLE, &AtomicBool::new(false)).unwrap();
         assert_eq!((opened.streams.len(), opened.refused), (count, 0));
         assert!(opened.streams.iter().all(|stream| stream.nodelay().unwrap()));
         assert_eq!(accepting.join().unwrap().len(), count);
@@ -148,7 +231,7 @@ mod tests {
     #[test]
     fn where_nobody_listens_every_connection_is_refused() {
         let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let opened = open(target, 3, AMPLE, &AtomicBool::new(false)).unwrap();
+        let opened = open(&dialer(target), 3, AMPLE, &AtomicBool::new(false)).unwrap();
         assert_eq!((opened.streams.len(), opened.refused), (0, 3));
         assert_eq!(opened.first_refusal.unwrap().kind(), ErrorKind::ConnectionRefused);
     }
@@ -158,7 +241,7 @@ mod tests {
         // Its backlog holds 128 connections and nobody takes them out.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = server.local_addr().unwrap();
-        let opened = open(target, 1000, Duration::from_millis(100), &AtomicBool::new(false)).unwrap();
+        let opened = open(&dialer(target), 1000, Duration::from_millis(100), &AtomicBool::new(false)).unwrap();
         assert!(!opened.streams.is_empty());
         assert!(opened.refused > 0);
         assert_eq!(opened.streams.len() + opened.refused, 1000);
@@ -168,6 +251,6 @@ mod tests {
     #[test]
     fn it_stops_when_asked_to() {
         let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(matches!(open(target, 1, AMPLE, &AtomicBool::new(true)), Err(Error::Interrupted)));
+        assert!(matches!(open(&dialer(target), 1, AMPLE, &AtomicBool::new(true)), Err(Error::Interrupted)));
     }
 }

@@ -6,9 +6,10 @@ use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeVal,
 };
+use serde::{Deserialize, Serialize};
 
 /// Processor time, in the program and in the kernel on its behalf.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CpuTime {
     pub(crate) user: Duration,
     pub(crate) system: Duration,

@@ -17,8 +17,8 @@ pub enum Error {
     },
     /// Not one active connection could be opened.
     Connect {
-        /// The address that was tried.
-        target: SocketAddr,
+        /// The addresses that were tried.
+        targets: Vec<SocketAddr>,
         /// What became of the first attempt.
         cause: io::Error,
     },
@@ -37,10 +37,14 @@ impl fmt::Display for Error {
                 "these connections need {needed} file descriptors, and this process may have {limit}: \
                  ask for fewer connections, or raise the limit (ulimit -n {needed})"
             ),
-            Error::Connect { target, cause } if cause.kind() == io::ErrorKind::ConnectionRefused => {
-                write!(f, "cannot connect to {target}: connection refused; is the server running?")
+            Error::Connect { targets, cause } => {
+                let hint = match cause.kind() {
+                    io::ErrorKind::ConnectionRefused => "connection refused; is the server running?".into(),
+                    _ => cause.to_string(),
+                };
+                let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+                write!(f, "cannot connect to {}: {hint}", targets.join(", "))
             }
-            Error::Connect { target, cause } => write!(f, "cannot connect to {target}: {cause}"),
             Error::Interrupted => f.write_str("interrupted before the first request"),
             Error::System(cause) => write!(f, "the system refused what the load generator needs: {cause}"),
         }

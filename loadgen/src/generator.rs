@@ -1,47 +1,57 @@
-//! A generator thread: waits for replies, moves bytes between its sockets and their conversations, until all is over.
+//! A generator thread: moves bytes between sockets and the engine, and waits in between, until all is over.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    time::Duration,
 };
 
-use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
+use mio::{Events, Interest, Token, event::Event, net::TcpStream};
 
 use crate::{
-    Config, Wait,
-    clock::{Clock, STOP_CHECK, Window, nanoseconds},
+    Config, Pauses,
+    clock::{Clock, Window, nanoseconds},
+    connect::{self, Dialer},
     content::Content,
-    conversation::{Broken, Conversation},
     cpu_time::CpuTime,
-    record::{Outcome, Record},
+    engine::Engine,
+    record::{Cause, Record},
+    schedule::Shard,
+    timeline::Timeline,
+    waiting::{Waiter, is_timer},
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
 const EVENTS_A_WAIT: usize = 1024;
+/// Requests that are sent before replies are looked for again: a schedule that cannot be kept must not keep us from
+/// reading.
+const REQUESTS_A_TURN: usize = 64;
 
 /// What the generators of a run have in common.
-pub(crate) struct Common {
+pub(crate) struct Common<'a> {
     pub(crate) clock: Clock,
     pub(crate) content: Content,
+    pub(crate) dialer: &'a Dialer,
     /// When the measured window begins.
     pub(crate) from_ns: u64,
     /// When it ends: earlier than planned when the run is ended early.
     pub(crate) until_ns: AtomicU64,
-    /// Active connections that have not ended.
+    /// Active connections that are not lost.
     pub(crate) open: AtomicUsize,
 }
 
 /// What a thread needs to generate its share of the load.
 pub(crate) struct Generator<'a> {
-    wait: Wait,
-    timeout_ns: u64,
-    common: &'a Common,
-    poll: Poll,
+    common: &'a Common<'a>,
+    watch: Watch,
+    waiter: Waiter,
+    engine: Engine<'a>,
+    /// The engine's lines.
     connections: Vec<Connection>,
-    desk: Desk<'a>,
-    cpu_at_start: Option<CpuTime>,
-    cpu_at_end: Option<CpuTime>,
+    arrived: Box<[u8]>,
+    leaving: Box<[u8]>,
+    dialled: Dialled,
+    cost_at_start: Option<Cost>,
+    cost_at_end: Option<Cost>,
 }
 
 /// What a thread brings back.
@@ -50,215 +60,321 @@ pub(crate) struct Harvest {
     /// For each connection the replies that arrived since the measured window began.
     pub(crate) replies: Vec<u64>,
     /// Connections that ended before the run did.
-    pub(crate) reset: usize,
-    /// Processor time used in the window.
-    pub(crate) cpu: CpuTime,
+    pub(crate) lost: usize,
+    pub(crate) dialled: Dialled,
+    /// What the thread cost in the window.
+    pub(crate) cost: Cost,
+    pub(crate) pauses: Pauses,
     /// The connections are open for as long as this is kept.
     _connections: Vec<Connection>,
 }
 
+/// What became of connections that were opened for a single request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dialled {
+    /// How many opened in the window.
+    pub(crate) opened_in_window: u64,
+    /// How many did not open in the whole run.
+    pub(crate) refused: u64,
+    /// What the system said to the first of these, if it did.
+    pub(crate) first_refusal: Option<i32>,
+}
+
+/// What a thread has cost, and how long it had nothing to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) cpu: CpuTime,
+    pub(crate) idle_ns: u64,
+}
+
+/// A line's connection, as far as there is one.
+enum Connection {
+    None,
+    Opening(TcpStream),
+    Open(TcpStream),
+    /// There was one, and there will be no other.
+    Lost,
+}
+
 impl<'a> Generator<'a> {
-    /// A generator for connections that are open; `streams` are paired with their ids in the run.
-    pub(crate) fn new(config: &Config, common: &'a Common, streams: Vec<(u64, TcpStream)>) -> io::Result<Generator<'a>> {
-        let poll = Poll::new()?;
-        let mut connections = Vec::with_capacity(streams.len());
-        for (id, mut stream) in streams {
-            let token = Token(connections.len());
-            poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-            connections.push(Connection { stream: Some(stream), conversation: Conversation::new(id, config.pipeline) });
+    /// A generator for connections that are open (none, where every request opens its own); `shard` says which of the
+    /// run's they are.
+    pub(crate) fn new(
+        config: &Config,
+        common: &'a Common<'a>,
+        shard: Shard,
+        streams: Vec<TcpStream>,
+    ) -> io::Result<Generator<'a>> {
+        let waiter = Waiter::new(config.wait, common.clock)?;
+        let mut connections = Vec::with_capacity(shard.connections());
+        for mut stream in streams {
+            register(&waiter, &mut stream, connections.len())?;
+            connections.push(Connection::Open(stream));
         }
+        connections.resize_with(shard.connections(), || Connection::None);
         let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
+        let open_loop = config.rate_per_s().is_some();
+        let timeline = Timeline::new(window, config.interval.map(nanoseconds), open_loop);
+        let record = Record::new(window, nanoseconds(config.timeout), timeline);
+        let watch = Watch::new(common.clock, common.from_ns);
+        let ids = (0..shard.connections())
+            .map(|line| (config.part.part + (shard.thread + line * shard.threads) * config.part.parts) as u64);
         Ok(Generator {
-            wait: config.wait,
-            timeout_ns: nanoseconds(config.timeout),
             common,
-            poll,
+            engine: Engine::new(config, &common.content, shard, ids, watch.now_ns, record),
+            watch,
+            waiter,
             connections,
-            desk: Desk {
-                content: &common.content,
-                clock: common.clock,
-                now_ns: common.clock.now_ns(),
-                record: Record::new(window),
-                arrived: vec![0; BUFFER_BYTES].into(),
-                leaving: vec![0; BUFFER_BYTES].into(),
-            },
-            cpu_at_start: None,
-            cpu_at_end: None,
+            arrived: vec![0; BUFFER_BYTES].into(),
+            leaving: vec![0; BUFFER_BYTES].into(),
+            dialled: Dialled::default(),
+            cost_at_start: None,
+            cost_at_end: None,
         })
     }
 
-    /// Keeps requests flowing until the window ends, then awaits the replies still owed. After each connection's turn,
-    /// and at least at every [`longest_wait`](Self::longest_wait), it calls `attend` with the time.
+    /// Keeps requests flowing until the window ends, then awaits the replies still owed. After every connection's turn, and
+    /// whenever nothing has arrived, it calls `attend` with the time.
     ///
     /// # Errors
     /// When the system refuses to wait, or to tell the thread's processor time.
     pub(crate) fn run(mut self, mut attend: impl FnMut(u64)) -> io::Result<Harvest> {
-        self.look_at_the_clock(&mut attend)?;
-        self.send_first_requests();
         let mut events = Events::with_capacity(EVENTS_A_WAIT);
-        while !self.is_over() {
-            match self.poll.poll(&mut events, Some(self.longest_wait())) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            let before_ns = self.desk.now_ns;
-            for event in &events {
+        self.watch.look();
+        self.notice_time(&mut attend)?;
+        self.send_first_requests();
+        while !self.engine.is_over(self.watch.now_ns) {
+            self.send_due();
+            self.wait(&mut events, &mut attend)?;
+            for event in events.iter().filter(|event| !is_timer(event)) {
                 self.serve(event);
                 self.notice_time(&mut attend)?;
-            }
-            if self.desk.now_ns == before_ns {
-                self.look_at_the_clock(&mut attend)?;
             }
         }
         Ok(self.finish())
     }
 
+    /// In a closed loop the first requests are due now.
     fn send_first_requests(&mut self) {
-        for index in 0..self.connections.len() {
-            self.desk.now_ns = self.desk.clock.now_ns();
-            let result = self.connections[index].send(&mut self.desk);
-            self.end_if_broken(index, result);
+        for line in 0..self.engine.lines() {
+            self.watch.look();
+            self.engine.fill(line, self.watch.now_ns);
+            self.send(line);
         }
     }
 
-    fn look_at_the_clock(&mut self, attend: &mut impl FnMut(u64)) -> io::Result<()> {
-        self.desk.now_ns = self.desk.clock.now_ns();
-        self.notice_time(attend)
+    /// In an open loop, sends what is due by now.
+    fn send_due(&mut self) {
+        for _ in 0..REQUESTS_A_TURN {
+            match self.engine.ask_due(self.watch.now_ns) {
+                Some(line) => self.send(line),
+                None => return,
+            }
+        }
     }
 
-    /// Sees whether the window's end has moved, and what the thread has cost when the window begins and when it ends.
-    fn notice_time(&mut self, attend: &mut impl FnMut(u64)) -> io::Result<()> {
-        attend(self.desk.now_ns);
-        let Desk { now_ns, record, .. } = &mut self.desk;
-        record.window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
-        if self.cpu_at_start.is_none() && *now_ns >= record.window.from_ns {
-            self.cpu_at_start = Some(CpuTime::of_this_thread()?);
-        }
-        if self.cpu_at_end.is_none() && *now_ns >= record.window.until_ns {
-            self.cpu_at_end = self.cpu_at_start.is_some().then(CpuTime::of_this_thread).transpose()?;
+    fn wait(&mut self, events: &mut Events, attend: &mut impl FnMut(u64)) -> io::Result<()> {
+        let now_ns = self.watch.now_ns;
+        let [from_ns, until_ns, over_ns] = self.engine.milestones_ns();
+        let latest_ns = [from_ns, until_ns].into_iter().find(|&ns| ns > now_ns).unwrap_or(over_ns);
+        let slept_until_ns = self.waiter.wait(events, now_ns, self.engine.next_due_ns(), latest_ns)?;
+        if slept_until_ns.is_some() || events.is_empty() {
+            self.watch.look_after_idling(slept_until_ns);
+            self.notice_time(attend)?;
         }
         Ok(())
     }
 
-    /// The window has ended, and nothing is owed any more or has been for too long.
-    fn is_over(&self) -> bool {
-        let Desk { now_ns, record, .. } = &self.desk;
-        let until_ns = record.window.until_ns;
-        *now_ns >= until_ns && (record.owed == 0 || now_ns - until_ns >= self.timeout_ns)
-    }
-
-    /// How long to wait for replies before the time, and whether the run goes on, must be looked at.
-    fn longest_wait(&self) -> Duration {
-        let Desk { now_ns, record, .. } = &self.desk;
-        let Window { from_ns, until_ns } = record.window;
-        match self.wait {
-            Wait::Spin => Duration::ZERO,
-            Wait::Sleep => [from_ns, until_ns, until_ns.saturating_add(self.timeout_ns)]
-                .into_iter()
-                .find_map(|moment_ns| moment_ns.checked_sub(*now_ns).filter(|&left_ns| left_ns > 0))
-                .map_or(Duration::ZERO, |left_ns| STOP_CHECK.min(Duration::from_nanos(left_ns))),
+    /// Sees whether the window's end has moved, and what the thread has cost when the window begins and when it ends.
+    fn notice_time(&mut self, attend: &mut impl FnMut(u64)) -> io::Result<()> {
+        let now_ns = self.watch.now_ns;
+        attend(now_ns);
+        let window = &mut self.engine.record.window;
+        window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
+        if self.cost_at_start.is_none() && now_ns >= window.from_ns {
+            self.cost_at_start = Some(self.watch.cost()?);
         }
+        if self.cost_at_end.is_none() && now_ns >= window.until_ns {
+            self.cost_at_end = self.cost_at_start.is_some().then(|| self.watch.cost()).transpose()?;
+        }
+        Ok(())
     }
 
     fn serve(&mut self, event: &Event) {
-        let connection = &mut self.connections[event.token().0];
+        let line = event.token().0;
+        if let Connection::Opening(_) = self.connections[line] {
+            self.finish_opening(line);
+        }
         let last_bytes = event.is_read_closed() || event.is_error();
-        let received = match event.is_readable() || last_bytes {
-            true => connection.receive(&mut self.desk, last_bytes),
-            false => Ok(()),
-        };
-        let result = received.and_then(|()| connection.send(&mut self.desk));
-        self.end_if_broken(event.token().0, result);
+        if event.is_readable() || last_bytes {
+            self.receive(line, last_bytes);
+        }
+        self.engine.fill(line, self.watch.now_ns);
+        self.send(line);
     }
 
-    fn end_if_broken(&mut self, index: usize, result: Result<(), Broken>) {
-        if result == Err(Broken) {
-            let Connection { stream, conversation } = &mut self.connections[index];
-            *stream = None;
-            conversation.give_up(Outcome::Failed, self.desk.now_ns, &mut self.desk.record);
+    /// Takes in all that has arrived. After the peer's `last_bytes` no event will come, so these are read to the end.
+    fn receive(&mut self, line: usize, last_bytes: bool) {
+        let Connection::Open(stream) = &mut self.connections[line] else { return };
+        let begun = self.engine.has_begun(line);
+        let end = loop {
+            match stream.read(&mut self.arrived) {
+                Ok(0) => break Some(Cause::Closed),
+                Ok(bytes) => {
+                    // The replies end now, and what follows from them begins now: one look at the clock.
+                    self.watch.look();
+                    if let Err(cause) = self.engine.received(line, &self.arrived[..bytes], self.watch.now_ns) {
+                        break Some(cause);
+                    }
+                    // A read that leaves room has emptied the socket: what arrives later brings an event of its own.
+                    if bytes < self.arrived.len() && !last_bytes {
+                        break None;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break Some(Cause::Reset),
+            }
+        };
+        if begun && self.engine.is_used_up(line) {
+            self.connections[line] = Connection::None;
+        } else if let Some(cause) = end {
+            self.disconnect(line, cause);
+        }
+    }
+
+    /// Gives the line's socket as much as it takes.
+    fn send(&mut self, line: usize) {
+        if self.engine.wants_connection(line) {
+            self.open(line);
+        }
+        let Connection::Open(stream) = &mut self.connections[line] else { return };
+        while self.engine.has_unwritten(line) {
+            let bytes = self.engine.unwritten(line, &mut self.leaving);
+            if self.engine.is_scheduled() {
+                // In a closed loop a request is due when it is sent: nobody asks by how much it is late.
+                self.watch.look();
+            }
+            match stream.write(&self.leaving[..bytes]) {
+                Ok(taken) => self.engine.wrote(line, taken, self.watch.now_ns),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return self.disconnect(line, Cause::Reset),
+            }
+        }
+    }
+
+    /// Begins a connection for the line's next request; if not even that is possible, for the one after it.
+    fn open(&mut self, line: usize) {
+        while self.engine.wants_connection(line)
+            && let Connection::None = self.connections[line]
+        {
+            self.watch.look();
+            self.engine.connecting(line, self.watch.now_ns);
+            let begun = self.common.dialer.dial().and_then(|mut stream| {
+                register(&self.waiter, &mut stream, line)?;
+                Ok(stream)
+            });
+            match begun {
+                Ok(stream) => self.connections[line] = Connection::Opening(stream),
+                Err(error) => self.refuse(line, &error),
+            }
+        }
+    }
+
+    fn finish_opening(&mut self, line: usize) {
+        let Connection::Opening(stream) = std::mem::replace(&mut self.connections[line], Connection::None) else { return };
+        match connect::outcome(&stream) {
+            Ok(true) => {
+                let in_window = self.engine.record.window.contains(self.watch.now_ns);
+                self.dialled.opened_in_window += u64::from(in_window);
+                self.connections[line] = Connection::Open(stream);
+            }
+            Ok(false) => self.connections[line] = Connection::Opening(stream),
+            Err(error) => self.refuse(line, &error),
+        }
+    }
+
+    fn refuse(&mut self, line: usize, error: &io::Error) {
+        self.dialled.refused += 1;
+        self.dialled.first_refusal = self.dialled.first_refusal.or(error.raw_os_error());
+        self.disconnect(line, Cause::Connect);
+    }
+
+    fn disconnect(&mut self, line: usize, cause: Cause) {
+        let is_lost = self.engine.disconnected(line, cause, self.watch.now_ns);
+        self.connections[line] = if is_lost { Connection::Lost } else { Connection::None };
+        if is_lost {
             self.common.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn finish(mut self) -> Harvest {
-        for connection in &mut self.connections {
-            connection.conversation.give_up(Outcome::Unanswered, self.desk.now_ns, &mut self.desk.record);
-        }
-        let cpu = match (self.cpu_at_start, self.cpu_at_end) {
+    fn finish(self) -> Harvest {
+        let (record, replies) = self.engine.finish(self.watch.now_ns);
+        let cost = match (self.cost_at_start, self.cost_at_end) {
             (Some(start), Some(end)) => end.since(start),
-            _ => CpuTime::default(),
+            _ => Cost::default(),
         };
         Harvest {
-            record: self.desk.record,
-            replies: self.connections.iter().map(|connection| connection.conversation.replies()).collect(),
-            reset: self.connections.iter().filter(|connection| connection.stream.is_none()).count(),
-            cpu,
+            record,
+            replies,
+            lost: self.connections.iter().filter(|connection| matches!(connection, Connection::Lost)).count(),
+            dialled: self.dialled,
+            cost,
+            pauses: self.watch.pauses,
             _connections: self.connections,
         }
     }
 }
 
-/// What a thread has in hand while it serves one connection after another.
-struct Desk<'a> {
-    content: &'a Content,
+fn register(waiter: &Waiter, stream: &mut TcpStream, line: usize) -> io::Result<()> {
+    waiter.registry().register(stream, Token(line), Interest::READABLE | Interest::WRITABLE)
+}
+
+/// What the thread knows about time.
+#[derive(Debug)]
+struct Watch {
     clock: Clock,
-    /// When something last arrived, or when the thread last looked.
+    /// When something last arrived or left, or when the thread last looked.
     now_ns: u64,
-    record: Record,
-    arrived: Box<[u8]>,
-    leaving: Box<[u8]>,
+    /// From when on pauses count.
+    from_ns: u64,
+    pauses: Pauses,
+    idle_ns: u64,
 }
 
-/// A socket and what is said over it.
-struct Connection {
-    /// `None` once the connection has ended.
-    stream: Option<TcpStream>,
-    conversation: Conversation,
-}
+impl Watch {
+    fn new(clock: Clock, from_ns: u64) -> Watch {
+        Watch { clock, now_ns: clock.now_ns(), from_ns, pauses: Pauses::default(), idle_ns: 0 }
+    }
 
-impl Connection {
-    /// Takes in all that has arrived. After the peer's `last_bytes` no event will come, so these are read to the end.
-    fn receive(&mut self, desk: &mut Desk, last_bytes: bool) -> Result<(), Broken> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        loop {
-            match stream.read(&mut desk.arrived) {
-                Ok(0) => return Err(Broken),
-                Ok(bytes) => {
-                    // The replies end now, and the requests that follow them begin now: one look at the clock.
-                    desk.now_ns = desk.clock.now_ns();
-                    let arrived = &desk.arrived[..bytes];
-                    self.conversation.receive(desk.content, arrived, desk.now_ns, &mut desk.record)?;
-                    // A read that leaves room has emptied the socket: what arrives later brings an event of its own.
-                    if bytes < desk.arrived.len() && !last_bytes {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Broken),
-            }
+    fn look(&mut self) {
+        let before_ns = self.now_ns;
+        self.now_ns = self.clock.now_ns();
+        self.see_pause_since(before_ns);
+    }
+
+    /// Looks after a wait that brought nothing, or in which the thread slept.
+    fn look_after_idling(&mut self, slept_until_ns: Option<u64>) {
+        let before_ns = self.now_ns;
+        self.now_ns = self.clock.now_ns();
+        self.idle_ns += self.now_ns - before_ns;
+        self.see_pause_since(slept_until_ns.unwrap_or(before_ns));
+    }
+
+    fn see_pause_since(&mut self, awake_ns: u64) {
+        if self.now_ns >= self.from_ns {
+            self.pauses.see(self.now_ns.saturating_sub(awake_ns));
         }
     }
 
-    /// Keeps the pipeline full until the window ends, and gives the socket as much as it takes.
-    fn send(&mut self, desk: &mut Desk) -> Result<(), Broken> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        if desk.now_ns < desk.record.window.until_ns {
-            self.conversation.top_up(desk.now_ns, &mut desk.record);
-        }
-        while self.conversation.has_unwritten() {
-            let bytes = self.conversation.unwritten(desk.content, &mut desk.leaving);
-            match stream.write(&desk.leaving[..bytes]) {
-                Ok(taken) => self.conversation.wrote(desk.content, taken),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Broken),
-            }
-        }
-        Ok(())
+    fn cost(&self) -> io::Result<Cost> {
+        Ok(Cost { cpu: CpuTime::of_this_thread()?, idle_ns: self.idle_ns })
+    }
+}
+
+impl Cost {
+    fn since(self, earlier: Cost) -> Cost {
+        Cost { cpu: self.cpu.since(earlier.cpu), idle_ns: self.idle_ns.saturating_sub(earlier.idle_ns) }
     }
 }

@@ -1,15 +1,19 @@
 //! Load generator for echo servers: drives one address and says how fast every reply came and whether it was right.
 //!
-//! [`run`] opens connections to a server, keeps [`Config::pipeline`] requests in flight on each of them (a closed
-//! loop: the next request leaves when a reply has come), checks every reply byte for byte against the request it
-//! answers, and returns one [`Measurement`].
+//! [`run`] opens connections to a server and sends requests: as fast as replies come (a closed loop), or when they are
+//! due on a schedule that is fixed in advance (an open loop). It checks every reply byte for byte against the request it
+//! answers, counts its latency from when the request was due, and returns one [`Measurement`].
 //!
 //! The files, in the order in which a request meets them: `config` says what to do, `run` leads through the phases,
-//! `connect` opens the connections, `generator` moves bytes between sockets and `conversation`, which keeps one
-//! connection's books by the rules of `content` and `record`; `measurement`, `warning`, `report` and `hgrm` tell what
-//! came out.
+//! `connect` opens the connections, `schedule` says when a request is due and on which of them. The `engine` decides
+//! what to send and what a reply means, without sockets or clock: a `conversation` for each connection, by the rules of
+//! `content`, its books kept in `record` and `timeline`. The `generator` moves bytes between the engine and the sockets,
+//! and `waiting` is how it waits. What a process brings back is a `part`; of one or several parts `measurement` says
+//! what came out, `statistics` how sure that is, `judgement` which `warning`s belong to it, and `report`, `hgrm` and
+//! `hlog` write it down.
 #![forbid(unsafe_code)]
 
+mod as_v2;
 pub mod calibration;
 mod clock;
 mod config;
@@ -17,22 +21,34 @@ mod connect;
 mod content;
 mod conversation;
 mod cpu_time;
+mod engine;
 mod error;
 mod generator;
 mod hgrm;
 mod hlog;
+mod judgement;
 mod measurement;
+mod part;
+mod pauses;
+mod readable;
 mod record;
 mod report;
 mod run;
+mod schedule;
 pub mod statistics;
+mod timeline;
+mod waiting;
 mod warning;
 
-pub use config::{Config, MAX_PAYLOAD_BYTES, MAX_PIPELINE, Wait};
+pub use config::{Arrival, Config, Load, MAX_PAYLOAD_BYTES, MAX_PIPELINE, OpenLoop, PartOf, Wait};
 pub use error::Error;
 pub use hgrm::write_hgrm;
 pub use hlog::{HlogError, Interval, Log, MergeError, Tag, merge, read_hlog, write_hlog};
-pub use measurement::{Connections, Cpu, Measurement, Requests};
+pub use measurement::{Connections, Cpu, Failures, Little, Measurement, Requests};
+pub use part::Part;
+pub use pauses::Pauses;
+pub use readable::readable_ns;
 pub use report::Report;
-pub use run::{Phase, run};
+pub use run::{Phase, run, run_part};
+pub use statistics::Times;
 pub use warning::Warning;

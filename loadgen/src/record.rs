@@ -1,11 +1,26 @@
-//! The books of a generator thread: how requests ended, and how long the answered ones took.
+//! The books of a generator thread: how requests ended, how long they took, how many were under way.
 
-use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use crate::{Requests, clock::Window};
+use crate::{
+    Requests,
+    clock::Window,
+    measurement::Failures,
+    timeline::{Ended, Timeline},
+};
 
-const HIGHEST_LATENCY_NS: u64 = 3600 * 1_000_000_000;
-const SIGNIFICANT_DIGITS: u8 = 3;
+/// Why a connection ended, or did not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It could not be opened.
+    Connect,
+    /// The peer reset it.
+    Reset,
+    /// The peer closed it.
+    Closed,
+    /// The peer said what no echo server says: a wrong frame header, or bytes that nobody had asked for.
+    Garbage,
+}
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,63 +32,105 @@ pub(crate) enum Outcome {
     /// With the reply to another request.
     Crossed,
     /// Without a reply: its connection ended.
-    Failed,
+    Failed(Cause),
     /// Without a reply, for as long as it was awaited.
     Unanswered,
 }
 
+/// A request as the books see it: when it was due, and when the socket took its first bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moments {
+    pub(crate) due_ns: u64,
+    pub(crate) sent_ns: Option<u64>,
+}
+
 /// What happened to the requests of a thread: those of the warm-up and those of the measured window, apart.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The measured window; a request belongs to it by the moment it was sent.
+    /// The measured window; a request belongs to it by the moment it was due.
     pub(crate) window: Window,
+    /// How old a reply may be; later ones have timed out.
+    timeout_ns: u64,
     /// Requests that have not ended yet.
     pub(crate) owed: u64,
-    /// Requests sent before the window.
+    /// Requests due before the window.
     pub(crate) warmup: Requests,
-    /// Requests sent in the window.
+    /// Requests due in the window.
     pub(crate) measured: Requests,
-    /// Right replies that arrived in the window, whenever their requests were sent.
+    /// Requests that were sent in the window, whenever they were due.
+    pub(crate) sent_in_window: u64,
+    /// Right replies that arrived in the window, whenever their requests were due.
     pub(crate) replies_in_window: u64,
-    /// How long the answered requests of the window took, in nanoseconds.
-    pub(crate) latency: Histogram<u64>,
+    /// How long the requests of the window took.
+    pub(crate) timeline: Timeline,
+    /// How many of them were under way.
+    pub(crate) under_way: UnderWay,
+}
+
+/// How many requests were due and had not ended, integrated over time: counted apart from every request's own times,
+/// so that Little's law can hold one against the other.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct UnderWay {
+    now: u64,
+    since_ns: u64,
+    /// In request-nanoseconds.
+    pub(crate) integral_ns: u64,
 }
 
 impl Record {
     /// Empty books for a window.
-    pub(crate) fn new(window: Window) -> Record {
+    pub(crate) fn new(window: Window, timeout_ns: u64, timeline: Timeline) -> Record {
         Record {
             window,
+            timeout_ns,
             owed: 0,
             warmup: Requests::default(),
             measured: Requests::default(),
+            sent_in_window: 0,
             replies_in_window: 0,
-            latency: empty_histogram(),
+            timeline,
+            under_way: UnderWay::default(),
         }
     }
 
-    /// A request left.
-    pub(crate) fn sent(&mut self, at_ns: u64) {
+    /// A request became due at `due_ns`, as is noticed now.
+    pub(crate) fn due(&mut self, due_ns: u64, now_ns: u64) {
         self.owed += 1;
-        self.requests_sent_at(at_ns).sent += 1;
+        self.requests_due_at(due_ns).due += 1;
+        if self.is_measured(due_ns) {
+            self.under_way.begin(due_ns, now_ns);
+        }
     }
 
-    /// The request that left at `sent_ns` has ended.
-    pub(crate) fn ended(&mut self, outcome: Outcome, sent_ns: u64, now_ns: u64) {
+    /// The socket took the first bytes of a request.
+    pub(crate) fn sent(&mut self, due_ns: u64, at_ns: u64) {
+        self.requests_due_at(due_ns).sent += 1;
+        self.sent_in_window += u64::from(self.window.contains(at_ns));
+        if self.is_measured(due_ns) {
+            self.timeline.sent(at_ns.saturating_sub(due_ns), at_ns);
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn ended(&mut self, outcome: Outcome, request: Moments, now_ns: u64) {
         self.owed -= 1;
-        let requests = self.requests_sent_at(sent_ns);
+        let age_ns = now_ns.saturating_sub(request.due_ns);
+        let in_time = age_ns <= self.timeout_ns;
+        let answered = outcome == Outcome::Answered && in_time;
+        let requests = self.requests_due_at(request.due_ns);
         match outcome {
-            Outcome::Answered => requests.answered += 1,
+            Outcome::Answered if in_time => requests.answered += 1,
+            Outcome::Unanswered if in_time => requests.unanswered += 1,
+            Outcome::Answered | Outcome::Unanswered => requests.timed_out += 1,
             Outcome::Altered => requests.altered += 1,
             Outcome::Crossed => requests.crossed += 1,
-            Outcome::Failed => requests.failed += 1,
-            Outcome::Unanswered => requests.unanswered += 1,
+            Outcome::Failed(cause) => requests.failed.count(cause),
         }
-        if outcome == Outcome::Answered {
-            self.replies_in_window += u64::from(self.window.contains(now_ns));
-            if sent_ns >= self.window.from_ns {
-                self.latency.saturating_record(now_ns.saturating_sub(sent_ns));
-            }
+        self.replies_in_window += u64::from(answered && self.window.contains(now_ns));
+        if self.is_measured(request.due_ns) {
+            self.under_way.end(now_ns);
+            let service_ns = request.sent_ns.map(|sent_ns| now_ns.saturating_sub(sent_ns));
+            self.timeline.ended(Ended { at_ns: now_ns, latency_ns: age_ns, service_ns, answered });
         }
     }
 
@@ -82,18 +139,48 @@ impl Record {
         self.owed += other.owed;
         self.warmup += other.warmup;
         self.measured += other.measured;
+        self.sent_in_window += other.sent_in_window;
         self.replies_in_window += other.replies_in_window;
-        self.latency.add(&other.latency).expect("all histograms have the same bounds");
+        self.timeline.add(&other.timeline);
+        self.under_way.integral_ns += other.under_way.integral_ns;
     }
 
-    fn requests_sent_at(&mut self, at_ns: u64) -> &mut Requests {
-        if at_ns >= self.window.from_ns { &mut self.measured } else { &mut self.warmup }
+    fn is_measured(&self, due_ns: u64) -> bool {
+        due_ns >= self.window.from_ns
+    }
+
+    fn requests_due_at(&mut self, due_ns: u64) -> &mut Requests {
+        if self.is_measured(due_ns) { &mut self.measured } else { &mut self.warmup }
     }
 }
 
-/// A histogram of latencies: 1 ns to 1 hour (what is longer counts as that), 3 significant digits.
-pub(crate) fn empty_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, HIGHEST_LATENCY_NS, SIGNIFICANT_DIGITS).expect("these bounds make a histogram")
+impl UnderWay {
+    fn begin(&mut self, due_ns: u64, now_ns: u64) {
+        self.turn_to(now_ns);
+        self.integral_ns += now_ns.saturating_sub(due_ns);
+        self.now += 1;
+    }
+
+    fn end(&mut self, now_ns: u64) {
+        self.turn_to(now_ns);
+        self.now -= 1;
+    }
+
+    fn turn_to(&mut self, now_ns: u64) {
+        self.integral_ns += self.now * now_ns.saturating_sub(self.since_ns);
+        self.since_ns = self.since_ns.max(now_ns);
+    }
+}
+
+impl Failures {
+    fn count(&mut self, cause: Cause) {
+        match cause {
+            Cause::Connect => self.connect += 1,
+            Cause::Reset => self.reset += 1,
+            Cause::Closed => self.closed += 1,
+            Cause::Garbage => self.garbage += 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,44 +188,86 @@ mod tests {
     use super::*;
 
     const WINDOW: Window = Window { from_ns: 100, until_ns: 200 };
+    const TIMEOUT_NS: u64 = 1000;
+
+    fn empty() -> Record {
+        Record::new(WINDOW, TIMEOUT_NS, Timeline::new(WINDOW, None, true))
+    }
+
+    fn exchange(record: &mut Record, due_ns: u64, sent_ns: u64, ended_ns: u64, outcome: Outcome) {
+        record.due(due_ns, due_ns);
+        record.sent(due_ns, sent_ns);
+        record.ended(outcome, Moments { due_ns, sent_ns: Some(sent_ns) }, ended_ns);
+    }
 
     fn record(exchanges: &[(u64, u64)]) -> Record {
-        let mut record = Record::new(WINDOW);
-        for &(sent_ns, answered_ns) in exchanges {
-            record.sent(sent_ns);
-            record.ended(Outcome::Answered, sent_ns, answered_ns);
-        }
+        let mut record = empty();
+        exchanges.iter().for_each(|&(due_ns, ended_ns)| exchange(&mut record, due_ns, due_ns, ended_ns, Outcome::Answered));
         record
     }
 
     #[test]
-    fn requests_are_measured_by_when_they_leave_and_throughput_by_when_replies_arrive() {
+    fn requests_are_measured_by_when_they_are_due_and_throughput_by_when_replies_arrive() {
         let record = record(&[(98, 99), (99, 100), (100, 199), (199, 200)]);
         assert_eq!((record.warmup.answered, record.measured.answered), (2, 2));
-        assert_eq!(record.replies_in_window, 2);
-        assert_eq!(record.latency.len(), 2);
-        assert_eq!((record.latency.min(), record.latency.max()), (1, 99));
+        assert_eq!((record.replies_in_window, record.sent_in_window), (2, 2));
+        let latency = record.timeline.latency().all;
+        assert_eq!((latency.len(), latency.min(), latency.max()), (2, 1, 99));
     }
 
     #[test]
-    fn every_outcome_is_counted_once_and_only_answers_have_a_latency() {
-        let mut record = Record::new(WINDOW);
-        for outcome in [Outcome::Altered, Outcome::Crossed, Outcome::Failed, Outcome::Unanswered] {
-            record.sent(150);
+    fn latency_is_counted_from_when_a_request_was_due_and_service_from_when_it_was_sent() {
+        let mut record = empty();
+        exchange(&mut record, 110, 130, 180, Outcome::Answered);
+        assert_eq!(record.timeline.latency().all.max(), 70);
+        assert_eq!(record.timeline.service().all.max(), 50);
+        assert_eq!(record.timeline.send_lag().unwrap().all.max(), 20);
+    }
+
+    #[test]
+    fn every_outcome_is_counted_once_and_all_but_answers_are_lower_bounds() {
+        let mut record = empty();
+        let causes = [Cause::Connect, Cause::Reset, Cause::Closed, Cause::Garbage].map(Outcome::Failed);
+        for outcome in [Outcome::Altered, Outcome::Crossed, Outcome::Unanswered].into_iter().chain(causes) {
+            record.due(150, 150);
             assert_eq!(record.owed, 1);
-            record.ended(outcome, 150, 160);
+            record.ended(outcome, Moments { due_ns: 150, sent_ns: None }, 160);
             assert_eq!(record.owed, 0);
         }
-        let expected = Requests { sent: 4, altered: 1, crossed: 1, failed: 1, unanswered: 1, answered: 0 };
+        let failed = Failures { connect: 1, reset: 1, closed: 1, garbage: 1 };
+        let expected = Requests { due: 7, altered: 1, crossed: 1, unanswered: 1, failed, ..Requests::default() };
         assert_eq!(record.measured, expected);
-        assert_eq!((record.latency.len(), record.replies_in_window), (0, 0));
+        let latency = record.timeline.latency();
+        assert_eq!((latency.all.len(), latency.unanswered, latency.unanswered_from_ns), (7, 7, Some(10)));
+        assert_eq!((record.timeline.service().all.len(), record.replies_in_window), (0, 0));
+    }
+
+    #[test]
+    fn a_reply_after_the_timeout_is_none() {
+        let mut record = empty();
+        exchange(&mut record, 150, 150, 150 + TIMEOUT_NS, Outcome::Answered);
+        exchange(&mut record, 150, 150, 151 + TIMEOUT_NS, Outcome::Answered);
+        exchange(&mut record, 150, 150, 151 + TIMEOUT_NS, Outcome::Unanswered);
+        assert_eq!((record.measured.answered, record.measured.timed_out, record.measured.unanswered), (1, 2, 0));
+        assert_eq!(record.timeline.latency().unanswered_from_ns, Some(TIMEOUT_NS + 1));
     }
 
     #[test]
     fn a_latency_over_the_highest_is_kept_as_the_highest() {
-        let record = record(&[(150, u64::MAX)]);
-        assert_eq!(record.latency.len(), 1);
-        assert!(record.latency.max() >= HIGHEST_LATENCY_NS);
+        let mut record = empty();
+        exchange(&mut record, 150, 150, u64::MAX, Outcome::Unanswered);
+        assert!(record.timeline.latency().all.max() >= 3_600_000_000_000);
+    }
+
+    #[test]
+    fn requests_under_way_are_integrated_apart_from_their_latencies() {
+        let mut record = empty();
+        record.due(99, 99);
+        record.due(110, 120);
+        record.due(120, 130);
+        record.ended(Outcome::Answered, Moments { due_ns: 110, sent_ns: None }, 150);
+        record.ended(Outcome::Answered, Moments { due_ns: 120, sent_ns: None }, 190);
+        assert_eq!(record.under_way.integral_ns, 40 + 70, "the one of the warm-up is left out");
     }
 
     #[test]
@@ -146,6 +275,7 @@ mod tests {
         let mut sum = record(&[(100, 110), (99, 101)]);
         sum.add(&record(&[(120, 150)]));
         assert_eq!((sum.measured.answered, sum.warmup.answered, sum.replies_in_window), (2, 1, 3));
-        assert_eq!((sum.latency.len(), sum.latency.max()), (2, 30));
+        let latency = sum.timeline.latency().all;
+        assert_eq!((latency.len(), latency.max(), sum.under_way.integral_ns), (2, 30, 40));
     }
 }

@@ -4,35 +4,33 @@ use std::{
     fs, io, panic,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread::{self, ScopedJoinHandle},
-    time::Duration,
+    time::SystemTime,
 };
 
 use affinity::Cpus;
 use mio::net::TcpStream;
-use nix::{
-    errno::Errno,
-    sys::resource::{Resource, getrlimit},
-};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::{
-    Config, Connections, Cpu, Error, Measurement, Warning,
+    Config, Error, Load, Measurement, Part, PartOf,
     clock::{Clock, Window, nanoseconds},
-    connect::{self, Opened},
+    connect::{self, Dialer},
     content::Content,
-    cpu_time::CpuTime,
     generator::{Common, Generator, Harvest},
-    measurement::jain_index,
-    record::Record,
+    part::Attempts,
+    schedule::Shard,
 };
 
-/// Answers below which the high percentiles rest on single requests.
-const FEW_ANSWERS: u64 = 1000;
+/// To wait with: an epoll descriptor and a timer.
+const DESCRIPTORS_A_THREAD: usize = 2;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Connections are being opened.
     Connecting,
+    /// All connections are open; requests flow as soon as `observe` returns.
+    Ready,
     /// Requests flow, and are not measured yet.
     WarmingUp,
     /// The measured window has begun.
@@ -53,46 +51,76 @@ pub enum Phase {
 /// opens, a stop before the first request, or a system that refuses what a thread needs. All that a server does wrong
 /// after connecting is part of the measurement.
 pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Measurement, Error> {
-    config.check()?;
+    Ok(run_part(config, stop, observe)?.measurement(config))
+}
+
+/// Does this process's part of a run ([`Config::part`]), otherwise as [`run`].
+///
+/// # Errors
+/// As [`run`].
+pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Part, Error> {
+    // The ids of a run's connections are told apart over all its processes.
+    let ids = config.part.parts * PartOf { part: 0, ..config.part }.share(config.connections);
+    let content = Content::new(config.wire, config.payload_bytes, ids);
+    let config = &own_share(config)?;
     check_descriptors(config)?;
 
     observe(Phase::Connecting);
-    let idle = connect::open(config.target, config.idle_connections, config.connect_timeout, stop)?;
-    let mut active = connect::open(config.target, config.connections, config.connect_timeout, stop)?;
+    let dialer = Dialer::new(config);
+    let open = |count| connect::open(&dialer, count, config.connect_timeout, stop);
+    let idle = open(config.idle_connections)?;
+    // Where every request opens a connection of its own, one shows that there is a server at all.
+    let mut active = open(if config.churn { 1 } else { config.connections })?;
     let streams = std::mem::take(&mut active.streams);
-    let opened = streams.len();
-    if let (0, Some(cause)) = (opened, active.first_refusal.take()) {
-        return Err(Error::Connect { target: config.target, cause });
+    if streams.is_empty()
+        && let Some(cause) = active.first_refusal.take()
+    {
+        return Err(Error::Connect { targets: config.targets.clone(), cause });
     }
+    let (streams, lines) = match (config.churn, streams.len()) {
+        (true, _) => (Vec::new(), config.connections),
+        (false, opened) => (streams, opened),
+    };
 
-    let yielded = generate(config, streams, stop, observe)?;
-    Ok(measurement(config, &idle, &active, opened, yielded))
+    observe(Phase::Ready);
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
+    let attempts =
+        Attempts { active: &active, lines, active_asked: config.connections, idle: &idle, idle_asked: config.idle_connections };
+    generate(config, content, &dialer, streams, &attempts, stop, observe)
 }
 
-/// What all generator threads brought back, together.
-struct Yield {
-    interrupted: bool,
-    window: Window,
-    threads: usize,
-    record: Record,
-    replies: Vec<u64>,
-    reset: usize,
-    cpu: CpuTime,
+/// The configuration of what this process does of a run.
+fn own_share(config: &Config) -> Result<Config, Error> {
+    config.check()?;
+    let mut own = config.clone();
+    own.connections = config.part.share(config.connections);
+    own.idle_connections = config.part.share(config.idle_connections);
+    own.seed = config.seed.wrapping_add((config.part.part as u64) << 32);
+    if let Load::Open(load) = &mut own.load {
+        load.rate_per_s *= own.connections as f64 / config.connections as f64;
+    }
+    Ok(own)
 }
 
 /// Drives the connections through warm-up, measured window and drain. The calling thread is the first generator: in a
 /// process of one thread the kernel takes short cuts at every system call, and nobody wakes up beside the generator.
 fn generate(
     config: &Config,
+    content: Content,
+    dialer: &Dialer,
     streams: Vec<TcpStream>,
+    attempts: &Attempts,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Phase),
-) -> Result<Yield, Error> {
+) -> Result<Part, Error> {
     observe(Phase::WarmingUp);
-    let common = &common(config, streams.len());
-    let mut generators = shares(streams, config.threads)
+    let started = SystemTime::now() + config.warmup;
+    let common = &common(config, content, dialer, attempts.lines);
+    let mut generators = shares(streams, config.threads, attempts.lines)
         .into_iter()
-        .map(|share| Generator::new(config, common, share))
+        .map(|(shard, streams)| Generator::new(config, common, shard, streams))
         .collect::<io::Result<Vec<_>>>()
         .map_err(Error::System)?
         .into_iter();
@@ -110,26 +138,25 @@ fn generate(
     });
     let harvests = harvests.map_err(Error::System)?;
     conductor.enter(Phase::Finished);
-    let interrupted = conductor.interrupted;
     let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
-    Ok(together(&harvests, window, interrupted))
+    Ok(Part::new(conductor.interrupted, started, window, harvests, attempts))
 }
 
 /// What the generators share, with the window's beginning counted from now.
-fn common(config: &Config, open: usize) -> Common {
+fn common<'a>(config: &Config, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
     let clock = Clock::start();
-    let content = Content::new(config.wire, config.payload_bytes, config.connections);
     let from_ns = clock.now_ns().saturating_add(nanoseconds(config.warmup));
     let until_ns = AtomicU64::new(from_ns.saturating_add(nanoseconds(config.duration)));
-    Common { clock, content, from_ns, until_ns, open: AtomicUsize::new(open) }
+    Common { clock, content, dialer, from_ns, until_ns, open: AtomicUsize::new(lines) }
 }
 
-/// Deals the connections out to at most `threads` threads, each with its id in the run.
-fn shares(streams: Vec<TcpStream>, threads: usize) -> Vec<Vec<(u64, TcpStream)>> {
-    let threads = threads.min(streams.len());
-    let mut shares: Vec<_> = (0..threads).map(|_| Vec::new()).collect();
+/// Deals the lines out to at most `threads` threads, with their connections where there are some.
+fn shares(streams: Vec<TcpStream>, threads: usize, lines: usize) -> Vec<(Shard, Vec<TcpStream>)> {
+    let threads = threads.min(lines);
+    let shard = |thread| Shard { thread, threads, all: lines };
+    let mut shares: Vec<_> = (0..threads).map(|thread| (shard(thread), Vec::new())).collect();
     for (id, stream) in streams.into_iter().enumerate() {
-        shares[id % threads].push((id as u64, stream));
+        shares[id % threads].1.push(stream);
     }
     shares
 }
@@ -153,28 +180,9 @@ fn join(thread: ScopedJoinHandle<'_, io::Result<Harvest>>) -> io::Result<Harvest
     thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
 }
 
-fn together(harvests: &[Harvest], window: Window, interrupted: bool) -> Yield {
-    let mut sum = Yield {
-        interrupted,
-        window,
-        threads: harvests.len(),
-        record: Record::new(window),
-        replies: Vec::new(),
-        reset: 0,
-        cpu: CpuTime::default(),
-    };
-    for harvest in harvests {
-        sum.record.add(&harvest.record);
-        sum.replies.extend(&harvest.replies);
-        sum.reset += harvest.reset;
-        sum.cpu += harvest.cpu;
-    }
-    sum
-}
-
 /// Leads all generators through the phases; the first of them asks it to after every turn.
 struct Conductor<'a> {
-    common: &'a Common,
+    common: &'a Common<'a>,
     stop: &'a AtomicBool,
     observe: &'a mut dyn FnMut(Phase),
     phase: Phase,
@@ -212,60 +220,7 @@ impl Conductor<'_> {
 fn check_descriptors(config: &Config) -> Result<(), Error> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| Error::System(errno.into()))?;
     let in_use = fs::read_dir("/proc/self/fd").map_or(3, Iterator::count);
-    // To wait with: an epoll descriptor a thread, and one while connecting.
-    let needed = in_use + config.connections + config.idle_connections + config.threads + 1;
+    // One more to wait with while connecting.
+    let needed = in_use + config.connections + config.idle_connections + DESCRIPTORS_A_THREAD * config.threads + 1;
     if needed as u64 > limit { Err(Error::FdLimit { needed, limit }) } else { Ok(()) }
-}
-
-fn measurement(config: &Config, idle: &Opened, active: &Opened, opened: usize, yielded: Yield) -> Measurement {
-    let elapsed = yielded.window.length();
-    let served = yielded.replies.iter().filter(|&&replies| replies > 0).count();
-    let connections = Connections {
-        asked: config.connections as u64,
-        opened: opened as u64,
-        refused: active.refused as u64,
-        reset: yielded.reset as u64,
-        served: served as u64,
-        starved: (opened - served) as u64,
-        jain_index: jain_index(&yielded.replies),
-        idle_asked: config.idle_connections as u64,
-        idle_opened: idle.streams.len() as u64,
-    };
-    let mut measurement = Measurement {
-        interrupted: yielded.interrupted,
-        elapsed,
-        wait: config.wait,
-        requests: yielded.record.measured,
-        warmup_requests: yielded.record.warmup,
-        replies_in_window: yielded.record.replies_in_window,
-        latency: yielded.record.latency,
-        connections,
-        cpu: Cpu { user: yielded.cpu.user, system: yielded.cpu.system, share: share(yielded.cpu, elapsed, yielded.threads) },
-        warnings: Vec::new(),
-    };
-    measurement.warnings = warnings(config, &measurement, [idle, active]);
-    measurement
-}
-
-fn share(cpu: CpuTime, elapsed: Duration, threads: usize) -> f64 {
-    let available_s = elapsed.as_secs_f64() * threads as f64;
-    if available_s > 0.0 { (cpu.user + cpu.system).as_secs_f64() / available_s } else { 0.0 }
-}
-
-fn warnings(config: &Config, measurement: &Measurement, attempts: [&Opened; 2]) -> Vec<Warning> {
-    let Connections { asked, opened, refused, starved, idle_asked, idle_opened, .. } = measurement.connections;
-    let (all_asked, all_opened) = (asked + idle_asked, opened + idle_opened);
-    let refusals: Vec<&io::Error> = attempts.into_iter().filter_map(|opened| opened.first_refusal.as_ref()).collect();
-    let refused_with =
-        |errnos: &[Errno]| refusals.iter().any(|error| errnos.iter().any(|&errno| error.raw_os_error() == Some(errno as i32)));
-    let answered = measurement.requests.answered;
-    let candidates = [
-        (measurement.interrupted, Warning::Interrupted { elapsed: measurement.elapsed, asked: config.duration }),
-        (refused_with(&[Errno::EMFILE, Errno::ENFILE]), Warning::FdLimit { asked: all_asked, opened: all_opened }),
-        (refused_with(&[Errno::EADDRNOTAVAIL]), Warning::PortExhausted { asked: all_asked, opened: all_opened }),
-        (refused + starved > 0, Warning::UnservedConnections { asked, refused, starved }),
-        (idle_opened < idle_asked, Warning::IdleConnections { asked: idle_asked, opened: idle_opened }),
-        (answered < FEW_ANSWERS, Warning::ShortRun { answered }),
-    ];
-    candidates.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning).collect()
 }

@@ -2,8 +2,13 @@
 
 use std::{fmt, time::Duration};
 
+use crate::{
+    readable::readable_ns as readable,
+    statistics::{Drift, Drifting},
+};
+
 /// A limit that the measurement ran into. Displayed as one sentence with advice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
@@ -29,12 +34,60 @@ pub enum Warning {
         /// Connections that opened.
         opened: u64,
     },
-    /// Fewer silent connections are open than were asked for.
+    /// Fewer silent connections were open to the end than were asked for.
     IdleConnections {
         /// Idle connections that were asked for.
         asked: u64,
         /// Idle connections that opened.
         opened: u64,
+        /// Of these, how many were not open and silent any more at the run's end.
+        lost: u64,
+    },
+    /// The generator had hardly any time to spare, so what was measured is the generator.
+    ClientBound {
+        /// The part of its time in which a generator thread was busy, on average.
+        busy_share: f64,
+    },
+    /// The server did not keep up with the rate that was asked for.
+    Saturated {
+        /// Requests a second that were due.
+        due_per_s: f64,
+        /// Replies a second that came.
+        answered_per_s: f64,
+    },
+    /// Requests left noticeably later than they were due.
+    SendLag {
+        /// At which percentile the lag is over a tenth of the latency.
+        percentile: u32,
+        /// The lag there, in nanoseconds.
+        lag_ns: u64,
+        /// The latency there, in nanoseconds.
+        latency_ns: u64,
+    },
+    /// Requests without an answer are in the latencies, at the age at which they were given up.
+    Censored {
+        /// How many these are.
+        unanswered: u64,
+        /// The age of the youngest, in nanoseconds.
+        from_ns: u64,
+    },
+    /// The second half of the measured window differs from the first.
+    Drift(Drift),
+    /// The measurement contradicts itself.
+    LittlesLaw {
+        /// Requests under way, on average.
+        mean_in_flight: f64,
+        /// Requests a second times their mean latency.
+        rate_times_latency: f64,
+    },
+    /// The generator itself stood still.
+    Paused {
+        /// The longest time, in nanoseconds.
+        longest_ns: u64,
+        /// How many times it was over a millisecond.
+        times: u64,
+        /// The part of the measured window that these took.
+        share: f64,
     },
     /// Too few requests were answered for the high percentiles to mean anything.
     ShortRun {
@@ -58,6 +111,13 @@ impl Warning {
             Warning::FdLimit { .. } => "fd_limit",
             Warning::PortExhausted { .. } => "port_exhausted",
             Warning::IdleConnections { .. } => "idle_connections",
+            Warning::ClientBound { .. } => "client_bound",
+            Warning::Saturated { .. } => "saturated",
+            Warning::SendLag { .. } => "send_lag",
+            Warning::Censored { .. } => "censored",
+            Warning::Drift { .. } => "drift",
+            Warning::LittlesLaw { .. } => "littles_law",
+            Warning::Paused { .. } => "paused",
             Warning::ShortRun { .. } => "short_run",
             Warning::Interrupted { .. } => "interrupted",
         }
@@ -87,9 +147,63 @@ impl fmt::Display for Warning {
                 "local ports ran out, {opened} of {asked} connections opened: wait a minute for those of earlier runs, \
                  or widen net.ipv4.ip_local_port_range"
             ),
-            Warning::IdleConnections { asked, opened } => {
+            Warning::IdleConnections { asked, opened, lost: 0 } => {
                 write!(f, "only {opened} of {asked} idle connections opened: ask for fewer, or let the server take more")
             }
+            Warning::IdleConnections { asked, opened, lost } => write!(
+                f,
+                "{opened} of {asked} idle connections opened and the server did not leave {lost} of these alone: ask for fewer, \
+                 or raise the server's idle timeout"
+            ),
+            Warning::ClientBound { busy_share } => write!(
+                f,
+                "the generator was busy {:.0} % of the time, so it and not the server may be what was measured: give it more \
+                 processors (--threads, --cpus), or ask for less",
+                busy_share * 100.0
+            ),
+            Warning::Saturated { due_per_s, answered_per_s } => write!(
+                f,
+                "{answered_per_s:.0} of {due_per_s:.0} requests a second were answered, so latencies grow for as long as the run \
+                 lasts: ask for a lower rate"
+            ),
+            Warning::SendLag { percentile, lag_ns, latency_ns } => write!(
+                f,
+                "requests left late, by {} at the {percentile}th percentile where latency is {}: let the generator spin on a \
+                 processor of its own (--wait spin --cpus), or ask for a lower rate; service times are not affected",
+                readable(*lag_ns),
+                readable(*latency_ns)
+            ),
+            Warning::Censored { unanswered, from_ns } => write!(
+                f,
+                "{unanswered} requests have no answer and count as at least as long as they were awaited, so percentiles from {} \
+                 on are lower bounds (>=): see how they ended, or wait longer (--timeout, --drain)",
+                readable(*from_ns)
+            ),
+            Warning::Drift(drift) => {
+                match drift.what {
+                    Drifting::Throughput => write!(f, "throughput changed by {:+.0} %", (drift.to / drift.from - 1.0) * 100.0)?,
+                    Drifting::Latency => write!(
+                        f,
+                        "the median latency changed from {} to {}",
+                        readable(drift.from as u64),
+                        readable(drift.to as u64)
+                    )?,
+                }
+                f.write_str(" from the first half to the second: warm up longer, or look for what else ran on the machine")
+            }
+            Warning::LittlesLaw { mean_in_flight, rate_times_latency } => write!(
+                f,
+                "{mean_in_flight:.2} requests were under way on average, but rate times latency is {rate_times_latency:.2}: \
+                 the measurement contradicts itself (Little's law); please report it"
+            ),
+            Warning::Paused { longest_ns, times, share } => write!(
+                f,
+                "the generator stood still {times} times for over 1 ms, at the longest {}, {:.2} % of the time: latencies beyond \
+                 the {:.2}th percentile may be its own; leave its processors to it",
+                readable(*longest_ns),
+                share * 100.0,
+                100.0 - share * 100.0
+            ),
             Warning::ShortRun { answered } => write!(
                 f,
                 "only {answered} requests were answered, too few for the high percentiles to mean anything: measure \

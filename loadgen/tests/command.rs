@@ -44,7 +44,7 @@ fn a_good_run_exits_0_and_its_files_agree() {
         .clone();
 
     let result: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-    assert_eq!(result["schema"], "io-models.loadgen/1");
+    assert_eq!(result["schema"], "io-models.loadgen/2");
     assert_eq!(result["mode"], "closed");
     assert_eq!(result["interrupted"], false);
     assert_eq!(result["config"]["payload_bytes"], 1024);
@@ -54,9 +54,17 @@ fn a_good_run_exits_0_and_its_files_agree() {
     assert!(answered > 0);
     assert_eq!(result["requests"]["sent"], answered);
     assert_eq!(result["latency_ns"]["count"], answered);
-    for quantile in ["min", "mean", "p50", "p90", "p95", "p99", "p99_9", "p99_99", "max"] {
-        assert!(result["latency_ns"][quantile].as_f64().unwrap() > 0.0, "{quantile}");
+    for value in ["min", "mean", "max"] {
+        assert!(result["latency_ns"][value].as_f64().unwrap() > 0.0, "{value}");
     }
+    // A percentile is told when at least 10 samples lie beyond it.
+    for (quantile, samples) in [("p50", 20), ("p90", 100), ("p95", 200), ("p99", 1000), ("p99_9", 10_000), ("p99_99", 100_000)]
+    {
+        assert_eq!(result["latency_ns"][quantile].is_u64(), answered >= samples, "{quantile} of {answered}");
+        assert_eq!(result["latency_ns"]["interval_95"][quantile].is_array(), answered >= samples, "{quantile}");
+    }
+    assert_eq!(result["latency_ns"]["at_least"].as_array().unwrap().len(), 0);
+    assert_eq!(result["send_lag_ns"], Value::Null);
     assert_eq!(result["connections"]["served"], 3);
     assert_eq!(result["connections"]["idle_opened"], 2);
     assert!(result["connections"]["jain_index"].as_f64().unwrap() <= 1.0);
@@ -95,7 +103,7 @@ fn a_wrong_reply_exits_1_with_the_result_all_the_same() {
 fn when_nothing_was_answered_no_latency_is_claimed() {
     let listener = servers::silent();
     let output =
-        loadgen(listener.local_addr().unwrap()).args(["--timeout", "0s", "--json", "-"]).assert().code(1).get_output().clone();
+        loadgen(listener.local_addr().unwrap()).args(["--drain", "0s", "--json", "-"]).assert().code(1).get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["latency_ns"], Value::Null);
     assert_eq!(result["connections"]["jain_index"], Value::Null);

@@ -14,7 +14,7 @@ const FRAME_BYTES: usize = 68;
 fn long_run(listener: &TcpListener) -> (Child, TcpStream, [u8; FRAME_BYTES]) {
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["--connect", &listener.local_addr().unwrap().to_string()])
-        .args(["--warmup", "0s", "--duration", "1h", "--timeout", "1h", "--json", "-"])
+        .args(["--warmup", "0s", "--duration", "1h", "--timeout", "1h", "--drain", "1h", "--json", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -104,7 +104,7 @@ impl Cell {
         self.trials.push(trial);
     }
 
-    /// The answered requests' latencies of all rounds, in nanoseconds: counts added, never percentiles averaged.
+    /// All requests' latencies of all rounds (of those without an answer, how long they were awaited), in nanoseconds: counts added, never percentiles averaged.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
     }

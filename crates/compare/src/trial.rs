@@ -88,9 +88,9 @@ impl Outcome {
         Some(self.server.voluntary_switches_per_request? + self.server.involuntary_switches_per_request?)
     }
 
-    /// Latencies of the answered requests, in nanoseconds.
+    /// Latencies of all requests, in nanoseconds; of those without an answer, how long they were awaited.
     pub fn latency(&self) -> &Histogram<u64> {
-        &self.measurement.latency
+        &self.measurement.latency.all
     }
 }
 
@@ -131,7 +131,7 @@ fn measure(
     let measurement = loadgen::run(&config, interrupted, &mut |phase| match phase {
         Phase::WarmingUp | Phase::Finished => switches.extend(server.switches()),
         Phase::Measuring | Phase::Draining => usage.extend(server.usage()),
-        Phase::Connecting => {}
+        Phase::Connecting | Phase::Ready => {}
     })?;
     let ([before, after], [first, last]) = (&usage[..], &switches[..]) else { bail!("the server was gone before the end") };
 
@@ -151,7 +151,7 @@ fn load_config(server: &Server, load: Load, plan: &Plan, processors: &Processors
         idle_connections: load.idle,
         warmup: plan.warmup,
         duration: plan.window,
-        timeout: REPLY_TIMEOUT,
+        drain: REPLY_TIMEOUT,
         connect_timeout: CONNECT_TIMEOUT,
         threads,
         cpus: Some(processors.generator.clone()),

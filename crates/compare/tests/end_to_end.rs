@@ -77,20 +77,20 @@ fn a_run_keeps_every_trial_and_its_histograms_hold_the_requests_made() {
     assert_eq!(run["plan"]["trials"], 35);
     assert_eq!(trials.len(), 35);
 
-    let mut answered: HashMap<String, u64> = HashMap::new();
+    let mut due: HashMap<String, u64> = HashMap::new();
     for trial in &trials {
         let (experiment, model) = (trial["experiment"].as_str().unwrap(), trial["model"].as_str().unwrap());
         if trial["failure"].is_null() {
-            let requests = trial["load"]["requests"]["answered"].as_u64().unwrap();
-            *answered.entry(format!("{experiment}-{}-{model}", trial["point"])).or_default() += requests;
+            let requests = trial["load"]["requests"]["due"].as_u64().unwrap();
+            *due.entry(format!("{experiment}-{}-{model}", trial["point"])).or_default() += requests;
         } else if experiment == "scaling" {
             panic!("{trial}");
         }
     }
-    for (name, answered) in &answered {
+    for (name, due) in &due {
         let hgrm = fs::read_to_string(place.latest(&format!("histograms/{name}.hgrm"))).unwrap();
         let total = hgrm.split("Total count    = ").nth(1).unwrap().trim_start().split(']').next().unwrap();
-        assert_eq!(total.trim().parse::<u64>().unwrap(), *answered, "{name}");
+        assert_eq!(total.trim().parse::<u64>().unwrap(), *due, "{name}");
     }
 
     let of_64 = |model: &str| {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use loadgen::{Config, Error, Measurement, write_hgrm};
+use loadgen::{Config, Error, Measurement, Times, write_hgrm, write_hlog};
 
 use crate::{options::Options, summary};
 
@@ -16,38 +16,55 @@ use crate::{options::Options, summary};
 pub struct Outputs {
     json: Option<Output>,
     hgrm: Option<Output>,
+    hlog: Option<Output>,
 }
 
 impl Outputs {
     /// Creates the files.
     pub fn create(options: &Options) -> anyhow::Result<Outputs> {
-        let outputs =
-            Outputs { json: Output::create(options.json.as_deref())?, hgrm: Output::create(options.hgrm.as_deref())? };
-        if outputs.json.as_ref().is_some_and(Output::is_stdout) && outputs.hgrm.as_ref().is_some_and(Output::is_stdout) {
-            return Err(Error::Config("only one of --json and --hgrm can go to stdout".into()).into());
+        let create = |path: &Option<PathBuf>| Output::create(path.as_deref());
+        let outputs = Outputs { json: create(&options.json)?, hgrm: create(&options.hgrm)?, hlog: create(&options.hlog)? };
+        match outputs.all().filter(|output| output.is_stdout()).count() {
+            0 | 1 => Ok(outputs),
+            _ => Err(Error::Config("only one of --json, --hgrm and --hlog can go to stdout".into()).into()),
         }
-        Ok(outputs)
     }
 
-    /// Writes the files, and the summary to the terminal: to stderr when stdout is taken.
+    /// Writes the files, and the summary to the terminal: to stderr when stdout is taken. What can be written is, also when
+    /// something else cannot.
     pub fn write(self, config: &Config, measurement: &Measurement) -> anyhow::Result<()> {
-        let stdout_is_taken = [&self.json, &self.hgrm].into_iter().flatten().any(Output::is_stdout);
-        if let Some(output) = self.json {
+        let stdout_is_taken = self.all().any(Output::is_stdout);
+        let json = self.json.map_or(Ok(()), |output| {
             output.write(|out| {
                 serde_json::to_writer_pretty(&mut *out, &measurement.to_json(config))?;
                 writeln!(out)
-            })?;
-        }
-        if let Some(output) = self.hgrm {
-            output.write(|mut out| write_hgrm(&measurement.latency, &mut out))?;
-        }
+            })
+        });
+        let hgrm = self.hgrm.map_or(Ok(()), |output| output.write(|mut out| write_hgrm(&measurement.latency.all, &mut out)));
+        let hlog = self.hlog.map_or(Ok(()), |output| {
+            let comments = comments(config, &measurement.latency);
+            output.write(|mut out| write_hlog(measurement.started, &comments, &measurement.intervals, &mut out))
+        });
         let summary = summary::text(config, measurement);
         let written = match stdout_is_taken {
             true => io::stderr().write_all(summary.as_bytes()),
             false => io::stdout().write_all(summary.as_bytes()),
         };
-        written.context("cannot write the summary")
+        json.and(hgrm).and(hlog).and(written.context("cannot write the summary"))
     }
+
+    fn all(&self) -> impl Iterator<Item = &Output> {
+        [&self.json, &self.hgrm, &self.hlog].into_iter().flatten()
+    }
+}
+
+/// What a reader of the interval log should know.
+fn comments(config: &Config, latency: &Times) -> Vec<String> {
+    let load = format!("loadgen: {}, wait {}, values in nanoseconds", summary::load(config), config.wait);
+    let unanswered = latency.unanswered_from_ns.map(|from_ns| {
+        format!("{} requests without an answer are in here at their age, the youngest at {from_ns} ns", latency.unanswered)
+    });
+    [load].into_iter().chain(unanswered).collect()
 }
 
 /// A file that is ready to be written, or stdout.

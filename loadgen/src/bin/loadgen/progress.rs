@@ -32,6 +32,7 @@ impl Progress {
         }
         self.shown = match phase {
             Phase::Connecting => Some(Shown::new("connecting", None)),
+            Phase::Ready => Some(Shown::new("waiting for the start", None)),
             Phase::WarmingUp => Some(Shown::new("warming up", Some(self.config.warmup))),
             Phase::Measuring => Some(Shown::new("measuring", Some(self.config.duration))),
             Phase::Draining => Some(Shown::new("awaiting the last replies", None)),

@@ -4,9 +4,11 @@ use std::fmt::{self, Write};
 
 use echo_protocol::Wire;
 use hdrhistogram::Histogram;
-use loadgen::{Config, Measurement};
+use loadgen::{Config, Load, Measurement, Times, readable_ns as readable, statistics::Percentile};
 
 const BAR_WIDTH: f64 = 50.0;
+const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// The whole summary, ending in a line break.
 pub fn text(config: &Config, measurement: &Measurement) -> String {
@@ -16,12 +18,30 @@ pub fn text(config: &Config, measurement: &Measurement) -> String {
     out
 }
 
+/// The load in words.
+pub fn load(config: &Config) -> String {
+    let pace = match &config.load {
+        Load::Closed { pipeline } => format!("closed loop; connections: {}, in flight on each: {pipeline}", config.connections),
+        Load::Open(open) => {
+            let one = if open.one_outstanding { ", one outstanding on each" } else { "" };
+            let (rate, arrival) = (open.rate_per_s, open.arrival);
+            format!("open loop, {rate} requests/s, {arrival} arrivals; connections: {}{one}", config.connections)
+        }
+    };
+    let churn = if config.churn { ", a new one for each request" } else { "" };
+    let idle = match config.idle_connections {
+        0 => String::new(),
+        idle => format!(", idle connections: {idle}"),
+    };
+    format!("{pace}{churn}{idle}, payload: {} bytes", config.payload_bytes)
+}
+
 fn write_all(config: &Config, measurement: &Measurement, out: &mut String) -> fmt::Result {
     write_load(config, measurement, out)?;
     write_outcome(measurement, out)?;
-    if !measurement.latency.is_empty() {
-        write_percentiles(&measurement.latency, out)?;
-        write_histogram(&measurement.latency, out)?;
+    if measurement.latency.count() > 0 {
+        write_times(measurement, out)?;
+        write_histogram(&measurement.latency.all, out)?;
     }
     measurement.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
 }
@@ -31,19 +51,22 @@ fn write_load(config: &Config, measurement: &Measurement, out: &mut String) -> f
         Wire::Frames => "frames",
         Wire::Raw => "raw",
     };
-    writeln!(out, "target       {} ({wire})", config.target)?;
-    write!(
-        out,
-        "load         closed loop; connections: {}, in flight on each: {}, payload: {} bytes",
-        config.connections, config.pipeline, config.payload_bytes
-    )?;
-    match config.idle_connections {
-        0 => writeln!(out)?,
-        idle => writeln!(out, ", idle connections: {idle}")?,
-    }
+    let targets: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
+    writeln!(out, "target       {} ({wire})", targets.join(", "))?;
+    writeln!(out, "load         {}", load(config))?;
     let cpus = config.cpus.as_ref().map(|cpus| format!(", processors: {cpus}")).unwrap_or_default();
-    let (threads, wait, share) = (config.threads, measurement.wait, measurement.cpu.share * 100.0);
-    writeln!(out, "generator    threads: {threads}{cpus}, wait: {wait}, busy: {share:.0} %")
+    let processes = match config.part.parts {
+        1 => String::new(),
+        processes => format!("processes: {processes}, "),
+    };
+    let (threads, wait) = (measurement.threads, measurement.wait);
+    write!(out, "generator    {processes}threads: {threads}{cpus}, wait: {wait}, ")?;
+    writeln!(
+        out,
+        "busy: {:.0} %, longest pause: {}",
+        measurement.cpu.busy_share * 100.0,
+        readable(measurement.pauses.longest_ns)
+    )
 }
 
 fn write_outcome(measurement: &Measurement, out: &mut String) -> fmt::Result {
@@ -52,35 +75,46 @@ fn write_outcome(measurement: &Measurement, out: &mut String) -> fmt::Result {
     let elapsed_s = measurement.elapsed.as_secs_f64();
     let cut_short = if measurement.interrupted { ", interrupted" } else { "" };
     writeln!(out, "measured     {elapsed_s:.2} s{cut_short}")?;
-    writeln!(out, "throughput   {:.0} replies/s", measurement.throughput_per_s())?;
-    write!(out, "requests     {} sent, {} answered", requests.sent, requests.answered)?;
+    write!(out, "throughput   {:.0} replies/s", measurement.throughput_per_s())?;
+    match measurement.rate_asked_per_s {
+        Some(asked) => writeln!(out, " ({asked} asked, {:.1} sent)", measurement.rate_sent_per_s())?,
+        None => writeln!(out)?,
+    }
+    write!(out, "requests     {} due, {} sent, {} answered", requests.due, requests.sent, requests.answered)?;
     write_unless_zero(
         &[
             (requests.altered, "altered"),
             (requests.crossed, "crossed"),
-            (requests.failed, "failed"),
+            (requests.timed_out, "timed out"),
+            (requests.failed.connect, "failed to connect"),
+            (requests.failed.reset, "failed by reset"),
+            (requests.failed.closed, "failed by close"),
+            (requests.failed.garbage, "failed by garbage"),
             (requests.unanswered, "unanswered"),
         ],
         out,
     )?;
     if !measurement.warmup_requests.all_answered() {
         let warmup = &measurement.warmup_requests;
-        write!(out, "; {} of {} wrong or missing in the warm-up", warmup.sent - warmup.answered, warmup.sent)?;
+        write!(out, "; {} of {} wrong or missing in the warm-up", warmup.due - warmup.answered, warmup.due)?;
     }
     write!(out, "\nconnections  {} opened, {} served", connections.opened, connections.served)?;
     write_unless_zero(
         &[
+            (connections.opened_in_window, "used once in the window"),
             (connections.refused, "refused"),
             (connections.starved, "starved"),
             (connections.reset, "ended early"),
             (connections.idle_opened, "idle"),
+            (connections.idle_lost, "of these lost"),
         ],
         out,
     )?;
     match connections.jain_index {
-        Some(index) => writeln!(out, "; fairness {index:.3} (Jain's index)"),
-        None => writeln!(out),
+        Some(index) => writeln!(out, "; fairness {index:.3} (Jain's index)")?,
+        None => writeln!(out)?,
     }
+    writeln!(out, "in flight    {:.2} on average", measurement.little.mean_in_flight)
 }
 
 fn write_unless_zero(counts: &[(u64, &str)], out: &mut String) -> fmt::Result {
@@ -88,16 +122,60 @@ fn write_unless_zero(counts: &[(u64, &str)], out: &mut String) -> fmt::Result {
     counts.try_for_each(|(count, what)| write!(out, ", {count} {what}"))
 }
 
-fn write_percentiles(latency: &Histogram<u64>, out: &mut String) -> fmt::Result {
-    let rows = [("min", latency.min()), ("mean", latency.mean().round() as u64)]
-        .into_iter()
-        .chain(
-            [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)]
-                .map(|(name, quantile)| (name, latency.value_at_quantile(quantile))),
-        )
-        .chain([("max", latency.max())]);
-    writeln!(out, "latency")?;
-    rows.into_iter().try_for_each(|(name, latency_ns)| writeln!(out, "  {name:<8} {:>10}", readable(latency_ns)))
+/// Latencies with their 95 % intervals; in an open loop service times and send lags beside them.
+fn write_times(measurement: &Measurement, out: &mut String) -> fmt::Result {
+    let (latency, service) = (&measurement.latency, &measurement.service);
+    let lag = measurement.send_lag.as_ref();
+    let beside = |out: &mut String, of: &dyn Fn(&Times) -> String| match lag {
+        Some(lag) => writeln!(out, " {:>12} {:>12}", of(service), of(lag)),
+        None => writeln!(out),
+    };
+    write!(out, "{:<8} {:>12}  {:<22}", "", "latency", "95 % interval")?;
+    match lag {
+        Some(_) => writeln!(out, " {:>12} {:>12}", "service", "send lag")?,
+        None => writeln!(out)?,
+    }
+    write!(out, "  {:<6} {:>12}  {:<22}", "min", least(latency), "")?;
+    beside(out, &least)?;
+    write!(out, "  {:<6} {:>12}  {:<22}", "mean", mean(latency), margin(latency))?;
+    beside(out, &mean)?;
+    for (name, quantile) in QUANTILES {
+        let told = |times: &Times| times.percentile(quantile).map_or_else(|| "-".into(), value);
+        let interval = latency.percentile(quantile).map(interval).unwrap_or_default();
+        write!(out, "  {name:<6} {:>12}  {interval:<22}", told(latency))?;
+        beside(out, &told)?;
+    }
+    write!(out, "  {:<6} {:>12}  {:<22}", "max", greatest(latency), "")?;
+    beside(out, &greatest)
+}
+
+fn bound(value_ns: u64, at_least: bool) -> String {
+    format!("{}{}", if at_least { ">= " } else { "" }, readable(value_ns))
+}
+
+fn value(told: Percentile) -> String {
+    bound(told.value_ns, told.at_least)
+}
+
+fn interval(told: Percentile) -> String {
+    format!("{} .. {}", readable(told.low_ns), told.high_ns.map(readable).unwrap_or_default())
+}
+
+fn least(times: &Times) -> String {
+    times.min().map_or_else(String::new, |min| bound(min.value_ns, min.at_least))
+}
+
+fn greatest(times: &Times) -> String {
+    times.max().map_or_else(String::new, |max| bound(max.value_ns, max.at_least))
+}
+
+fn mean(times: &Times) -> String {
+    times.mean().map_or_else(String::new, |mean| bound(mean.value_ns.round() as u64, mean.at_least))
+}
+
+fn margin(times: &Times) -> String {
+    let margin_ns = times.mean().and_then(|mean| mean.margin_ns);
+    margin_ns.map(|margin_ns| format!("+- {}", readable(margin_ns.round() as u64))).unwrap_or_default()
 }
 
 /// One bar for each step of a scale on which every step is about twice the last.
@@ -129,39 +207,9 @@ fn step_of(value: u64) -> u64 {
     }
 }
 
-/// Nanoseconds in the unit that suits them, to three digits.
-fn readable(ns: u64) -> String {
-    let (value, unit) = match ns {
-        0..1_000 => return format!("{ns} ns"),
-        1_000..1_000_000 => (ns as f64 / 1e3, "µs"),
-        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
-        _ => (ns as f64 / 1e9, "s"),
-    };
-    match value {
-        ..10.0 => format!("{value:.2} {unit}"),
-        ..100.0 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.0} {unit}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_in_the_unit_that_suits_them() {
-        for (ns, text) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (1_000, "1.00 µs"),
-            (12_345, "12.3 µs"),
-            (123_456, "123 µs"),
-            (2_000_000, "2.00 ms"),
-            (3_600_000_000_000, "3600 s"),
-        ] {
-            assert_eq!(readable(ns), text);
-        }
-    }
 
     #[test]
     fn the_scale_steps_by_one_two_and_five() {

@@ -1,0 +1,21 @@
+//! Ctrl-C: the first ends the run early, the second ends the program.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+use crate::FAILED;
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the program at once.
+pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, or the first signal would end the program.
+        flag::register_conditional_shutdown(signal, FAILED.into(), Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

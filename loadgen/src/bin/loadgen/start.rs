@@ -1,0 +1,69 @@
+//! When to begin, where several generators are to begin together.
+
+use std::{
+    str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How long a request to stop may go unnoticed.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// A moment by the machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct StartTime(SystemTime);
+
+impl FromStr for StartTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<StartTime, String> {
+        if let Ok(since_1970) = text.parse().map_err(drop).and_then(|s| Duration::try_from_secs_f64(s).map_err(drop)) {
+            return Ok(StartTime(UNIX_EPOCH + since_1970));
+        }
+        humantime::parse_rfc3339_weak(text)
+            .map(StartTime)
+            .map_err(|_| "expected a time such as 2030-01-31T12:00:00Z, or seconds since 1970".into())
+    }
+}
+
+impl StartTime {
+    /// How long it is until then, or how long ago that was.
+    pub fn is_past(self) -> Option<Duration> {
+        SystemTime::now().duration_since(self.0).ok()
+    }
+
+    /// Sleeps until then, or until `stop` is set.
+    pub fn wait(self, stop: &AtomicBool) {
+        while let Ok(left) = self.0.duration_since(SystemTime::now())
+            && !stop.load(Ordering::Relaxed)
+        {
+            thread::sleep(left.min(STOP_CHECK));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_date_or_seconds_since_1970() {
+        let date: StartTime = "2030-01-31T12:00:00Z".parse().unwrap();
+        let seconds: StartTime = "1896091200".parse().unwrap();
+        assert_eq!(date.0, seconds.0);
+        for wrong in ["soon", "-1", "2030-31-01T00:00:00Z"] {
+            assert!(wrong.parse::<StartTime>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_start_in_the_past_is_known_and_not_waited_for() {
+        let past: StartTime = "1000".parse().unwrap();
+        assert!(past.is_past().is_some());
+        past.wait(&AtomicBool::new(false));
+        let future: StartTime = "9999999999".parse().unwrap();
+        assert!(future.is_past().is_none());
+        future.wait(&AtomicBool::new(true));
+    }
+}
