@@ -1,14 +1,19 @@
-//! Where the result goes: files are created before the run, so that one that cannot be written costs no measurement.
+//! Where the result goes: files are created, and room for them is reserved, before the run, so that one that cannot be
+//! written costs no measurement.
 
 use std::{
     error, fmt,
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use loadgen::{Config, Error, Measurement, Times, write_hgrm, write_hlog};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 
 use crate::{options::Options, summary};
 
@@ -67,6 +72,9 @@ fn comments(config: &Config, latency: &Times) -> Vec<String> {
     [load].into_iter().chain(unanswered).collect()
 }
 
+/// What a file may take, within reason: the rest is a second's histograms, over and over.
+const RESERVED_BYTES: u64 = 1 << 20;
+
 /// A file that is ready to be written, or stdout.
 pub struct Output {
     path: PathBuf,
@@ -82,7 +90,7 @@ impl Output {
         if path == Path::new("-") {
             return Ok(Some(Output { path, file: None }));
         }
-        match File::create(&path) {
+        match File::create(&path).and_then(reserve) {
             Ok(file) => Ok(Some(Output { path, file: Some(file) })),
             Err(cause) => Err(CannotCreate { path, cause }),
         }
@@ -95,12 +103,33 @@ impl Output {
 
     /// Fills the output with what `write` writes.
     pub fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
-        let target: Box<dyn Write> = match self.file {
-            Some(file) => Box::new(file),
-            None => Box::new(io::stdout()),
+        let written = match self.file {
+            Some(file) => write_file(file, write),
+            None => {
+                let mut out = BufWriter::new(io::stdout());
+                write(&mut out).and_then(|()| out.flush())
+            }
         };
-        let mut out = BufWriter::new(target);
-        write(&mut out).and_then(|()| out.flush()).with_context(|| format!("cannot write {}", self.path.display()))
+        written.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// Takes room on the disk for the file, where its file system can do that.
+fn reserve(file: File) -> io::Result<File> {
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES) {
+        Err(errno) if [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].contains(&errno) => Err(errno.into()),
+        _ => Ok(file),
+    }
+}
+
+/// Writes the file, and gives back what was reserved and is not needed.
+fn write_file(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    match file.metadata()?.is_file() {
+        true => file.stream_position().and_then(|end| file.set_len(end)),
+        false => Ok(()),
     }
 }
 
