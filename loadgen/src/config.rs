@@ -52,7 +52,7 @@ pub struct Config {
     pub wait: Wait,
     /// What the random part of the load (Poisson arrivals) is drawn from.
     pub seed: u64,
-    /// How long each of [`Measurement::intervals`](crate::Measurement::intervals) is; `None` for one over all.
+    /// How long each of [`Measurement::intervals`](crate::Measurement::intervals) is; `None` for none.
     pub interval: Option<Duration>,
     /// Which of the processes that share a load this one is.
     pub part: PartOf,

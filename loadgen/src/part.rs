@@ -126,7 +126,7 @@ impl Part {
     /// What all this says, with the warnings that belong to it.
     pub fn measurement(self, config: &Config) -> Measurement {
         let elapsed = self.window.length();
-        let intervals = intervals(&self.record, config.interval, elapsed);
+        let intervals = config.interval.map(|length| intervals(&self.record, length, elapsed)).unwrap_or_default();
         let served = self.replies.iter().filter(|&&replies| replies > 0).count() as u64;
         let connections = Connections {
             asked: self.asked,
@@ -183,20 +183,17 @@ fn is_silent_and_open(stream: &mio::net::TcpStream) -> bool {
 }
 
 /// The intervals, the last of which ends with the run: what was due in the window and ended after it is in there.
-fn intervals(record: &Record, length: Option<Duration>, elapsed: Duration) -> Vec<Interval> {
-    let count = record.timeline.intervals();
-    let length = length.unwrap_or(elapsed);
+fn intervals(record: &Record, length: Duration, elapsed: Duration) -> Vec<Interval> {
     let begin = |index: usize| length.saturating_mul(index as u32);
-    (0..count)
-        .map(|index| {
-            let (latency, service, send_lag) = record.timeline.interval(index);
-            Interval {
-                start: begin(index),
-                length: if elapsed > begin(index) { length.min(elapsed - begin(index)) } else { length },
-                latency: latency.clone(),
-                service: service.clone(),
-                send_lag: send_lag.cloned(),
-            }
-        })
-        .collect()
+    let interval = |index| {
+        let (latency, service, send_lag) = record.timeline.interval(index);
+        Interval {
+            start: begin(index),
+            length: if elapsed > begin(index) { length.min(elapsed - begin(index)) } else { length },
+            latency: latency.clone(),
+            service: service.clone(),
+            send_lag: send_lag.cloned(),
+        }
+    };
+    (0..record.timeline.intervals()).map(interval).collect()
 }
