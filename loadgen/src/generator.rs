@@ -68,7 +68,7 @@ pub(crate) struct Harvest {
     pub(crate) cost: Cost,
     pub(crate) pauses: Pauses,
     /// The connections are open for as long as this is kept.
-    _connections: Vec<Connection>,
+    pub(crate) _connections: Vec<Connection>,
 }
 
 /// What became of connections that were opened for a single request.
@@ -90,7 +90,7 @@ pub(crate) struct Cost {
 }
 
 /// A line's connection, as far as there is one.
-enum Connection {
+pub(crate) enum Connection {
     None,
     Opening(TcpStream),
     Open(TcpStream),

@@ -10,7 +10,7 @@
 //! `content`, its books kept in `record` and `timeline`. The `generator` moves bytes between the engine and the sockets,
 //! and `waiting` is how it waits. What a process brings back is a `part`; of one or several parts `measurement` says
 //! what came out, `statistics` how sure that is, `judgement` which `warning`s belong to it, and `report`, `hgrm` and
-//! `hlog` write it down.
+//! `hlog` write it down. For tests, `simulation` plays sockets, clock and server in simulated time.
 #![forbid(unsafe_code)]
 
 mod as_v2;
@@ -35,6 +35,8 @@ mod record;
 mod report;
 mod run;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 pub mod statistics;
 mod timeline;
 mod waiting;
