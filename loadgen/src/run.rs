@@ -59,10 +59,11 @@ pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -
 /// # Errors
 /// As [`run`].
 pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Part, Error> {
+    config.check()?;
     // The ids of a run's connections are told apart over all its processes.
     let ids = config.part.parts * PartOf { part: 0, ..config.part }.share(config.connections);
     let content = Content::new(config.wire, config.payload_bytes, ids);
-    let config = &own_share(config)?;
+    let config = &own_share(config);
     check_descriptors(config)?;
 
     observe(Phase::Connecting);
@@ -92,8 +93,7 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
 }
 
 /// The configuration of what this process does of a run.
-fn own_share(config: &Config) -> Result<Config, Error> {
-    config.check()?;
+fn own_share(config: &Config) -> Config {
     let mut own = config.clone();
     own.connections = config.part.share(config.connections);
     own.idle_connections = config.part.share(config.idle_connections);
@@ -101,7 +101,7 @@ fn own_share(config: &Config) -> Result<Config, Error> {
     if let Load::Open(load) = &mut own.load {
         load.rate_per_s *= own.connections as f64 / config.connections as f64;
     }
-    Ok(own)
+    own
 }
 
 /// Drives the connections through warm-up, measured window and drain. The calling thread is the first generator: in a

@@ -48,7 +48,7 @@ fn a_good_run_exits_0_and_its_files_agree() {
     assert_eq!(result["mode"], "closed");
     assert_eq!(result["interrupted"], false);
     assert_eq!(result["config"]["payload_bytes"], 1024);
-    assert!(["spin", "sleep"].contains(&result["wait"].as_str().unwrap()));
+    assert!(["spin", "hybrid"].contains(&result["wait"].as_str().unwrap()));
     assert!(result["throughput_per_s"].as_f64().unwrap() > 0.0);
     let answered = result["requests"]["answered"].as_u64().unwrap();
     assert!(answered > 0);
@@ -107,7 +107,8 @@ fn when_nothing_was_answered_no_latency_is_claimed() {
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["latency_ns"], Value::Null);
     assert_eq!(result["connections"]["jain_index"], Value::Null);
-    let kinds: Vec<_> = result["warnings"].as_array().unwrap().iter().map(|warning| &warning["kind"]).collect();
+    let mut kinds: Vec<_> = result["warnings"].as_array().unwrap().iter().map(|warning| &warning["kind"]).collect();
+    kinds.retain(|&kind| kind != "paused"); // Whether the machine stands still is not the server's doing.
     assert_eq!(kinds, ["unserved_connections", "short_run"]);
 }
 
@@ -130,8 +131,10 @@ fn a_server_that_is_not_there_exits_1_and_says_so() {
 
 #[test]
 fn a_name_that_does_not_resolve_exits_1_and_says_so() {
+    // A label has at most 63 bytes (RFC 1035, 2.3.4), so the resolver refuses this one without asking the network.
+    let name = format!("{}.invalid", "a".repeat(64));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    assert_fails_saying(command.args(["--connect", "nowhere.invalid:7000"]), 1, &["cannot resolve nowhere.invalid"]);
+    assert_fails_saying(command.args(["--connect", &format!("{name}:7000")]), 1, &["cannot resolve", &name]);
 }
 
 #[test]
