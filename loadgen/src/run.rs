@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, Window, nanoseconds},
     connect::{self, Dialer},
     content::Content,
-    generator::{Common, Generator, Harvest},
+    generator::{Common, Generator, Harvest, Sockets},
     part::Attempts,
     schedule::Shard,
 };
@@ -116,14 +116,16 @@ fn generate(
     observe: &mut dyn FnMut(Phase),
 ) -> Result<Part, Error> {
     observe(Phase::WarmingUp);
-    let started = SystemTime::now() + config.warmup;
-    let common = &common(config, content, dialer, attempts.lines);
-    let mut generators = shares(streams, config.threads, attempts.lines)
+    let clock = Clock::start();
+    // This takes a while where there are many, so time begins to run only then.
+    let shares = shares(streams, config.threads, attempts.lines)
         .into_iter()
-        .map(|(shard, streams)| Generator::new(config, common, shard, streams))
+        .map(|(shard, streams)| Ok((shard, Sockets::register(config, clock, shard.connections(), streams)?)))
         .collect::<io::Result<Vec<_>>>()
-        .map_err(Error::System)?
-        .into_iter();
+        .map_err(Error::System)?;
+    let started = SystemTime::now() + config.warmup;
+    let common = &common(config, clock, content, dialer, attempts.lines);
+    let mut generators = shares.into_iter().map(|(shard, sockets)| Generator::new(config, common, shard, sockets));
     let own = generators.next();
     let mut conductor = Conductor { common, stop, observe, phase: Phase::WarmingUp, interrupted: false };
     let harvests = thread::scope(|scope| {
@@ -143,11 +145,11 @@ fn generate(
 }
 
 /// What the generators share, with the window's beginning counted from now.
-fn common<'a>(config: &Config, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
-    let clock = Clock::start();
-    let from_ns = clock.now_ns().saturating_add(nanoseconds(config.warmup));
+fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
+    let begins_ns = clock.now_ns();
+    let from_ns = begins_ns.saturating_add(nanoseconds(config.warmup));
     let until_ns = AtomicU64::new(from_ns.saturating_add(nanoseconds(config.duration)));
-    Common { clock, content, dialer, from_ns, until_ns, open: AtomicUsize::new(lines) }
+    Common { clock, content, dialer, begins_ns, from_ns, until_ns, open: AtomicUsize::new(lines) }
 }
 
 /// Deals the lines out to at most `threads` threads, with their connections where there are some.
