@@ -86,6 +86,8 @@ pub(crate) struct Dialled {
     pub(crate) refused: u64,
     /// What the system said to the first of these, if it did.
     pub(crate) first_refusal: Option<i32>,
+    /// How many brought bytes that nobody had asked for, or a wrong frame header.
+    pub(crate) garbage: u64,
 }
 
 /// What a thread has cost, and how long it had nothing to do.
@@ -248,6 +250,7 @@ impl<'a> Generator<'a> {
         };
         if begun && self.engine.is_used_up(line) {
             self.connections[line] = Connection::None;
+            self.dialled.garbage += u64::from(end == Some(Cause::Garbage));
         } else if let Some(cause) = end {
             self.disconnect(line, cause);
         }

@@ -194,7 +194,7 @@ pub struct Connections {
     /// Did not open: refused by the other side or by the system, or not open in time.
     pub refused: u64,
     /// Ended before the run did: closed or reset by the server, or by the generator after a wrong frame header or bytes
-    /// that nobody had asked for.
+    /// that nobody had asked for. (Of those opened for a single request only the latter: their requests tell the rest.)
     pub reset: u64,
     /// Opened for a single request, in the measured window.
     pub opened_in_window: u64,
