@@ -20,9 +20,9 @@ const LITTLE_GAP: f64 = 0.01;
 pub(crate) fn warnings(config: &Config, measurement: &Measurement, refusals: &[i32]) -> Vec<Warning> {
     let found = [
         interrupted(config, measurement),
-        fd_limit(&measurement.connections, refusals),
-        port_exhausted(&measurement.connections, refusals),
-        unserved_connections(&measurement.connections),
+        fd_limit(config, measurement, refusals),
+        port_exhausted(config, measurement, refusals),
+        unserved_connections(config, measurement),
         idle_connections(&measurement.connections),
         censored(measurement),
         client_bound(measurement),
@@ -41,22 +41,35 @@ fn interrupted(config: &Config, measurement: &Measurement) -> Option<Warning> {
     measurement.interrupted.then_some(warning)
 }
 
-fn fd_limit(connections: &Connections, refusals: &[i32]) -> Option<Warning> {
-    let (asked, opened) = all(connections);
+fn fd_limit(config: &Config, measurement: &Measurement, refusals: &[i32]) -> Option<Warning> {
+    let (asked, opened) = all(config, measurement);
     let ran_out = [Errno::EMFILE, Errno::ENFILE].iter().any(|&errno| refusals.contains(&(errno as i32)));
     ran_out.then_some(Warning::FdLimit { asked, opened })
 }
 
-fn port_exhausted(connections: &Connections, refusals: &[i32]) -> Option<Warning> {
-    let (asked, opened) = all(connections);
+fn port_exhausted(config: &Config, measurement: &Measurement, refusals: &[i32]) -> Option<Warning> {
+    let (asked, opened) = all(config, measurement);
     refusals.contains(&(Errno::EADDRNOTAVAIL as i32)).then_some(Warning::PortExhausted { asked, opened })
 }
 
-fn all(connections: &Connections) -> (u64, u64) {
-    (connections.asked + connections.idle_asked, connections.opened + connections.idle_opened)
+/// Connections that were asked for, and those that opened, the idle ones among them.
+fn all(config: &Config, measurement: &Measurement) -> (u64, u64) {
+    let &Connections { refused, idle_asked, idle_opened, .. } = &measurement.connections;
+    let asked = active(config, measurement);
+    (asked + idle_asked, asked.saturating_sub(refused) + idle_opened)
 }
 
-fn unserved_connections(&Connections { asked, refused, starved, .. }: &Connections) -> Option<Warning> {
+/// Active connections that were asked for: where every request opens one, as many as there were requests to send.
+fn active(config: &Config, measurement: &Measurement) -> u64 {
+    match config.churn {
+        true => measurement.requests.sent + measurement.warmup_requests.sent,
+        false => measurement.connections.asked,
+    }
+}
+
+fn unserved_connections(config: &Config, measurement: &Measurement) -> Option<Warning> {
+    let &Connections { refused, starved, .. } = &measurement.connections;
+    let asked = active(config, measurement);
     (refused + starved > 0).then_some(Warning::UnservedConnections { asked, refused, starved })
 }
 

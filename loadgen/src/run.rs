@@ -70,8 +70,8 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
     let dialer = Dialer::new(config);
     let open = |count| connect::open(&dialer, count, config.connect_timeout, stop);
     let idle = open(config.idle_connections)?;
-    // Where every request opens a connection of its own, one shows that there is a server at all.
-    let mut active = open(if config.churn { 1 } else { config.connections })?;
+    // Where every request opens a connection of its own, one to each target shows whether there is a server at all.
+    let mut active = open(if config.churn { config.targets.len() } else { config.connections })?;
     let streams = std::mem::take(&mut active.streams);
     if streams.is_empty()
         && let Some(cause) = active.first_refusal.take()

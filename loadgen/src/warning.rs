@@ -13,7 +13,7 @@ use crate::{
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
     UnservedConnections {
-        /// Active connections that were asked for.
+        /// Active connections that were asked for: where every request opens one, requests that were to be sent.
         asked: u64,
         /// Of these, how many did not open.
         refused: u64,
