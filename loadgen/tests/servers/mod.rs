@@ -145,6 +145,8 @@ pub fn leaving_after(count: usize) -> SocketAddr {
 pub struct Seen {
     /// Connections it accepted.
     pub connections: AtomicU64,
+    /// Of these, how many have sent something.
+    pub used: AtomicU64,
     /// The most bytes that came over one of them.
     pub most_bytes: AtomicU64,
 }
@@ -157,6 +159,7 @@ pub fn counting() -> (SocketAddr, Arc<Seen>) {
         by_server.connections.fetch_add(1, Ordering::SeqCst);
         let mut came = 0;
         relay(stream, |bytes| {
+            by_server.used.fetch_add(u64::from(came == 0), Ordering::SeqCst);
             came += bytes.len() as u64;
             by_server.most_bytes.fetch_max(came, Ordering::SeqCst);
         });
