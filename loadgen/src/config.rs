@@ -1,6 +1,10 @@
 //! What a run is asked to do.
 
-use std::{fmt, fs, net::SocketAddr, time::Duration};
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use affinity::Cpus;
 use echo_protocol::Wire;
@@ -175,6 +179,7 @@ impl Config {
         }
         require(self.threads > 0, "at least one thread is needed")?;
         require(!self.duration.is_zero(), "the duration must be longer than nothing")?;
+        require(SystemTime::now().checked_add(self.warmup).is_some(), "the warm-up must have an end")?;
         require(self.payload_bytes <= MAX_PAYLOAD_BYTES, "the payload must not be over 1 GiB")?;
         require(self.wire == Wire::Frames || self.payload_bytes > 0, "raw requests need a payload of at least one byte")?;
         self.check_cpus()
@@ -265,6 +270,7 @@ mod tests {
             Config { targets: Vec::new(), ..config() },
             Config { threads: 0, ..config() },
             Config { duration: Duration::ZERO, ..config() },
+            Config { warmup: Duration::MAX, ..config() },
             Config { payload_bytes: MAX_PAYLOAD_BYTES + 1, ..config() },
             Config { payload_bytes: 0, ..raw.clone() },
             Config { cpus: "1000".parse().ok(), ..config() },

@@ -32,9 +32,11 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer for the run's targets.
+    /// A dialer for the run's targets. Each process of a run begins with another, or what does not divide evenly would all be
+    /// the first one's.
     pub(crate) fn new(config: &Config) -> Dialer {
-        Dialer { targets: config.targets.clone(), part: config.part.part as u8, dialled: AtomicU64::new(0) }
+        let part = config.part.part;
+        Dialer { targets: config.targets.clone(), part: part as u8, dialled: AtomicU64::new(part as u64) }
     }
 
     /// Begins a connection, without Nagle's delay: it opens, or fails to, when it becomes writable.

@@ -31,6 +31,8 @@ pub(crate) struct Common<'a> {
     pub(crate) clock: Clock,
     pub(crate) content: Content,
     pub(crate) dialer: &'a Dialer,
+    /// When the first request is due: in an open loop the threads' schedules are parts of one.
+    pub(crate) begins_ns: u64,
     /// When the measured window begins.
     pub(crate) from_ns: u64,
     /// When it ends: earlier than planned when the run is ended early.
@@ -54,6 +56,12 @@ pub(crate) struct Generator<'a> {
     dialled: Dialled,
     cost_at_start: Option<Cost>,
     cost_at_end: Option<Cost>,
+}
+
+/// A thread's connections, as far as they are open, and what it waits for them with.
+pub(crate) struct Sockets {
+    waiter: Waiter,
+    connections: Vec<Connection>,
 }
 
 /// What a thread brings back.
@@ -80,6 +88,8 @@ pub(crate) struct Dialled {
     pub(crate) refused: u64,
     /// What the system said to the first of these, if it did.
     pub(crate) first_refusal: Option<i32>,
+    /// How many brought bytes that nobody had asked for, or a wrong frame header.
+    pub(crate) garbage: u64,
 }
 
 /// What a thread has cost, and how long it had nothing to do.
@@ -98,22 +108,24 @@ pub(crate) enum Connection {
     Lost,
 }
 
-impl<'a> Generator<'a> {
-    /// A generator for connections that are open (none, where every request opens its own); `shard` says which of the
-    /// run's they are.
-    pub(crate) fn new(
-        config: &Config,
-        common: &'a Common<'a>,
-        shard: Shard,
-        streams: Vec<TcpStream>,
-    ) -> io::Result<Generator<'a>> {
-        let waiter = Waiter::new(config.wait, common.clock)?;
-        let mut connections = Vec::with_capacity(shard.connections());
+impl Sockets {
+    /// Registers connections that are open (none, where every request opens its own) for `lines` lines.
+    pub(crate) fn register(config: &Config, clock: Clock, lines: usize, streams: Vec<TcpStream>) -> io::Result<Sockets> {
+        let waiter = Waiter::new(config.wait, clock)?;
+        let mut connections = Vec::with_capacity(lines);
         for mut stream in streams {
             register(&waiter, &mut stream, connections.len())?;
             connections.push(Connection::Open(stream));
         }
-        connections.resize_with(shard.connections(), || Connection::None);
+        connections.resize_with(lines, || Connection::None);
+        Ok(Sockets { waiter, connections })
+    }
+}
+
+impl<'a> Generator<'a> {
+    /// A generator for these connections; `shard` says which of the run's they are.
+    pub(crate) fn new(config: &Config, common: &'a Common<'a>, shard: Shard, sockets: Sockets) -> Generator<'a> {
+        let Sockets { waiter, connections } = sockets;
         let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
         let open_loop = config.rate_per_s().is_some();
         let timeline = Timeline::new(window, config.interval.map(nanoseconds), open_loop);
@@ -121,9 +133,9 @@ impl<'a> Generator<'a> {
         let watch = Watch::new(common.clock, common.from_ns);
         let ids = (0..shard.connections())
             .map(|line| (config.part.part + (shard.thread + line * shard.threads) * config.part.parts) as u64);
-        Ok(Generator {
+        Generator {
             common,
-            engine: Engine::new(config, &common.content, shard, ids, watch.now_ns, record),
+            engine: Engine::new(config, &common.content, shard, ids, common.begins_ns, record),
             watch,
             waiter,
             asks_its_socket: config.wait == Wait::Spin && shard.connections() == 1 && !config.churn,
@@ -133,7 +145,7 @@ impl<'a> Generator<'a> {
             dialled: Dialled::default(),
             cost_at_start: None,
             cost_at_end: None,
-        })
+        }
     }
 
     /// Keeps requests flowing until the window ends, then awaits the replies still owed. After every connection's turn, and
@@ -257,6 +269,7 @@ impl<'a> Generator<'a> {
         };
         if begun && self.engine.is_used_up(line) {
             self.connections[line] = Connection::None;
+            self.dialled.garbage += u64::from(end == Some(Cause::Garbage));
         } else if let Some(cause) = end {
             self.disconnect(line, cause);
         }

@@ -65,11 +65,14 @@ impl Measurement {
         self.per_s(self.sent_in_window)
     }
 
-    /// Whether there were requests, every one (the warm-up's too) got the right reply in time, and no connection ended early.
+    /// Whether there were requests, every one (the warm-up's too) got the right reply in time, and no active connection was
+    /// refused or ended early: the requests of one that is missing are missing, too, so the others' prove nothing about the
+    /// load that was asked for.
     pub fn all_answered(&self) -> bool {
         self.requests.due > 0
             && self.requests.all_answered()
             && self.warmup_requests.all_answered()
+            && self.connections.refused == 0
             && self.connections.reset == 0
     }
 
@@ -194,7 +197,7 @@ pub struct Connections {
     /// Did not open: refused by the other side or by the system, or not open in time.
     pub refused: u64,
     /// Ended before the run did: closed or reset by the server, or by the generator after a wrong frame header or bytes
-    /// that nobody had asked for.
+    /// that nobody had asked for. (Of those opened for a single request only the latter: their requests tell the rest.)
     pub reset: u64,
     /// Opened for a single request, in the measured window.
     pub opened_in_window: u64,

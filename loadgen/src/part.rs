@@ -79,7 +79,7 @@ impl Part {
             asked: attempts.active_asked as u64,
             opened: attempts.lines as u64,
             refused: attempts.active.refused as u64 + first.dialled.refused,
-            lost: first.lost as u64,
+            lost: first.lost as u64 + first.dialled.garbage,
             opened_in_window: first.dialled.opened_in_window,
             idle_asked: attempts.idle_asked as u64,
             idle_opened: attempts.idle.streams.len() as u64,
@@ -94,7 +94,7 @@ impl Part {
             part.idle_ns += harvest.cost.idle_ns;
             part.pauses.add(harvest.pauses);
             part.refused += harvest.dialled.refused;
-            part.lost += harvest.lost as u64;
+            part.lost += harvest.lost as u64 + harvest.dialled.garbage;
             part.opened_in_window += harvest.dialled.opened_in_window;
             part.refusals.extend(harvest.dialled.first_refusal);
         }

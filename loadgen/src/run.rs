@@ -16,7 +16,7 @@ use crate::{
     clock::{Clock, Window, nanoseconds},
     connect::{self, Dialer},
     content::Content,
-    generator::{Common, Generator, Harvest},
+    generator::{Common, Generator, Harvest, Sockets},
     part::Attempts,
     schedule::Shard,
 };
@@ -59,18 +59,19 @@ pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -
 /// # Errors
 /// As [`run`].
 pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Part, Error> {
+    config.check()?;
     // The ids of a run's connections are told apart over all its processes.
     let ids = config.part.parts * PartOf { part: 0, ..config.part }.share(config.connections);
     let content = Content::new(config.wire, config.payload_bytes, ids);
-    let config = &own_share(config)?;
+    let config = &own_share(config);
     check_descriptors(config)?;
 
     observe(Phase::Connecting);
     let dialer = Dialer::new(config);
     let open = |count| connect::open(&dialer, count, config.connect_timeout, stop);
     let idle = open(config.idle_connections)?;
-    // Where every request opens a connection of its own, one shows that there is a server at all.
-    let mut active = open(if config.churn { 1 } else { config.connections })?;
+    // Where every request opens a connection of its own, one to each target shows whether there is a server at all.
+    let mut active = open(if config.churn { config.targets.len() } else { config.connections })?;
     let streams = std::mem::take(&mut active.streams);
     if streams.is_empty()
         && let Some(cause) = active.first_refusal.take()
@@ -92,8 +93,7 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
 }
 
 /// The configuration of what this process does of a run.
-fn own_share(config: &Config) -> Result<Config, Error> {
-    config.check()?;
+fn own_share(config: &Config) -> Config {
     let mut own = config.clone();
     own.connections = config.part.share(config.connections);
     own.idle_connections = config.part.share(config.idle_connections);
@@ -101,7 +101,7 @@ fn own_share(config: &Config) -> Result<Config, Error> {
     if let Load::Open(load) = &mut own.load {
         load.rate_per_s *= own.connections as f64 / config.connections as f64;
     }
-    Ok(own)
+    own
 }
 
 /// Drives the connections through warm-up, measured window and drain. The calling thread is the first generator: in a
@@ -116,14 +116,16 @@ fn generate(
     observe: &mut dyn FnMut(Phase),
 ) -> Result<Part, Error> {
     observe(Phase::WarmingUp);
-    let started = SystemTime::now() + config.warmup;
-    let common = &common(config, content, dialer, attempts.lines);
-    let mut generators = shares(streams, config.threads, attempts.lines)
+    let clock = Clock::start();
+    // This takes a while where there are many, so time begins to run only then.
+    let shares = shares(streams, config.threads, attempts.lines)
         .into_iter()
-        .map(|(shard, streams)| Generator::new(config, common, shard, streams))
+        .map(|(shard, streams)| Ok((shard, Sockets::register(config, clock, shard.connections(), streams)?)))
         .collect::<io::Result<Vec<_>>>()
-        .map_err(Error::System)?
-        .into_iter();
+        .map_err(Error::System)?;
+    let started = SystemTime::now() + config.warmup;
+    let common = &common(config, clock, content, dialer, attempts.lines);
+    let mut generators = shares.into_iter().map(|(shard, sockets)| Generator::new(config, common, shard, sockets));
     let own = generators.next();
     let mut conductor = Conductor { common, stop, observe, phase: Phase::WarmingUp, interrupted: false };
     let harvests = thread::scope(|scope| {
@@ -143,11 +145,11 @@ fn generate(
 }
 
 /// What the generators share, with the window's beginning counted from now.
-fn common<'a>(config: &Config, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
-    let clock = Clock::start();
-    let from_ns = clock.now_ns().saturating_add(nanoseconds(config.warmup));
+fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
+    let begins_ns = clock.now_ns();
+    let from_ns = begins_ns.saturating_add(nanoseconds(config.warmup));
     let until_ns = AtomicU64::new(from_ns.saturating_add(nanoseconds(config.duration)));
-    Common { clock, content, dialer, from_ns, until_ns, open: AtomicUsize::new(lines) }
+    Common { clock, content, dialer, begins_ns, from_ns, until_ns, open: AtomicUsize::new(lines) }
 }
 
 /// Deals the lines out to at most `threads` threads, with their connections where there are some.

@@ -13,7 +13,7 @@ use crate::{
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
     UnservedConnections {
-        /// Active connections that were asked for.
+        /// Active connections that were asked for: where every request opens one, requests that were to be sent.
         asked: u64,
         /// Of these, how many did not open.
         refused: u64,
@@ -215,6 +215,90 @@ impl fmt::Display for Warning {
                 elapsed.as_secs_f64(),
                 asked.as_secs_f64()
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every warning, with the name it has in results, the numbers its sentence must have, and what it must advise.
+    fn all() -> Vec<(Warning, &'static str, &'static [&'static str], &'static str)> {
+        let drift = |what, from, to| Warning::Drift(Drift { what, from, to });
+        let (elapsed, asked) = (Duration::from_millis(1500), Duration::from_secs(5));
+        vec![
+            (
+                Warning::UnservedConnections { asked: 70, refused: 0, starved: 9 },
+                "unserved_connections",
+                &["9 of 70"],
+                "ask for fewer connections",
+            ),
+            (
+                Warning::UnservedConnections { asked: 70, refused: 8, starved: 9 },
+                "unserved_connections",
+                &["8 of 70", "9 more"],
+                "let the server take more",
+            ),
+            (Warning::FdLimit { asked: 70, opened: 60 }, "fd_limit", &["60 of 70"], "ulimit -n"),
+            (Warning::PortExhausted { asked: 70, opened: 60 }, "port_exhausted", &["60 of 70"], "ip_local_port_range"),
+            (
+                Warning::IdleConnections { asked: 70, opened: 60, lost: 0 },
+                "idle_connections",
+                &["60 of 70"],
+                "let the server take more",
+            ),
+            (
+                Warning::IdleConnections { asked: 70, opened: 60, lost: 5 },
+                "idle_connections",
+                &["60 of 70", "5 of these"],
+                "idle timeout",
+            ),
+            (Warning::ClientBound { busy_share: 0.97 }, "client_bound", &["97 %"], "--threads"),
+            (
+                Warning::Saturated { due_per_s: 1000.4, answered_per_s: 900.0 },
+                "saturated",
+                &["900 of 1000"],
+                "ask for a lower rate",
+            ),
+            (
+                Warning::SendLag { percentile: 99, lag_ns: 20_000, latency_ns: 100_000 },
+                "send_lag",
+                &["99th", "20.0 µs", "100 µs"],
+                "--wait spin --cpus",
+            ),
+            (Warning::Censored { unanswered: 7, from_ns: 2_000_000 }, "censored", &["7 requests", "2.00 ms"], "--timeout"),
+            (drift(Drifting::Throughput, 100.0, 80.0), "drift", &["-20 %"], "warm up longer"),
+            (drift(Drifting::Latency, 100_000.0, 200_000.0), "drift", &["100 µs", "200 µs"], "warm up longer"),
+            (
+                Warning::LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.5 },
+                "littles_law",
+                &["2.00", "1.50"],
+                "please report it",
+            ),
+            (
+                Warning::Paused { longest_ns: 4_000_000, times: 3, share: 0.001 },
+                "paused",
+                &["3 times", "4.00 ms", "0.10 %", "99.90th"],
+                "leave its processors to it",
+            ),
+            (Warning::ShortRun { answered: 12 }, "short_run", &["12 requests"], "--duration"),
+            (Warning::Interrupted { elapsed, asked }, "interrupted", &["1.50 s of 5.00 s"], "let it finish"),
+        ]
+    }
+
+    #[test]
+    fn each_has_its_name_its_numbers_and_an_advice_in_one_sentence() {
+        for (warning, kind, numbers, advice) in all() {
+            let sentence = warning.to_string();
+            assert_eq!(warning.kind(), kind);
+            for number in numbers {
+                assert!(sentence.contains(number), "'{number}' is missing in: {sentence}");
+            }
+            // Numbers and advice stand on either side of the colon, or of a semicolon.
+            let (_, after) = sentence.split_once([':', ';']).unwrap_or_else(|| panic!("no advice: {sentence}"));
+            assert!(after.contains(advice), "'{advice}' is missing in: {sentence}");
+            assert!(!sentence.contains('\n') && !sentence.ends_with('.'), "{sentence}");
         }
     }
 }

@@ -1,49 +1,18 @@
 //! Whole runs through the library, against servers that are right, wrong, silent and gone.
 
+mod runs;
 mod servers;
 
 use std::{
     io::ErrorKind,
-    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use echo_protocol::Wire;
-use loadgen::{Config, Error, Load, Measurement, Phase, Requests, Wait};
+use loadgen::{Config, Error, Load, Phase, Requests, Wait};
 
-fn config(target: SocketAddr) -> Config {
-    Config {
-        warmup: Duration::from_millis(20),
-        duration: Duration::from_millis(100),
-        drain: Duration::from_secs(30),
-        wait: Wait::Sleep,
-        ..Config::new(target)
-    }
-}
-
-fn run(config: &Config) -> Measurement {
-    loadgen::run(config, &AtomicBool::new(false), &mut |_| {}).unwrap()
-}
-
-/// Every request has ended in one way, and the histogram holds those that were answered.
-fn assert_books_balance(measurement: &Measurement) {
-    for requests in [&measurement.requests, &measurement.warmup_requests] {
-        let Requests { due, sent, answered, altered, crossed, timed_out, failed, unanswered } = *requests;
-        assert_eq!(due, answered + altered + crossed + timed_out + failed.total() + unanswered);
-        assert!(sent <= due);
-    }
-    assert_eq!(measurement.latency.count(), measurement.requests.due);
-    assert_eq!(measurement.latency.unanswered, measurement.requests.due - measurement.requests.answered);
-    assert!(measurement.little.gap() < 0.01, "{:?}", measurement.little);
-    let connections = &measurement.connections;
-    assert_eq!(connections.asked, connections.opened + connections.refused);
-    assert_eq!(connections.opened, connections.served + connections.starved);
-}
-
-fn kinds(measurement: &Measurement) -> Vec<&'static str> {
-    measurement.warnings.iter().map(|warning| warning.kind()).collect()
-}
+use runs::{assert_books_balance, config, kinds, run};
 
 #[test]
 fn an_echo_server_answers_everything_whatever_the_load() {
@@ -277,4 +246,38 @@ fn a_stop_in_the_warm_up_ends_the_run_with_nothing_measured() {
 fn a_stop_before_the_first_request_is_an_error() {
     let result = loadgen::run(&config(servers::echo()), &AtomicBool::new(true), &mut |_| {});
     assert!(matches!(result, Err(Error::Interrupted)));
+}
+
+#[test]
+fn a_reply_after_the_timeout_has_timed_out_and_its_latency_is_a_lower_bound() {
+    const TIMEOUT: Duration = Duration::from_millis(20);
+    let late = servers::late(Duration::from_millis(100));
+    let measurement = run(&Config { warmup: Duration::ZERO, timeout: TIMEOUT, ..config(late) });
+    let Requests { due, timed_out, .. } = measurement.requests;
+    assert!(due > 0 && timed_out == due, "{:?}", measurement.requests);
+    assert!(measurement.latency.unanswered_from_ns.unwrap() > TIMEOUT.as_nanos() as u64);
+    assert!(measurement.latency.min().unwrap().at_least);
+    assert_eq!((measurement.replies_in_window, measurement.service.unanswered), (0, due));
+    assert!(kinds(&measurement).contains(&"censored"));
+    assert!(!measurement.all_answered());
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn crossed_replies_too_short_to_say_whose_they_are_count_as_altered() {
+    let config = Config { warmup: Duration::ZERO, connections: 2, payload_bytes: 15, ..config(servers::swapping(19)) };
+    let measurement = run(&config);
+    assert_eq!((measurement.requests.crossed, measurement.requests.altered), (0, 2));
+    assert!(!measurement.all_answered());
+    assert_books_balance(&measurement);
+}
+
+#[test]
+fn idle_connections_that_the_server_closes_are_counted_and_told() {
+    let measurement = run(&Config { idle_connections: 3, ..config(servers::closing_the_first(2)) });
+    let connections = &measurement.connections;
+    assert_eq!((connections.idle_asked, connections.idle_opened, connections.idle_lost), (3, 3, 2));
+    assert!(kinds(&measurement).contains(&"idle_connections"));
+    assert!(measurement.all_answered(), "idle connections have no requests");
+    assert_books_balance(&measurement);
 }

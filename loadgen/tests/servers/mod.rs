@@ -4,8 +4,15 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
+    time::Duration,
 };
+
+use socket2::SockRef;
 
 /// A port on which somebody listens, and nobody accepts.
 pub fn silent() -> TcpListener {
@@ -63,10 +70,7 @@ pub fn swapping(message_bytes: usize) -> SocketAddr {
 
 /// Echoes `bytes` bytes of each connection, then closes it.
 pub fn closing_after(bytes: u64) -> SocketAddr {
-    serve(move |stream| {
-        let Ok(from) = stream.try_clone() else { return };
-        let _ = std::io::copy(&mut from.take(bytes), &mut &stream);
-    })
+    serve(move |stream| echo_some(&stream, bytes))
 }
 
 /// Echoes, then says `surplus` on top of the first bytes echoed.
@@ -87,17 +91,103 @@ pub fn mute() -> SocketAddr {
     serve(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())))
 }
 
-/// Serves every connection in a thread of its own.
-fn serve(connection: impl FnOnce(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+/// Echoes, each time `delay` after something arrived.
+pub fn late(delay: Duration) -> SocketAddr {
+    serve(move |stream| relay(stream, |_| thread::sleep(delay)))
+}
+
+/// Answers nothing on a connection before it has received `bytes` bytes there, then echoes them and all that follow.
+pub fn holding_back(bytes: usize) -> SocketAddr {
+    serve(move |mut stream| {
+        let mut held = vec![0; bytes];
+        if stream.read_exact(&mut held).is_ok() && stream.write_all(&held).is_ok() {
+            echo_to_the_end(stream);
+        }
+    })
+}
+
+/// Closes the first `count` connections as soon as they are open, echoes the others.
+pub fn closing_the_first(count: u64) -> SocketAddr {
+    serve_numbered(move |number, stream| {
+        if number >= count {
+            echo_to_the_end(stream)
+        }
+    })
+}
+
+/// Closes the first connection after `bytes` bytes, echoes the others.
+pub fn closing_the_first_after(bytes: u64) -> SocketAddr {
+    serve_numbered(move |number, stream| if number == 0 { echo_some(&stream, bytes) } else { echo_to_the_end(stream) })
+}
+
+/// Resets every connection when the first bytes have come.
+pub fn resetting() -> SocketAddr {
+    serve(|mut stream| {
+        let _ = stream.read(&mut [0; 1]);
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    })
+}
+
+/// Echoes the first `count` connections; then nobody listens any more.
+pub fn leaving_after(count: usize) -> SocketAddr {
     let listener = silent();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let connection = connection.clone();
-            thread::spawn(move || connection(stream));
+        for stream in listener.incoming().take(count).flatten() {
+            thread::spawn(|| echo_to_the_end(stream));
         }
     });
     address
+}
+
+/// What a server has seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Connections it accepted.
+    pub connections: AtomicU64,
+    /// Of these, how many have sent something.
+    pub used: AtomicU64,
+    /// The most bytes that came over one of them.
+    pub most_bytes: AtomicU64,
+}
+
+/// Echoes, and counts.
+pub fn counting() -> (SocketAddr, Arc<Seen>) {
+    let seen = Arc::new(Seen::default());
+    let by_server = Arc::clone(&seen);
+    let address = serve(move |stream| {
+        by_server.connections.fetch_add(1, Ordering::SeqCst);
+        let mut came = 0;
+        relay(stream, |bytes| {
+            by_server.used.fetch_add(u64::from(came == 0), Ordering::SeqCst);
+            came += bytes.len() as u64;
+            by_server.most_bytes.fetch_max(came, Ordering::SeqCst);
+        });
+    });
+    (address, seen)
+}
+
+/// Serves every connection in a thread of its own.
+fn serve(connection: impl FnOnce(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    serve_numbered(move |_, stream| connection(stream))
+}
+
+/// The same, and says which connection it is, counted from 0.
+fn serve_numbered(connection: impl FnOnce(u64, TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = silent();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for (number, stream) in (0..).zip(listener.incoming().flatten()) {
+            let connection = connection.clone();
+            thread::spawn(move || connection(number, stream));
+        }
+    });
+    address
+}
+
+fn echo_some(stream: &TcpStream, bytes: u64) {
+    let Ok(from) = stream.try_clone() else { return };
+    let _ = std::io::copy(&mut from.take(bytes), &mut &*stream);
 }
 
 fn echo_to_the_end(stream: TcpStream) {

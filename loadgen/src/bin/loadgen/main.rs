@@ -1,5 +1,5 @@
-//! The `loadgen` command: drives a server and tells what came out. It exits 0 only if every request was answered right, 1
-//! if not, and 2 when it was asked for something that cannot be.
+//! The `loadgen` command: drives a server and tells what came out. It exits 0 only if every connection that sends opened and
+//! every request was answered right, 1 if not, and 2 when it was asked for something that cannot be.
 #![forbid(unsafe_code)]
 
 mod descriptors;

@@ -19,7 +19,8 @@ use crate::{merge::MergeOptions, start::StartTime};
 /// a schedule, whatever the server does, and each latency is counted from when its request was due. That shows what users would
 /// feel.
 ///
-/// Exits 0 only if every request was answered right, 1 if not, 2 if it was asked for something that cannot be.
+/// Exits 0 only if every connection that sends opened and every request was answered right, 1 if not, 2 if it was asked for
+/// something that cannot be.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -61,7 +62,7 @@ pub struct Options {
     pipeline: usize,
 
     /// Requests a second over all connections, whatever the server does: an open loop
-    #[arg(long, value_name = "PER_SECOND", help_heading = "Load")]
+    #[arg(long, value_name = "PER_SECOND", allow_negative_numbers = true, help_heading = "Load")]
     rate: Option<f64>,
 
     /// How requests are spread over time: constant (equal distances) or poisson (independent users)

@@ -7,17 +7,17 @@ use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::CommandExt,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use affinity::Cpus;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use loadgen::{Config, Error, Measurement, Part, PartOf, Phase};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
@@ -40,7 +40,7 @@ pub fn measure(
     let mut progress = Progress::new(&config);
     progress.show(Phase::Connecting);
     let mut crew = Crew::hire(&config)?;
-    crew.await_ready()?;
+    crew.await_ready(stop)?;
     progress.show(Phase::Ready);
     if let Some(start_at) = start_at {
         if start_at.is_past().is_some() {
@@ -61,38 +61,56 @@ pub fn measure(
 }
 
 /// The children. Those that are still there when this is dropped are told to stop, and waited for.
-struct Crew(Vec<Worker>);
+struct Crew {
+    children: Vec<Child>,
+    said: Receiver<Said>,
+}
 
-struct Worker {
-    child: Child,
-    output: Option<BufReader<ChildStdout>>,
+/// What a child says.
+enum Said {
+    /// Its connections are open.
+    Ready,
+    /// It has ended: with what it wrote to stdout (after that) and to stderr.
+    Ended { result: String, complaint: String },
 }
 
 impl Crew {
     fn hire(config: &Config) -> anyhow::Result<Crew> {
-        let mut crew = Crew(Vec::new());
+        let (sender, said) = mpsc::channel();
+        let mut crew = Crew { children: Vec::new(), said };
         for part in 0..config.part.parts {
             let mut child = command(config, part)?.spawn().context("cannot start a process")?;
-            let output = child.stdout.take().map(BufReader::new);
-            crew.0.push(Worker { child, output });
+            let (output, complaints) = (child.stdout.take(), child.stderr.take());
+            crew.children.push(child);
+            let output = output.context("a process has no stdout")?;
+            let complaints = complaints.context("a process has no stderr")?;
+            let sender = sender.clone();
+            // A thread for each: none may wait for room in its pipe.
+            thread::spawn(move || listen(output, complaints, &sender));
         }
         Ok(crew)
     }
 
     /// Waits until every child has opened its connections.
-    fn await_ready(&mut self) -> anyhow::Result<()> {
-        for worker in &mut self.0 {
-            let mut said = String::new();
-            worker.output.as_mut().context("a process has no stdout")?.read_line(&mut said)?;
-            // It has told the reason on stderr, which is ours, too.
-            ensure!(said == READY, "a process could not do its part");
+    fn await_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let mut ready = 0;
+        while ready < self.children.len() {
+            match self.said.recv_timeout(STOP_CHECK) {
+                Ok(Said::Ready) => ready += 1,
+                Ok(Said::Ended { complaint, .. }) => return Err(failure(&complaint)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
+            }
+            if stop.load(Ordering::Relaxed) {
+                bail!(Error::Interrupted);
+            }
         }
         Ok(())
     }
 
     fn go(&mut self) -> anyhow::Result<()> {
-        for worker in &mut self.0 {
-            worker.child.stdin.as_mut().context("a process has no stdin")?.write_all(GO)?;
+        for child in &mut self.children {
+            child.stdin.as_mut().context("a process has no stdin")?.write_all(GO)?;
         }
         Ok(())
     }
@@ -101,13 +119,14 @@ impl Crew {
     fn await_parts(&mut self, config: &Config, stop: &AtomicBool, progress: &mut Progress) -> anyhow::Result<Vec<Part>> {
         let (begun, mut phase) = (Instant::now(), Phase::Ready);
         let mut stopped = false;
-        let results = self.read_in_background();
         let mut parts = Vec::new();
-        while parts.len() < self.0.len() {
-            match results.recv_timeout(STOP_CHECK) {
-                Ok(text) => parts.push(serde_json::from_str(&text?).context("a process did not finish its part")?),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => bail!("a process did not finish its part"),
+        while parts.len() < self.children.len() {
+            match self.said.recv_timeout(STOP_CHECK) {
+                Ok(Said::Ended { result, complaint }) => {
+                    parts.push(serde_json::from_str(&result).map_err(|_| failure(&complaint))?);
+                }
+                Ok(Said::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
             }
             let now = phase_after(begun.elapsed(), config);
             if now != phase {
@@ -116,46 +135,51 @@ impl Crew {
             }
             if stop.load(Ordering::Relaxed) && !stopped {
                 stopped = true;
-                self.0.iter().for_each(|worker| worker.signal(Signal::INT));
+                self.children.iter().for_each(|child| signal(child, Signal::INT));
             }
         }
         Ok(parts)
-    }
-
-    /// Reads each child's output to its end, in a thread of its own: none may wait for room in its pipe.
-    fn read_in_background(&mut self) -> Receiver<io::Result<String>> {
-        let (sender, receiver) = mpsc::channel();
-        for mut output in self.0.iter_mut().filter_map(|worker| worker.output.take()) {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                let mut text = String::new();
-                let result = output.read_to_string(&mut text).map(|_| text);
-                // Nobody listens any more when another process has failed.
-                let _ = sender.send(result);
-            });
-        }
-        receiver
-    }
-}
-
-impl Worker {
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
-            // A child that has gone by itself needs no signal.
-            let _ = kill_process(pid, signal);
-        }
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for worker in &mut self.0 {
+        for child in &mut self.children {
             // Once reaped, the number may be another's.
-            if let Ok(None) = worker.child.try_wait() {
-                worker.signal(Signal::KILL);
-                let _ = worker.child.wait();
+            if let Ok(None) = child.try_wait() {
+                signal(child, Signal::KILL);
+                let _ = child.wait();
             }
         }
+    }
+}
+
+/// Passes on what a child says, until its end.
+fn listen(output: impl Read, mut complaints: impl Read, sender: &Sender<Said>) {
+    let (mut output, mut first, mut result, mut complaint) =
+        (BufReader::new(output), String::new(), String::new(), String::new());
+    // What cannot be read is missing in the result, and nobody listens any more when another process has failed.
+    let _ = output.read_line(&mut first);
+    if first == READY {
+        let _ = sender.send(Said::Ready);
+    }
+    let _ = output.read_to_string(&mut result);
+    let _ = complaints.read_to_string(&mut complaint);
+    let _ = sender.send(Said::Ended { result, complaint });
+}
+
+/// Why a child did not do its part, in its own words if it had any: one stands for all, which mostly fail alike.
+fn failure(complaint: &str) -> anyhow::Error {
+    match complaint.trim().trim_start_matches("loadgen: ") {
+        "" => anyhow!("a process ended before it had done its part"),
+        reason => anyhow!("{reason}"),
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(child.id() as i32) {
+        // A child that has gone by itself needs no signal.
+        let _ = kill_process(pid, signal);
     }
 }
 
@@ -168,6 +192,7 @@ fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
         .args(["--part", &format!("{part}/{parts}"), "--wait", &config.wait.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         // Ctrl-C on the terminal is for the parent, which passes it on: a child that sees it twice would end at once.
         .process_group(0);
     if let Some(cpus) = &config.cpus {
@@ -182,7 +207,7 @@ fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
 fn phase_after(elapsed: Duration, config: &Config) -> Phase {
     if elapsed < config.warmup {
         Phase::WarmingUp
-    } else if elapsed < config.warmup + config.duration {
+    } else if elapsed < config.warmup.saturating_add(config.duration) {
         Phase::Measuring
     } else {
         Phase::Draining

@@ -1,0 +1,133 @@
+//! What the machine refuses: descriptors, ports and room on the disk run out. It is told, and nothing hangs.
+
+mod commands;
+mod servers;
+
+use std::{
+    env, fs,
+    process::{self, Stdio},
+    sync::atomic::Ordering,
+    thread,
+};
+
+use assert_cmd::Command;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::Value;
+
+use commands::{assert_fails_saying, kinds, loadgen, result};
+
+#[test]
+fn too_few_descriptors_are_told_in_numbers_before_the_run() {
+    let target = servers::echo().to_string();
+    for more in [&[][..], &["--churn"], &["--processes", "1"]] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")])
+            .args(["--connect", &target, "--connections", "100"])
+            .args(more);
+        assert_fails_saying(&mut command, 1, &["file descriptors", "may have 64", "ulimit -n 1"]);
+    }
+}
+
+#[test]
+fn descriptors_that_run_out_in_mid_run_end_a_closed_loop_of_churn() {
+    let (target, seen) = servers::counting();
+    let child = process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["--connect", &target.to_string(), "--churn", "--connections", "3"])
+        .args(["--warmup", "0s", "--duration", "1h", "--json", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while seen.connections.load(Ordering::SeqCst) < 10 {
+        thread::yield_now();
+    }
+    let none = Rlimit { current: Some(3), maximum: Some(3) };
+    prlimit(Pid::from_raw(child.id() as i32), Resource::Nofile, none).unwrap();
+
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(kinds(&result).contains(&"fd_limit"), "{result}");
+    assert_eq!(result["connections"]["refused"], 3);
+    assert_eq!(result["requests"]["failed"]["connect"], 3);
+    assert_eq!(result["interrupted"], false);
+}
+
+/// Says to this program that it runs where there are few ports.
+const FEW_PORTS: &str = "LOADGEN_TEST_HAS_FEW_PORTS";
+/// A network of its own with 8 ports to connect from, for the command that follows.
+const IN_A_NETWORK_OF_8_PORTS: [&str; 4] =
+    ["-rn", "sh", "-c", "ip link set lo up && echo 40000 40007 > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\""];
+
+#[test]
+fn ports_that_run_out_are_told() {
+    const NAME: &str = "ports_that_run_out_are_told";
+    if env::var_os(FEW_PORTS).is_some() {
+        return where_there_are_few_ports();
+    }
+    let in_network = |program: &str| {
+        let mut command = process::Command::new("unshare");
+        command.args(IN_A_NETWORK_OF_8_PORTS).args(["sh", program]);
+        command
+    };
+    if !in_network("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a network of its own is not permitted here (unshare -rn)");
+        return;
+    }
+    let itself = env::current_exe().unwrap();
+    let inside = in_network(itself.to_str().unwrap()).args(["--exact", NAME]).env(FEW_PORTS, "1").output().unwrap();
+    assert!(inside.status.success(), "{}", String::from_utf8_lossy(&inside.stdout));
+    assert!(String::from_utf8_lossy(&inside.stdout).contains("1 passed"));
+}
+
+fn where_there_are_few_ports() {
+    // The servers' ports are of the few, too, and a connection that was closed keeps its own for a while.
+    let [plain, closed, open] = [(); 3].map(|()| servers::echo());
+    let told = result(loadgen(plain).args(["--connections", "20"]), 1);
+    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
+    let connections = &told["connections"];
+    let [opened, refused] = ["opened", "refused"].map(|name| connections[name].as_u64().unwrap());
+    assert!((1..=8).contains(&opened) && opened + refused == 20, "{connections}");
+    assert_eq!(told["requests"]["answered"], told["requests"]["due"]);
+
+    let told = result(loadgen(closed).args(["--churn", "--duration", "1h"]), 1);
+    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
+    let told = result(loadgen(open).args(["--churn", "--rate", "1000"]), 1);
+    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
+    assert_eq!(told["requests"]["due"], 100);
+    assert!(told["requests"]["failed"]["connect"].as_u64().unwrap() > 0, "{told}");
+}
+
+#[test]
+fn a_full_disk_costs_the_file_and_not_the_summary() {
+    let target = servers::echo();
+    for option in ["--json", "--hgrm", "--hlog"] {
+        let mut command = loadgen(target);
+        assert_fails_saying(command.args([option, "/dev/full"]), 1, &["cannot write /dev/full", "No space left"]);
+        let output = command.output().unwrap();
+        assert!(String::from_utf8(output.stdout).unwrap().contains("throughput"), "{option}");
+    }
+}
+
+#[test]
+fn what_can_be_written_is_though_another_file_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let hlog = folder.path().join("kept.hlog");
+    loadgen(servers::echo()).args(["--json", "/dev/full", "--hgrm", "/dev/full", "--hlog"]).arg(&hlog).assert().code(1);
+    let log = loadgen::read_hlog(&fs::read_to_string(hlog).unwrap()).unwrap();
+    assert!(log.total(loadgen::Tag::Latency).unwrap().len() > 0);
+}
+
+#[test]
+fn a_summary_that_cannot_be_told_fails() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["--connect", &servers::echo().to_string()])
+        .args(commands::SHORT)
+        .stdout(full)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

@@ -1,0 +1,47 @@
+//! What tests of whole runs have in common: a short load, and books that must balance.
+#![allow(dead_code, reason = "each test file uses some of it")]
+
+use std::{net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
+
+use loadgen::{Config, Measurement, Requests, Wait};
+
+/// A run short enough for a test, that waits for every reply.
+pub fn config(target: SocketAddr) -> Config {
+    Config {
+        warmup: Duration::from_millis(20),
+        duration: Duration::from_millis(100),
+        drain: Duration::from_secs(30),
+        wait: Wait::Sleep,
+        ..Config::new(target)
+    }
+}
+
+/// The run's measurement.
+pub fn run(config: &Config) -> Measurement {
+    loadgen::run(config, &AtomicBool::new(false), &mut |_| {}).unwrap()
+}
+
+/// Every request has ended in one way, every connection has been served or not.
+pub fn assert_books_balance(measurement: &Measurement) {
+    assert_requests_balance(measurement);
+    let connections = &measurement.connections;
+    assert_eq!(connections.asked, connections.opened + connections.refused);
+    assert_eq!(connections.opened, connections.served + connections.starved);
+}
+
+/// Every request has ended in one way, and the histogram holds them all.
+pub fn assert_requests_balance(measurement: &Measurement) {
+    for requests in [&measurement.requests, &measurement.warmup_requests] {
+        let Requests { due, sent, answered, altered, crossed, timed_out, failed, unanswered } = *requests;
+        assert_eq!(due, answered + altered + crossed + timed_out + failed.total() + unanswered);
+        assert!(sent <= due);
+    }
+    assert_eq!(measurement.latency.count(), measurement.requests.due);
+    assert_eq!(measurement.latency.unanswered, measurement.requests.due - measurement.requests.answered);
+    assert!(measurement.little.gap() < 0.01, "{:?}", measurement.little);
+}
+
+/// The names of its warnings.
+pub fn kinds(measurement: &Measurement) -> Vec<&'static str> {
+    measurement.warnings.iter().map(|warning| warning.kind()).collect()
+}
