@@ -116,7 +116,7 @@ fn what_can_be_written_is_though_another_file_cannot() {
     let hlog = folder.path().join("kept.hlog");
     loadgen(servers::echo()).args(["--json", "/dev/full", "--hgrm", "/dev/full", "--hlog"]).arg(&hlog).assert().code(1);
     let log = loadgen::read_hlog(&fs::read_to_string(hlog).unwrap()).unwrap();
-    assert!(log.total(loadgen::Tag::Latency).unwrap().len() > 0);
+    assert!(!log.total(loadgen::Tag::Latency).unwrap().is_empty());
 }
 
 #[test]
