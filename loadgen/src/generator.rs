@@ -196,12 +196,22 @@ impl<'a> Generator<'a> {
 
     /// In an open loop, sends what is due by now.
     fn send_due(&mut self) {
+        if self.watch.now_ns >= self.engine.record.window.until_ns && self.engine.next_due_ns().is_some() {
+            return self.settle_the_schedule();
+        }
         for _ in 0..REQUESTS_A_TURN {
             match self.engine.ask_due(self.watch.now_ns) {
                 Some(line) => self.send(line),
                 None => return,
             }
         }
+    }
+
+    /// The window has ended and the schedule was not kept: what it still holds was due all the same, and the time in which
+    /// replies are awaited has begun.
+    fn settle_the_schedule(&mut self) {
+        while self.engine.ask_due(self.watch.now_ns).is_some() {}
+        (0..self.engine.lines()).for_each(|line| self.send(line));
     }
 
     fn wait(&mut self, events: &mut Events, attend: &mut impl FnMut(u64)) -> io::Result<()> {
