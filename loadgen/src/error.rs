@@ -40,6 +40,11 @@ impl fmt::Display for Error {
             Error::Connect { targets, cause } => {
                 let hint = match cause.kind() {
                     io::ErrorKind::ConnectionRefused => "connection refused; is the server running?".into(),
+                    io::ErrorKind::AddrNotAvailable => {
+                        "no local port or address is left; wait a minute for those of earlier runs, or widen \
+                         net.ipv4.ip_local_port_range"
+                            .into()
+                    }
                     _ => cause.to_string(),
                 };
                 let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();

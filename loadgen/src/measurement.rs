@@ -172,7 +172,7 @@ pub struct Little {
 }
 
 impl Little {
-    pub(crate) fn new(under_way_ns: u64, latency: &Histogram<u64>, elapsed: Duration) -> Little {
+    pub(crate) fn new(under_way_ns: u128, latency: &Histogram<u64>, elapsed: Duration) -> Little {
         let per_window = |ns: f64| if elapsed.is_zero() { 0.0 } else { ns / elapsed.as_nanos() as f64 };
         Little {
             mean_in_flight: per_window(under_way_ns as f64),

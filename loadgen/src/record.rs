@@ -73,8 +73,8 @@ pub(crate) struct Record {
 pub(crate) struct UnderWay {
     now: u64,
     since_ns: u64,
-    /// In request-nanoseconds.
-    pub(crate) integral_ns: u64,
+    /// In request-nanoseconds: a backlog of a million for five hours would be too much for 64 bits.
+    pub(crate) integral_ns: u128,
 }
 
 impl Record {
@@ -157,7 +157,7 @@ impl Record {
 impl UnderWay {
     fn begin(&mut self, due_ns: u64, now_ns: u64) {
         self.turn_to(now_ns);
-        self.integral_ns += now_ns.saturating_sub(due_ns);
+        self.integral_ns += u128::from(now_ns.saturating_sub(due_ns));
         self.now += 1;
     }
 
@@ -167,7 +167,7 @@ impl UnderWay {
     }
 
     fn turn_to(&mut self, now_ns: u64) {
-        self.integral_ns += self.now * now_ns.saturating_sub(self.since_ns);
+        self.integral_ns += u128::from(self.now) * u128::from(now_ns.saturating_sub(self.since_ns));
         self.since_ns = self.since_ns.max(now_ns);
     }
 }
@@ -268,6 +268,14 @@ mod tests {
         record.ended(Outcome::Answered, Moments { due_ns: 110, sent_ns: None }, 150);
         record.ended(Outcome::Answered, Moments { due_ns: 120, sent_ns: None }, 190);
         assert_eq!(record.under_way.integral_ns, 40 + 70, "the one of the warm-up is left out");
+    }
+
+    #[test]
+    fn a_long_backlog_is_integrated_whole() {
+        let hours_ns = 10 * 3600 * 1_000_000_000;
+        let mut under_way = UnderWay { now: 1_000_000, ..UnderWay::default() };
+        under_way.turn_to(hours_ns);
+        assert_eq!(under_way.integral_ns, 1_000_000 * u128::from(hours_ns));
     }
 
     #[test]

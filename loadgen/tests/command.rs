@@ -208,3 +208,12 @@ fn a_log_that_is_none_cannot_be_merged() {
     }
     assert_fails_saying(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("merge"), 2, &["LOG"]);
 }
+
+#[test]
+fn a_load_that_cannot_be_leaves_an_earlier_result_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = folder.path().join("earlier.json");
+    fs::write(&earlier, "precious").unwrap();
+    loadgen(servers::nowhere()).args(["--connections", "0", "--json"]).arg(&earlier).assert().code(2);
+    assert_eq!(fs::read_to_string(earlier).unwrap(), "precious");
+}

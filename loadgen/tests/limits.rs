@@ -131,3 +131,23 @@ fn a_summary_that_cannot_be_told_fails() {
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
+
+/// A disk of its own with room for 64 KiB at the place given first, for the command that follows.
+const WITH_A_SMALL_DISK: [&str; 5] =
+    ["-rm", "sh", "-c", "mount -t tmpfs -o size=64k none \"$1\" && shift && exec \"$@\"", "sh"];
+
+#[test]
+fn a_disk_without_room_for_the_result_is_told_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut permitted = process::Command::new("unshare");
+    permitted.args(WITH_A_SMALL_DISK).arg(folder.path()).arg("true");
+    if !permitted.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a disk of its own is not permitted here (unshare -rm)");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(WITH_A_SMALL_DISK).arg(folder.path()).arg(env!("CARGO_BIN_EXE_loadgen"));
+    // Nobody listens there: whoever got as far as connecting would say so.
+    command.args(["--connect", &servers::nowhere().to_string(), "--json"]).arg(folder.path().join("result.json"));
+    assert_fails_saying(&mut command, 2, &["cannot create", "No space left"]);
+}

@@ -93,3 +93,14 @@ fn the_schedule_of_a_connection_that_was_closed_goes_on_and_fails() {
     assert!(!measurement.all_answered() && !measurement.interrupted);
     assert_books_balance(&measurement);
 }
+
+#[test]
+fn a_rate_that_nobody_can_keep_ends_with_the_drain_and_is_counted_whole() {
+    let load = open(5e6, Arrival::Constant);
+    let config = Config { load, drain: Duration::from_millis(50), ..constant(servers::echo()) };
+    let measurement = run(&config);
+    assert_eq!(measurement.requests.due, 500_000);
+    assert!(measurement.requests.unanswered > 0 && !measurement.all_answered());
+    assert!(kinds(&measurement).contains(&"saturated"));
+    assert_books_balance(&measurement);
+}

@@ -11,11 +11,13 @@ use crate::{
 /// Does what was asked, and returns whether every request was answered right.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     refuse_the_past(options.start_at)?;
+    let config = options.config(targets::resolve(&options.connect)?);
+    // Before an earlier result is overwritten.
+    config.check()?;
     let outputs = Outputs::create(options)?;
     let stop = signals::stop_on_signals()?;
     descriptors::raise_limit()?;
     keep_to_cpus(options)?;
-    let config = options.config(targets::resolve(&options.connect)?);
     let measurement = match options.processes {
         1 => measure(&config, options.start_at, &stop)?,
         processes => processes::measure(&config, processes, options.start_at, &stop)?,
