@@ -5,7 +5,10 @@
 //! adds; [`truth`] sets what was expected beside what was measured.
 
 pub mod behaviour;
+pub mod bench;
+pub mod cases;
 pub mod hiccups;
+pub mod meters;
 pub mod resolution;
 pub mod sink;
 pub mod truth;
