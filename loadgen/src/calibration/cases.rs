@@ -27,6 +27,7 @@ const SERVICE: Duration = Duration::from_micros(500);
 /// Its arrivals alone put p50 and p90 of the queues, at every utilization tried, within 1 % of what endless arrivals would.
 const TYPICAL_SEED: u64 = 43;
 
+const RATES_FROM_PER_S: f64 = 1000.0;
 const POISSON_RATE_PER_S: f64 = 1000.0;
 const POISSON_GAPS: usize = 10_000;
 /// How rarely the Kolmogorov-Smirnov test may reject gaps that are what they should be.
@@ -284,8 +285,8 @@ fn standstill_rows(paused: &Outcome) -> Vec<Row> {
 }
 
 fn rate_trials(highest_rate_per_s: f64) -> Vec<Trial> {
-    let rates = [1000.0, 10_000.0, 0.5 * highest_rate_per_s, 0.9 * highest_rate_per_s];
-    rates.map(|rate_per_s| open(Behaviour::Prompt, rate_per_s.round())).into()
+    let rates = [RATES_FROM_PER_S, 10_000.0, 0.5 * highest_rate_per_s, 0.9 * highest_rate_per_s];
+    rates.map(|rate_per_s| open(Behaviour::Prompt, rate_per_s.round().max(RATES_FROM_PER_S))).into()
 }
 
 fn rate_rows(trials: &[Trial], outcomes: &[Outcome]) -> Vec<Row> {
@@ -347,8 +348,11 @@ fn row(what: &str, unit: &'static str, expected: Expected, measured: f64) -> Row
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::{
+        Connections, Cpu, Little, Measurement, Pauses, Requests, Wait,
         calibration::behaviour::Known,
         clock::nanoseconds,
         schedule::{Schedule, Shard},
@@ -375,27 +379,212 @@ mod tests {
     }
 
     #[test]
-    fn find_seed() {
-        let mut best: Vec<(f64, u64, Vec<f64>)> = Vec::new();
-        for seed in 1..400 {
-            let mut offs = Vec::new();
-            for rho in [0.3, 0.5, 0.7, 0.8] {
-                let mut trial = queue_trials(rho).remove(1);
-                trial.config.seed = seed;
-                let responses_s = ideal_responses_s(&trial);
-                for quantile in [0.5, 0.9] {
-                    let expected_s = md1::response_quantile(rho, SERVICE.as_secs_f64(), quantile).unwrap();
-                    let at = (responses_s.len() as f64 * quantile).ceil() as usize - 1;
-                    offs.push(responses_s[at] / expected_s - 1.0);
-                }
-                let mean_s = responses_s.iter().sum::<f64>() / responses_s.len() as f64;
-                offs.push(mean_s / md1::response_mean(rho, SERVICE.as_secs_f64()).unwrap() - 1.0);
+    fn the_queues_arrivals_are_typical() {
+        let service_s = SERVICE.as_secs_f64();
+        for rho in [0.3, 0.5, 0.7, 0.8] {
+            let responses_s = ideal_responses_s(&queue_trials(rho)[1]);
+            let quantile_s = |quantile: f64| responses_s[(responses_s.len() as f64 * quantile).ceil() as usize - 1];
+            let mean_s = responses_s.iter().sum::<f64>() / responses_s.len() as f64;
+            for (measured_s, endless_s) in [
+                (quantile_s(0.5), md1::response_quantile(rho, service_s, 0.5).unwrap()),
+                (quantile_s(0.9), md1::response_quantile(rho, service_s, 0.9).unwrap()),
+                (mean_s, md1::response_mean(rho, service_s).unwrap()),
+            ] {
+                assert!((measured_s / endless_s - 1.0).abs() < 0.01, "{rho}: {measured_s} instead of {endless_s}");
             }
-            best.push((offs.iter().fold(0.0, |worst: f64, off| worst.max(off.abs())), seed, offs));
         }
-        best.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for one in &best[..5] { println!("{one:.4?}"); }
-        println!("{:?}", best.iter().find(|b| b.1 == 1));
-        println!("median {:?}", best[200]);
+    }
+
+    #[test]
+    fn the_gaps_themselves_pass_the_test_for_their_distribution() {
+        let Load::Open(load) = poisson_trial().config.load else { panic!("it is an open loop") };
+        let mut schedule =
+            Schedule::new(&load, Shard { thread: 0, threads: 1, all: CONNECTIONS }, poisson_trial().config.seed, 0);
+        let arrivals_ns: Vec<u64> = (0..=POISSON_GAPS)
+            .map(|_| {
+                schedule.advance();
+                schedule.next_due_ns()
+            })
+            .collect();
+        assert!(off(&poisson_rows(&arrivals_ns)).is_empty());
+        assert_eq!(off(&poisson_rows(&arrivals_ns[1..])), ["gaps"]);
+        let even_ns: Vec<u64> = (0..=POISSON_GAPS as u64).map(|n| n * 1_000_000).collect();
+        assert_eq!(off(&poisson_rows(&even_ns)), ["distance from the exponential distribution"]);
+    }
+
+    #[test]
+    fn a_freeze_must_show_in_the_open_loop_and_nowhere_else() {
+        let (base, frozen) = (prompt(), outcome(quantiles(FREEZE)));
+        assert!(off(&freeze_rows(&base, &frozen)).is_empty());
+        assert_eq!(off(&freeze_rows(&base, &base)), ["p95", "p99", "p99.9", "mean"]);
+        let slow = outcome(quantiles(FREEZE).map(|ns| ns + 30_000));
+        assert_eq!(off(&freeze_rows(&base, &slow)), ["p50, as without"]);
+    }
+
+    #[test]
+    fn in_the_closed_loop_only_the_longest_may_show_the_freeze() {
+        let omitted = outcome((0..SAMPLES).map(|n| if n < 5 { 100_000_000 } else { FLOOR_NS }));
+        assert!(off(&freeze_closed_rows(&omitted)).is_empty());
+        assert_eq!(off(&freeze_closed_rows(&prompt())), ["max (the freeze was there)"]);
+        assert_eq!(off(&freeze_closed_rows(&outcome(quantiles(FREEZE)))), ["p99 (the freeze is not seen)"]);
+    }
+
+    #[test]
+    fn who_gets_no_answer_must_be_in_the_percentiles() {
+        let trial = open(Behaviour::StopAt(STOP_AT), 2000.0);
+        let mut stopped = outcome((0..10_000).map(|n| if n < 8000 { FLOOR_NS } else { 1_000_000_000 }));
+        let measurement = &mut stopped.measurement;
+        (measurement.requests.due, measurement.requests.answered) = (10_000, 8000);
+        (measurement.latency.unanswered, measurement.latency.unanswered_from_ns) = (2000, Some(1_000_000_000));
+        assert!(off(&stop_rows(&trial, &prompt(), &stopped)).is_empty());
+
+        // As it is where those without an answer are left out.
+        let hidden = outcome((0..8000).map(|_| FLOOR_NS));
+        let at_least = ["p90", "p95", "p99"].map(|name| format!("{name} is \"at least\""));
+        let rows = stop_rows(&trial, &prompt(), &hidden);
+        let expected: Vec<&str> =
+            at_least.iter().map(String::as_str).chain(["without an answer", "all answered (exit 0)"]).collect();
+        assert_eq!(off(&rows), expected);
+    }
+
+    #[test]
+    fn a_delay_must_be_exact() {
+        assert!(off(&delay_rows(&outcome(quantiles(DELAY)))).is_empty());
+        let late = outcome(quantiles(DELAY).map(|ns| ns + 200_000));
+        assert_eq!(off(&delay_rows(&late)), ["p50", "p97.5", "p98.5"]);
+        let more_rare = Behaviour::Delay { usual: Duration::from_millis(5), every: 30, rare: Duration::from_millis(20) };
+        assert_eq!(off(&delay_rows(&outcome(quantiles(more_rare)))), ["p97.5"]);
+    }
+
+    #[test]
+    fn a_queue_must_be_as_long_as_erlang_says() {
+        for rho in [0.3, 0.5, 0.7, 0.8] {
+            let trials = queue_trials(rho);
+            let responses_ns = |rho: f64| {
+                let service_s = SERVICE.as_secs_f64();
+                outcome((0..1000).map(move |n| {
+                    let response_s = md1::response_quantile(rho, service_s, (f64::from(n) + 0.5) / 1000.0).unwrap();
+                    FLOOR_NS + (response_s * NS_PER_S) as u64
+                }))
+            };
+            assert!(off(&queue_rows(&trials, &[prompt(), responses_ns(rho)])).is_empty(), "{rho}");
+            assert!(!off(&queue_rows(&trials, &[prompt(), responses_ns(rho + 0.1)])).is_empty(), "{rho}");
+        }
+    }
+
+    #[test]
+    fn a_standstill_must_show_in_the_send_lag_and_not_in_the_service_time() {
+        let as_freeze = Behaviour::Freeze { period: Duration::from_secs(1), pause: STANDSTILL };
+        let mut stood_still = outcome(quantiles(as_freeze));
+        stood_still.measurement.send_lag = Some(times(quantiles(as_freeze).map(|ns| ns - FLOOR_NS)));
+        stood_still.measurement.service = times((0..SAMPLES).map(|_| FLOOR_NS));
+        assert!(off(&standstill_rows(&stood_still)).is_empty());
+
+        let mut blamed_on_the_server = outcome(quantiles(as_freeze));
+        blamed_on_the_server.measurement.service = times(quantiles(as_freeze));
+        assert_eq!(off(&standstill_rows(&blamed_on_the_server)), ["send lag p99", "service p99"]);
+    }
+
+    #[test]
+    fn a_rate_must_be_kept_to_a_thousandth() {
+        let trials = rate_trials(200_000.0);
+        let asked_per_s: Vec<_> = trials.iter().map(|trial| trial.config.rate_per_s().unwrap()).collect();
+        assert_eq!(asked_per_s, [1000.0, 10_000.0, 100_000.0, 180_000.0]);
+        let sent = |share: f64| {
+            let outcomes: Vec<_> = asked_per_s
+                .iter()
+                .map(|rate_per_s| {
+                    let mut outcome = prompt();
+                    outcome.measurement.sent_in_window = (share * rate_per_s).round() as u64;
+                    outcome
+                })
+                .collect();
+            off(&rate_rows(&trials, &outcomes)).len()
+        };
+        assert_eq!([1.0, 0.9995, 1.0005, 0.998, 1.002].map(sent), [0, 0, 0, 4, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be_told_does_not_hold() {
+        let nothing = outcome([]);
+        assert_eq!(off(&freeze_rows(&nothing, &nothing)).len(), 5);
+        assert_eq!(off(&delay_rows(&nothing)).len(), 3);
+        assert_eq!(off(&freeze_closed_rows(&nothing)).len(), 2);
+        assert_eq!(off(&queue_rows(&queue_trials(0.3), &[nothing.clone(), nothing.clone()])).len(), 3);
+    }
+
+    #[test]
+    fn an_experiment_measures_its_trials_in_turn_and_ends_with_the_first_error() {
+        let mut measured = Vec::new();
+        let case = EXPERIMENTS[0].run(f64::NAN, &mut |trial| {
+            measured.push(trial.behaviour);
+            Ok::<_, &str>(outcome(quantiles(trial.behaviour)))
+        });
+        assert!(case.unwrap().holds());
+        assert_eq!(measured, [Behaviour::Prompt, FREEZE]);
+        assert_eq!(EXPERIMENTS[0].run(f64::NAN, &mut |_| Err("no server")), Err("no server"));
+    }
+
+    #[test]
+    fn every_experiment_can_be_done_and_has_a_name_of_its_own() {
+        for experiment in EXPERIMENTS {
+            assert_eq!(EXPERIMENTS.iter().filter(|other| other.name == experiment.name).count(), 1);
+            for trial in (experiment.trials)(200_000.0) {
+                trial.config.check().unwrap();
+            }
+        }
+    }
+
+    const SAMPLES: u64 = 25_000;
+    const FLOOR_NS: u64 = 20_000;
+
+    /// What the rows that do not hold are called.
+    fn off(rows: &[Row]) -> Vec<&str> {
+        rows.iter().filter(|row| !row.holds()).map(|row| row.what.as_str()).collect()
+    }
+
+    /// Latencies spread as they have to be, on a network that takes a while.
+    fn quantiles(behaviour: Behaviour) -> impl Iterator<Item = u64> {
+        let quantile = |n: u64| (n as f64 + 0.5) / SAMPLES as f64;
+        (0..SAMPLES).map(move |n| FLOOR_NS + nanoseconds(behaviour.expected_quantile(quantile(n)).unwrap()))
+    }
+
+    fn prompt() -> Outcome {
+        outcome(quantiles(Behaviour::Prompt))
+    }
+
+    fn times(all_ns: impl IntoIterator<Item = u64>) -> Times {
+        let mut times = Times::default();
+        all_ns.into_iter().for_each(|ns| times.all.saturating_record(ns));
+        times
+    }
+
+    /// A second in which every request was answered, with these latencies.
+    fn outcome(latencies_ns: impl IntoIterator<Item = u64>) -> Outcome {
+        let latency = times(latencies_ns);
+        let requests =
+            Requests { due: latency.count(), sent: latency.count(), answered: latency.count(), ..Requests::default() };
+        let measurement = Measurement {
+            interrupted: false,
+            started: SystemTime::UNIX_EPOCH,
+            elapsed: Duration::from_secs(1),
+            wait: Wait::Spin,
+            threads: 1,
+            rate_asked_per_s: None,
+            requests,
+            warmup_requests: Requests::default(),
+            sent_in_window: latency.count(),
+            replies_in_window: latency.count(),
+            service: Times::default(),
+            latency,
+            send_lag: None,
+            intervals: Vec::new(),
+            little: Little::default(),
+            connections: Connections::default(),
+            cpu: Cpu::default(),
+            pauses: Pauses::default(),
+            warnings: Vec::new(),
+        };
+        Outcome { measurement, arrivals_ns: Vec::new() }
     }
 }

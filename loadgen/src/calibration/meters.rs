@@ -31,6 +31,8 @@ const MANY_CONNECTIONS: usize = 50;
 
 const RATES_PER_S: [f64; 8] = [1e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 const FIRST_RATE_PER_S: f64 = 10_000.0;
+/// Who does not reach this reaches none.
+const LOWEST_RATE_PER_S: f64 = 100.0;
 /// How far apart the highest rate that is reached and the lowest that is not may stay.
 const RATE_STEP: f64 = 1.05;
 /// Of the requests asked for, how many must be sent for a rate to be reached.
@@ -183,13 +185,13 @@ pub fn highest_rate_per_s(bench: Bench, stop: &AtomicBool) -> Result<f64, Error>
     })
 }
 
-/// Doubles the rate while it is reached, then halves the distance to the highest that is.
+/// Doubles the rate while it is reached, then halves the distance to the highest that is; 0 where none is.
 fn highest<E>(mut is_reached: impl FnMut(f64) -> Result<bool, E>) -> Result<f64, E> {
-    let (mut reached, mut missed) = (FIRST_RATE_PER_S / 2.0, FIRST_RATE_PER_S);
+    let (mut reached, mut missed) = (0.0, FIRST_RATE_PER_S);
     while is_reached(missed)? {
         (reached, missed) = (missed, 2.0 * missed);
     }
-    while missed / reached > RATE_STEP {
+    while missed > RATE_STEP * reached && missed > LOWEST_RATE_PER_S {
         let middle = f64::midpoint(reached, missed).round();
         if is_reached(middle)? { reached = middle } else { missed = middle }
     }
@@ -327,5 +329,61 @@ impl Meters {
         }
         table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         table.trim_fmt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_rate_is_found_to_its_step() {
+        for limit_per_s in [900.0, 7000.0, 10_000.0, 123_456.0, 5e6] {
+            let found_per_s = highest(|rate_per_s| Ok::<_, Error>(rate_per_s <= limit_per_s)).unwrap();
+            let is_near = found_per_s <= limit_per_s && limit_per_s < RATE_STEP * found_per_s;
+            assert!(is_near, "{found_per_s} instead of {limit_per_s}");
+        }
+    }
+
+    #[test]
+    fn where_no_rate_is_reached_it_is_0_and_the_search_ends() {
+        assert_eq!(highest(|_| Ok::<_, Error>(false)).unwrap(), 0.0);
+        assert!(highest(|_| Err(Error::Interrupted)).is_err());
+    }
+
+    #[test]
+    fn a_processor_that_stood_still_bounds_what_can_be_believed() {
+        let mut standstills = Standstills { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
+        assert_eq!(
+            standstills.to_string(),
+            "processor 1 stood still 14 times, for 2.00 ms in all within 2 s (0.10 %), 900 µs at the longest: \
+             latencies beyond p99.90 are the machine's"
+        );
+        (standstills.times, standstills.total_ns) = (0, 0);
+        assert_eq!(standstills.to_string(), "processor 1 never stood still for over 50.0 µs within 2 s");
+    }
+
+    #[test]
+    fn all_is_told_in_words_and_in_numbers() {
+        let spread = Spread { p50: 1000, p99: 2000, max: 3000 };
+        let lags = WAITS.map(|wait| SendLag { rate_per_s: 1000.0, wait, lag_ns: spread, busy_share: 0.5 });
+        let meters = Meters {
+            clock_step_ns: None,
+            clock_reading_ns: 20.0,
+            timer_lateness_ns: spread,
+            round_trip_spinning_ns: spread,
+            round_trip_blocking_ns: spread,
+            generator_round_trips: vec![RoundTrip { wait: Wait::Hybrid, latency_ns: spread }],
+            processors: Vec::new(),
+            closed_loop: ClosedLoop { connections: 50, throughput_per_s: 1e5, busy_share: 0.97 },
+            highest_rate_per_s: 123_456.0,
+            send_lags: lags.into(),
+        };
+        let text = meters.to_string();
+        for words in ["none seen", "wait hybrid", "busy: 97 %", "123456 requests/s", "1.00 µs, 2.00 µs"] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        let lag = &serde_json::to_value(&meters).unwrap()["send_lags"][2];
+        assert_eq!((lag["wait"].as_str(), lag["lag_ns"]["p99"].as_u64()), (Some("sleep"), Some(2000)));
     }
 }
