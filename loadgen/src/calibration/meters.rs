@@ -25,6 +25,8 @@ const WARMUP: Duration = Duration::from_millis(200);
 const HICCUPS_WATCHED: Duration = Duration::from_secs(5);
 /// Longer than an interrupt takes, and than a round trip.
 const HICCUP: Duration = Duration::from_micros(50);
+/// Where a processor stands still for more than this part of the time, something else runs on it.
+const BUSY_MACHINE: f64 = 0.01;
 const SLEEP: Duration = Duration::from_millis(1);
 const SLEEPS: u32 = 500;
 const MANY_CONNECTIONS: usize = 50;
@@ -306,6 +308,12 @@ impl fmt::Display for Meters {
         for (line, processor) in self.processors.iter().enumerate() {
             writeln!(f, "{:<13}{processor}", if line == 0 { "pauses" } else { "" })?;
         }
+        if self.processors.iter().any(|processor| processor.share() > BUSY_MACHINE) {
+            writeln!(
+                f,
+                "             the machine does something else besides: nothing below can be relied on until it does not"
+            )?;
+        }
         let ClosedLoop { connections, throughput_per_s, busy_share } = self.closed_loop;
         let busy = 100.0 * busy_share;
         writeln!(f, "closed loop  {throughput_per_s:.0} replies/s on {connections} connections, generator busy: {busy:.0} %")?;
@@ -367,6 +375,7 @@ mod tests {
     fn all_is_told_in_words_and_in_numbers() {
         let spread = Spread { p50: 1000, p99: 2000, max: 3000 };
         let lags = WAITS.map(|wait| SendLag { rate_per_s: 1000.0, wait, lag_ns: spread, busy_share: 0.5 });
+        let busy = Standstills { cpu: 0, watched_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
         let meters = Meters {
             clock_step_ns: None,
             clock_reading_ns: 20.0,
@@ -374,15 +383,24 @@ mod tests {
             round_trip_spinning_ns: spread,
             round_trip_blocking_ns: spread,
             generator_round_trips: vec![RoundTrip { wait: Wait::Hybrid, latency_ns: spread }],
-            processors: Vec::new(),
+            processors: vec![busy],
             closed_loop: ClosedLoop { connections: 50, throughput_per_s: 1e5, busy_share: 0.97 },
             highest_rate_per_s: 123_456.0,
             send_lags: lags.into(),
         };
         let text = meters.to_string();
-        for words in ["none seen", "wait hybrid", "busy: 97 %", "123456 requests/s", "1.00 µs, 2.00 µs"] {
+        for words in [
+            "none seen",
+            "the machine does something else",
+            "wait hybrid",
+            "busy: 97 %",
+            "123456 requests/s",
+            "1.00 µs, 2.00 µs",
+        ] {
             assert!(text.contains(words), "{words} in {text}");
         }
+        let quiet = Meters { processors: vec![Standstills { total_ns: 9_000_000, ..busy }], ..meters.clone() };
+        assert!(!quiet.to_string().contains("the machine does something else"));
         let lag = &serde_json::to_value(&meters).unwrap()["send_lags"][2];
         assert_eq!((lag["wait"].as_str(), lag["lag_ns"]["p99"].as_u64()), (Some("sleep"), Some(2000)));
     }
