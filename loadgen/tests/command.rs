@@ -187,7 +187,7 @@ fn calibrate_lists_its_experiments_and_does_no_other() {
     for (arguments, words) in [
         (vec!["--only", "freeze,thaw"], "thaw"),
         (vec!["--cpus", "4000"], "not to be had"),
-        (vec!["--cpus", "0,4000"], "not both to be had"),
+        (vec!["--cpus", "0,1000"], "not to be had"),
         (vec!["--cpus", "0,1,2"], "one or two processors"),
         (vec!["--tries", "0"], "--tries"),
         (vec!["--json", "no/such/folder/file"], "cannot create"),
