@@ -14,6 +14,11 @@ bench: release ## Compare the five models (about four minutes); results in resul
 bench-quick: release ## The same in one short round (under a minute)
 	target/release/compare --profile quick
 
+.PHONY: truth
+truth: ## Try the load generator on servers whose answer is known (about four minutes; the machine idle)
+	$(CARGO) build --release --package loadgen
+	target/release/loadgen calibrate
+
 .PHONY: release
 release: ## Build servers, load generator and comparison, optimised
 	$(CARGO) build --release --workspace --bins

@@ -217,3 +217,27 @@ fn a_load_that_cannot_be_leaves_an_earlier_result_alone() {
     loadgen(servers::nowhere()).args(["--connections", "0", "--json"]).arg(&earlier).assert().code(2);
     assert_eq!(fs::read_to_string(earlier).unwrap(), "precious");
 }
+
+#[test]
+fn calibrate_lists_its_experiments_and_does_no_other() {
+    let calibrate = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.arg("calibrate").args(arguments);
+        command
+    };
+    let output = calibrate(&["--list"]).assert().success().get_output().clone();
+    let list = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(["meters", "freeze", "stop", "queue-0.8", "rates"].iter().all(|name| names.contains(name)), "{list}");
+
+    for (arguments, words) in [
+        (vec!["--only", "freeze,thaw"], "thaw"),
+        (vec!["--cpus", "4000"], "not to be had"),
+        (vec!["--cpus", "0,1000"], "not to be had"),
+        (vec!["--cpus", "0,1,2"], "one or two processors"),
+        (vec!["--tries", "0"], "--tries"),
+        (vec!["--json", "no/such/folder/file"], "cannot create"),
+    ] {
+        assert_fails_saying(&mut calibrate(&arguments), 2, &[words]);
+    }
+}

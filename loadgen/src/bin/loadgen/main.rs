@@ -2,6 +2,7 @@
 //! every request was answered right, 1 if not, and 2 when it was asked for something that cannot be.
 #![forbid(unsafe_code)]
 
+mod calibrate;
 mod descriptors;
 mod drive;
 mod merge;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let CommandLine { command, options } = CommandLine::parse();
     let result = match command {
         Some(Command::Merge(options)) => merge::run(&options).map(|()| true),
+        Some(Command::Calibrate(options)) => calibrate::run(&options),
         None if options.part.is_some() => processes::run_part(&options),
         None => drive::run(&options),
     };

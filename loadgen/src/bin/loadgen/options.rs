@@ -10,7 +10,7 @@ use clap::{
 use echo_protocol::Wire;
 use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait};
 
-use crate::{merge::MergeOptions, start::StartTime};
+use crate::{calibrate::CalibrateOptions, merge::MergeOptions, start::StartTime};
 
 /// Drives an echo server, checks every reply byte for byte, and tells throughput and latency.
 ///
@@ -41,6 +41,9 @@ pub struct CommandLine {
 pub enum Command {
     /// Add the interval logs (--hlog) of several generators: counts, not percentiles
     Merge(MergeOptions),
+
+    /// Show what this machine and this generator can resolve, and try the generator on servers whose answer is known
+    Calibrate(CalibrateOptions),
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,407 @@
+//! What this machine and the generator on it can resolve.
+
+use std::{
+    fmt::{self, Write},
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+
+use super::{
+    behaviour::Behaviour,
+    bench::{Bench, Trial},
+    hiccups::{self, Hiccups},
+    resolution,
+};
+use crate::{Arrival, Config, Error, Load, Measurement, OpenLoop, Wait, readable_ns as readable};
+
+const WAITS: [Wait; 3] = [Wait::Spin, Wait::Hybrid, Wait::Sleep];
+const METERED: Duration = Duration::from_secs(1);
+const WARMUP: Duration = Duration::from_millis(200);
+const HICCUPS_WATCHED: Duration = Duration::from_secs(5);
+/// Longer than an interrupt takes, and than a round trip.
+const HICCUP: Duration = Duration::from_micros(50);
+/// Where a processor stands still for more than this part of the time, something else runs on it.
+const BUSY_MACHINE: f64 = 0.01;
+const SLEEP: Duration = Duration::from_millis(1);
+const SLEEPS: u32 = 500;
+const MANY_CONNECTIONS: usize = 50;
+
+const RATES_PER_S: [f64; 8] = [1e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
+const FIRST_RATE_PER_S: f64 = 10_000.0;
+/// Who does not reach this reaches none.
+const LOWEST_RATE_PER_S: f64 = 100.0;
+/// How far apart the highest rate that is reached and the lowest that is not may stay.
+const RATE_STEP: f64 = 1.05;
+/// Of the requests asked for, how many must be sent for a rate to be reached.
+const REACHED: f64 = 0.999;
+/// At a rate that cannot be kept the lag grows with every request; this is more than the machine's pauses make of the median.
+const MEDIAN_LAG_NS: u64 = 1_000_000;
+
+/// What was metered. All times are in nanoseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Meters {
+    /// The smallest step of the clock; `None` when it showed none.
+    pub clock_step_ns: Option<u64>,
+    /// What reading it takes.
+    pub clock_reading_ns: f64,
+    /// How late a sleep of a millisecond ends.
+    pub timer_lateness_ns: Spread,
+    /// A round trip between two threads that spin.
+    pub round_trip_spinning_ns: Spread,
+    /// A round trip between two threads that sleep until a message comes.
+    pub round_trip_blocking_ns: Spread,
+    /// What the generator tells of a known server that answers at once, one connection, closed loop.
+    pub generator_round_trips: Vec<RoundTrip>,
+    /// How often the processors stood still.
+    pub processors: Vec<Standstills>,
+    /// The fastest closed loop.
+    pub closed_loop: ClosedLoop,
+    /// The highest rate that the generator reaches in an open loop, in requests a second.
+    pub highest_rate_per_s: f64,
+    /// By how much requests leave late, by rate and by how the generator waits.
+    pub send_lags: Vec<SendLag>,
+}
+
+/// What many samples come to, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// The median.
+    pub p50: u64,
+    /// What one in a hundred exceeds.
+    pub p99: u64,
+    /// The greatest.
+    pub max: u64,
+}
+
+/// The generator's round trips, for one way to wait.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RoundTrip {
+    /// How the generator waited.
+    #[serde(serialize_with = "in_words")]
+    pub wait: Wait,
+    /// How long they took.
+    pub latency_ns: Spread,
+}
+
+/// How often a processor stood still while a thread spun on it, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Standstills {
+    /// The processor.
+    pub cpu: usize,
+    /// How long it was watched, in seconds.
+    pub watched_s: f64,
+    /// How often it stood still.
+    pub times: u64,
+    /// How long in all, in nanoseconds.
+    pub total_ns: u64,
+    /// The longest, in nanoseconds.
+    pub longest_ns: u64,
+}
+
+/// What a closed loop on many connections reaches against a known server that answers at once.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ClosedLoop {
+    /// On how many connections.
+    pub connections: usize,
+    /// Replies a second.
+    pub throughput_per_s: f64,
+    /// The share of its time in which the generator was busy; near 1, it is the generator that is measured.
+    pub busy_share: f64,
+}
+
+/// By how much requests leave late at one rate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SendLag {
+    /// The rate asked for, in requests a second.
+    pub rate_per_s: f64,
+    /// How the generator waited.
+    #[serde(serialize_with = "in_words")]
+    pub wait: Wait,
+    /// The lag.
+    pub lag_ns: Spread,
+    /// The share of its time in which the generator was busy.
+    pub busy_share: f64,
+}
+
+/// Meters machine and generator on a bench, where the calling thread is kept to its processors. `tell` is told what is
+/// metered next.
+///
+/// # Errors
+/// As [`Bench::measure`], and [`Error::System`] for what the system refuses the meters themselves.
+pub fn read(bench: Bench, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> Result<Meters, Error> {
+    let mut say = |what: &str| match stop.load(Ordering::Relaxed) {
+        true => Err(Error::Interrupted),
+        false => {
+            tell(what);
+            Ok(())
+        }
+    };
+    say("clock and timer")?;
+    let clock = resolution::clock();
+    let timer = resolution::timerfd_lateness(SLEEP, SLEEPS).map_err(Error::System)?;
+    say("pauses of the processors")?;
+    let hiccups = hiccups::watch(HICCUPS_WATCHED, HICCUP).map_err(Error::System)?;
+    say("round trips")?;
+    let round_trips = |wait| resolution::round_trips(wait, METERED).map_err(Error::System);
+    let (spinning, blocking) = (round_trips(Wait::Spin)?, round_trips(Wait::Sleep)?);
+    say("round trips of the generator")?;
+    let generator_round_trips = WAITS.map(|wait| round_trip(bench, wait, stop)).into_iter().collect::<Result<_, _>>()?;
+    say("the fastest closed loop")?;
+    let closed_loop = fastest_closed_loop(bench, stop)?;
+    say("the highest rate")?;
+    let highest_rate_per_s = highest_rate_per_s(bench, stop)?;
+    say("send lag by rate")?;
+    let rates = RATES_PER_S.into_iter().filter(|&rate_per_s| rate_per_s < highest_rate_per_s).chain([highest_rate_per_s]);
+    let send_lags = rates
+        .flat_map(|rate_per_s| WAITS.map(|wait| (rate_per_s, wait)))
+        .map(|(rate_per_s, wait)| send_lag(bench, rate_per_s, wait, stop))
+        .collect::<Result<_, _>>()?;
+    Ok(Meters {
+        clock_step_ns: clock.smallest_step_ns,
+        clock_reading_ns: clock.reading_ns,
+        timer_lateness_ns: Spread::of(&timer),
+        round_trip_spinning_ns: Spread::of(&spinning),
+        round_trip_blocking_ns: Spread::of(&blocking),
+        generator_round_trips,
+        processors: hiccups.iter().map(Standstills::of).collect(),
+        closed_loop,
+        highest_rate_per_s,
+        send_lags,
+    })
+}
+
+/// The highest rate, in requests a second, that the generator reaches against a server that answers at once.
+///
+/// # Errors
+/// As [`Bench::measure`].
+pub fn highest_rate_per_s(bench: Bench, stop: &AtomicBool) -> Result<f64, Error> {
+    highest(|rate_per_s| {
+        // A pause of the machine may spoil one try, but hardly two.
+        let reached = || Ok(is_reached(&measure(bench, open(rate_per_s), suited(), stop)?));
+        Ok(reached()? || reached()?)
+    })
+}
+
+/// Doubles the rate while it is reached, then halves the distance to the highest that is; 0 where none is.
+fn highest<E>(mut is_reached: impl FnMut(f64) -> Result<bool, E>) -> Result<f64, E> {
+    let (mut reached, mut missed) = (0.0, FIRST_RATE_PER_S);
+    while is_reached(missed)? {
+        (reached, missed) = (missed, 2.0 * missed);
+    }
+    while missed > RATE_STEP * reached && missed > LOWEST_RATE_PER_S {
+        let middle = f64::midpoint(reached, missed).round();
+        if is_reached(middle)? { reached = middle } else { missed = middle }
+    }
+    Ok(reached)
+}
+
+fn is_reached(measurement: &Measurement) -> bool {
+    let asked_per_s = measurement.rate_asked_per_s.unwrap_or_default();
+    let lag_ns = measurement.send_lag.as_ref().and_then(|lag| lag.percentile(0.5)).map_or(0, |lag| lag.value_ns);
+    measurement.rate_sent_per_s() >= REACHED * asked_per_s
+        && measurement.throughput_per_s() >= REACHED * asked_per_s
+        && lag_ns <= MEDIAN_LAG_NS
+}
+
+fn round_trip(bench: Bench, wait: Wait, stop: &AtomicBool) -> Result<RoundTrip, Error> {
+    let measurement = measure(bench, (Load::Closed { pipeline: 1 }, 1), wait, stop)?;
+    Ok(RoundTrip { wait, latency_ns: Spread::of(&measurement.latency.all) })
+}
+
+fn fastest_closed_loop(bench: Bench, stop: &AtomicBool) -> Result<ClosedLoop, Error> {
+    let measurement = measure(bench, (Load::Closed { pipeline: 1 }, MANY_CONNECTIONS), suited(), stop)?;
+    Ok(ClosedLoop {
+        connections: MANY_CONNECTIONS,
+        throughput_per_s: measurement.throughput_per_s(),
+        busy_share: measurement.cpu.busy_share,
+    })
+}
+
+fn send_lag(bench: Bench, rate_per_s: f64, wait: Wait, stop: &AtomicBool) -> Result<SendLag, Error> {
+    let measurement = measure(bench, open(rate_per_s), wait, stop)?;
+    let lag = measurement.send_lag.unwrap_or_default();
+    Ok(SendLag { rate_per_s, wait, lag_ns: Spread::of(&lag.all), busy_share: measurement.cpu.busy_share })
+}
+
+fn open(rate_per_s: f64) -> (Load, usize) {
+    (Load::Open(OpenLoop { rate_per_s, arrival: Arrival::Constant, one_outstanding: false }), MANY_CONNECTIONS)
+}
+
+fn suited() -> Wait {
+    Wait::suited_to(1, None)
+}
+
+fn measure(bench: Bench, (load, connections): (Load, usize), wait: Wait, stop: &AtomicBool) -> Result<Measurement, Error> {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { load, connections, wait, warmup: WARMUP, duration: METERED, ..Config::new(nobody) };
+    let trial = Trial { config, behaviour: Behaviour::Prompt, standstill: Duration::ZERO, logged_arrivals: 0 };
+    Ok(bench.measure(&trial, stop)?.measurement)
+}
+
+fn in_words<S: Serializer>(wait: &Wait, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(wait)
+}
+
+impl Spread {
+    fn of(samples: &Histogram<u64>) -> Spread {
+        Spread { p50: samples.value_at_quantile(0.5), p99: samples.value_at_quantile(0.99), max: samples.max() }
+    }
+}
+
+impl Standstills {
+    fn of(hiccups: &Hiccups) -> Standstills {
+        Standstills {
+            cpu: hiccups.cpu,
+            watched_s: hiccups.spun.as_secs_f64(),
+            times: hiccups.pauses,
+            total_ns: hiccups.total.as_nanos() as u64,
+            longest_ns: hiccups.longest.as_nanos() as u64,
+        }
+    }
+
+    /// The part of the time in which the processor stood still.
+    fn share(&self) -> f64 {
+        if self.watched_s > 0.0 { self.total_ns as f64 / 1e9 / self.watched_s } else { 0.0 }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {}, p99 {}, max {}", readable(self.p50), readable(self.p99), readable(self.max))
+    }
+}
+
+impl fmt::Display for Standstills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "processor {} ", self.cpu)?;
+        let (total, share) = (readable(self.total_ns), 100.0 * self.share());
+        match self.times {
+            0 => write!(f, "never stood still for over {} within {:.0} s", readable(HICCUP.as_nanos() as u64), self.watched_s),
+            times => write!(
+                f,
+                "stood still {times} times, for {total} in all within {:.0} s ({share:.2} %), {} at the longest: \
+                 latencies beyond p{:.2} are the machine's",
+                self.watched_s,
+                readable(self.longest_ns),
+                100.0 - share
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.clock_step_ns.map_or_else(|| "none seen".into(), readable);
+        writeln!(f, "clock        smallest step: {step}, reading it: {:.0} ns", self.clock_reading_ns)?;
+        writeln!(f, "timer        a sleep of 1 ms ends late by: {}", self.timer_lateness_ns)?;
+        writeln!(f, "round trip   two spinning threads:   {}", self.round_trip_spinning_ns)?;
+        writeln!(f, "             two blocking threads:   {}", self.round_trip_blocking_ns)?;
+        for trip in &self.generator_round_trips {
+            let generator = format!("generator, wait {}:", trip.wait);
+            writeln!(f, "             {generator:<24}{}", trip.latency_ns)?;
+        }
+        for (line, processor) in self.processors.iter().enumerate() {
+            writeln!(f, "{:<13}{processor}", if line == 0 { "pauses" } else { "" })?;
+        }
+        if self.processors.iter().any(|processor| processor.share() > BUSY_MACHINE) {
+            writeln!(
+                f,
+                "             the machine does something else besides: nothing below can be relied on until it does not"
+            )?;
+        }
+        let ClosedLoop { connections, throughput_per_s, busy_share } = self.closed_loop;
+        let busy = 100.0 * busy_share;
+        writeln!(f, "closed loop  {throughput_per_s:.0} replies/s on {connections} connections, generator busy: {busy:.0} %")?;
+        writeln!(f, "open loop    {:.0} requests/s is the highest rate", self.highest_rate_per_s)?;
+        writeln!(f, "send lag by rate (p50, p99)")?;
+        f.write_str(&self.send_lag_table())?;
+        f.write_char('\n')
+    }
+}
+
+impl Meters {
+    /// A line for each rate, a column for each way to wait.
+    fn send_lag_table(&self) -> String {
+        let mut table = Table::new();
+        let header = ["requests/s".to_string()].into_iter().chain(WAITS.map(|wait| wait.to_string()));
+        table.load_style(presets::NOTHING).set_header(header);
+        for rate in self.send_lags.chunks(WAITS.len()) {
+            let lags = rate.iter().map(|lag| format!("{}, {}", readable(lag.lag_ns.p50), readable(lag.lag_ns.p99)));
+            let rate_per_s = rate.first().map(|lag| format!("{:.0}", lag.rate_per_s));
+            table.add_row(rate_per_s.into_iter().chain(lags));
+        }
+        table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table.trim_fmt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_rate_is_found_to_its_step() {
+        for limit_per_s in [900.0, 7000.0, 10_000.0, 123_456.0, 5e6] {
+            let found_per_s = highest(|rate_per_s| Ok::<_, Error>(rate_per_s <= limit_per_s)).unwrap();
+            let is_near = found_per_s <= limit_per_s && limit_per_s < RATE_STEP * found_per_s;
+            assert!(is_near, "{found_per_s} instead of {limit_per_s}");
+        }
+    }
+
+    #[test]
+    fn where_no_rate_is_reached_it_is_0_and_the_search_ends() {
+        assert_eq!(highest(|_| Ok::<_, Error>(false)).unwrap(), 0.0);
+        assert!(highest(|_| Err(Error::Interrupted)).is_err());
+    }
+
+    #[test]
+    fn a_processor_that_stood_still_bounds_what_can_be_believed() {
+        let mut standstills = Standstills { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
+        assert_eq!(
+            standstills.to_string(),
+            "processor 1 stood still 14 times, for 2.00 ms in all within 2 s (0.10 %), 900 µs at the longest: \
+             latencies beyond p99.90 are the machine's"
+        );
+        (standstills.times, standstills.total_ns) = (0, 0);
+        assert_eq!(standstills.to_string(), "processor 1 never stood still for over 50.0 µs within 2 s");
+    }
+
+    #[test]
+    fn all_is_told_in_words_and_in_numbers() {
+        let spread = Spread { p50: 1000, p99: 2000, max: 3000 };
+        let lags = WAITS.map(|wait| SendLag { rate_per_s: 1000.0, wait, lag_ns: spread, busy_share: 0.5 });
+        let busy = Standstills { cpu: 0, watched_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
+        let meters = Meters {
+            clock_step_ns: None,
+            clock_reading_ns: 20.0,
+            timer_lateness_ns: spread,
+            round_trip_spinning_ns: spread,
+            round_trip_blocking_ns: spread,
+            generator_round_trips: vec![RoundTrip { wait: Wait::Hybrid, latency_ns: spread }],
+            processors: vec![busy],
+            closed_loop: ClosedLoop { connections: 50, throughput_per_s: 1e5, busy_share: 0.97 },
+            highest_rate_per_s: 123_456.0,
+            send_lags: lags.into(),
+        };
+        let text = meters.to_string();
+        for words in [
+            "none seen",
+            "the machine does something else",
+            "wait hybrid",
+            "busy: 97 %",
+            "123456 requests/s",
+            "1.00 µs, 2.00 µs",
+        ] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        let quiet = Meters { processors: vec![Standstills { total_ns: 9_000_000, ..busy }], ..meters.clone() };
+        assert!(!quiet.to_string().contains("the machine does something else"));
+        let lag = &serde_json::to_value(&meters).unwrap()["send_lags"][2];
+        assert_eq!((lag["wait"].as_str(), lag["lag_ns"]["p99"].as_u64()), (Some("sleep"), Some(2000)));
+    }
+}
