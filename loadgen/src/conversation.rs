@@ -1,10 +1,9 @@
 //! One connection's side of the talk, without socket or clock: what to send next, what is owed, whether it is right.
 
-use std::collections::VecDeque;
-
 use crate::{
     content::{Content, Reply, Request, Verdict, WrongHeader},
-    record::{Cause, Moments, Outcome, Record},
+    owed::Owed,
+    record::{Cause, Outcome, Record},
 };
 
 /// A connection's requests: asked (due, and timed), written (bytes given to the socket), ended (replied to).
@@ -12,7 +11,7 @@ use crate::{
 pub(crate) struct Conversation {
     connection: u64,
     /// The requests that have not ended, the oldest first.
-    owed: VecDeque<Moments>,
+    owed: Owed,
     /// The sequence of the oldest of them.
     ended: u64,
     /// The sequence of the request being written or to be written next, and how much of it is written.
@@ -26,7 +25,7 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// A connection that has asked nothing yet.
     pub(crate) fn new(connection: u64) -> Conversation {
-        Conversation { connection, owed: VecDeque::new(), ended: 0, written: (0, 0), reply: Reply::new(), replies: 0 }
+        Conversation { connection, owed: Owed::default(), ended: 0, written: (0, 0), reply: Reply::new(), replies: 0 }
     }
 
     /// Replies that arrived since the measured window began, right or wrong.
@@ -41,7 +40,7 @@ impl Conversation {
 
     /// Asks a request that became due at `due_ns`.
     pub(crate) fn ask(&mut self, due_ns: u64, now_ns: u64, record: &mut Record) {
-        self.owed.push_back(Moments { due_ns, sent_ns: None });
+        self.owed.push(due_ns);
         record.due(due_ns, now_ns);
     }
 
@@ -65,8 +64,12 @@ impl Conversation {
     pub(crate) fn wrote(&mut self, content: &Content, bytes: usize, at_ns: u64, record: &mut Record) {
         let before = self.written;
         let offset = before.1 + bytes;
-        self.written.0 += (offset / content.message_bytes()) as u64;
-        self.written.1 = offset % content.message_bytes();
+        let whole = content.message_bytes();
+        // Mostly it is one request, and whole: divisions cost more than the rest of this.
+        self.written = match offset == whole {
+            true => (before.0 + 1, 0),
+            false => (before.0 + (offset / whole) as u64, offset % whole),
+        };
         let begun = self.written.0 + u64::from(self.written.1 > 0);
         for sequence in before.0 + u64::from(before.1 > 0)..begun {
             self.sent(sequence, at_ns, record);
@@ -79,11 +82,8 @@ impl Conversation {
     }
 
     fn sent(&mut self, sequence: u64, at_ns: u64, record: &mut Record) {
-        if let Some(request) = self.owed.get_mut((sequence - self.ended) as usize)
-            && request.sent_ns.is_none()
-        {
-            request.sent_ns = Some(at_ns);
-            record.sent(request.due_ns, at_ns);
+        if let Some(due_ns) = self.owed.send((sequence - self.ended) as usize, at_ns) {
+            record.sent(due_ns, at_ns);
         }
     }
 
@@ -142,7 +142,7 @@ impl Conversation {
     }
 
     fn end_oldest(&mut self, outcome: Outcome, now_ns: u64, record: &mut Record) {
-        if let Some(request) = self.owed.pop_front() {
+        if let Some(request) = self.owed.pop() {
             record.ended(outcome, request, now_ns);
             self.ended += 1;
         }

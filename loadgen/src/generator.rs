@@ -54,6 +54,8 @@ pub(crate) struct Generator<'a> {
     arrived: Box<[u8]>,
     leaving: Box<[u8]>,
     dialled: Dialled,
+    /// When the window begins, ends, or the drain does: whichever is next.
+    next_milestone_ns: u64,
     cost_at_start: Option<Cost>,
     cost_at_end: Option<Cost>,
 }
@@ -143,13 +145,14 @@ impl<'a> Generator<'a> {
             arrived: vec![0; BUFFER_BYTES].into(),
             leaving: vec![0; BUFFER_BYTES].into(),
             dialled: Dialled::default(),
+            next_milestone_ns: 0,
             cost_at_start: None,
             cost_at_end: None,
         }
     }
 
-    /// Keeps requests flowing until the window ends, then awaits the replies still owed. After every connection's turn, and
-    /// whenever nothing has arrived, it calls `attend` with the time.
+    /// Keeps requests flowing until the window ends, then awaits the replies still owed. After all that has arrived is served,
+    /// and between when it is time for the window to begin or end, it calls `attend` with the time.
     ///
     /// # Errors
     /// When the system refuses to wait, or to tell the thread's processor time.
@@ -165,11 +168,14 @@ impl<'a> Generator<'a> {
                 self.notice_time(&mut attend)?;
                 continue;
             }
-            self.wait(&mut events, &mut attend)?;
+            self.wait(&mut events)?;
             for event in events.iter().filter(|event| !is_timer(event)) {
                 self.serve(event);
-                self.notice_time(&mut attend)?;
+                if self.watch.now_ns >= self.next_milestone_ns {
+                    self.notice_time(&mut attend)?;
+                }
             }
+            self.notice_time(&mut attend)?;
         }
         Ok(self.finish())
     }
@@ -214,14 +220,11 @@ impl<'a> Generator<'a> {
         (0..self.engine.lines()).for_each(|line| self.send(line));
     }
 
-    fn wait(&mut self, events: &mut Events, attend: &mut impl FnMut(u64)) -> io::Result<()> {
-        let now_ns = self.watch.now_ns;
-        let [from_ns, until_ns, over_ns] = self.engine.milestones_ns();
-        let latest_ns = [from_ns, until_ns].into_iter().find(|&ns| ns > now_ns).unwrap_or(over_ns);
-        let slept_until_ns = self.waiter.wait(events, now_ns, self.engine.next_due_ns(), latest_ns)?;
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let next_due_ns = self.engine.next_due_ns();
+        let slept_until_ns = self.waiter.wait(events, self.watch.now_ns, next_due_ns, self.next_milestone_ns)?;
         if slept_until_ns.is_some() || events.is_empty() {
             self.watch.look_after_idling(slept_until_ns);
-            self.notice_time(attend)?;
         }
         Ok(())
     }
@@ -238,6 +241,8 @@ impl<'a> Generator<'a> {
         if self.cost_at_end.is_none() && now_ns >= window.until_ns {
             self.cost_at_end = self.cost_at_start.is_some().then(|| self.watch.cost()).transpose()?;
         }
+        let [from_ns, until_ns, over_ns] = self.engine.milestones_ns();
+        self.next_milestone_ns = [from_ns, until_ns].into_iter().find(|&ns| ns > now_ns).unwrap_or(over_ns);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ mod hgrm;
 mod hlog;
 mod judgement;
 mod measurement;
+mod owed;
 mod part;
 mod pauses;
 mod readable;
