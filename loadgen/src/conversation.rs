@@ -25,7 +25,7 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// A connection that has asked nothing yet.
     pub(crate) fn new(connection: u64) -> Conversation {
-        Conversation { connection, owed: Owed::default(), ended: 0, written: (0, 0), reply: Reply::new(), replies: 0 }
+        Conversation { connection, owed: Owed::new(), ended: 0, written: (0, 0), reply: Reply::new(), replies: 0 }
     }
 
     /// Replies that arrived since the measured window began, right or wrong.

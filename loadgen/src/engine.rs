@@ -34,7 +34,9 @@ enum Pace {
     Schedule(Schedule),
 }
 
+/// As the processor fetches memory: with a thousand of these each turn finds its own far away.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Line {
     conversation: Conversation,
     /// Why there is no connection any more, and will be none.
@@ -287,6 +289,11 @@ mod tests {
     #[track_caller]
     fn assert_near(value: f64, expected: f64, most_apart: f64) {
         assert!((value - expected).abs() <= most_apart, "{value}, expected {expected} +- {most_apart}");
+    }
+
+    #[test]
+    fn a_line_is_two_of_the_processors() {
+        assert_eq!(size_of::<Line>(), 128);
     }
 
     #[test]

@@ -4,47 +4,57 @@ use std::collections::VecDeque;
 
 use crate::record::Moments;
 
-/// No request is sent at the end of time.
-const NOT_YET: u64 = u64::MAX;
+/// No request is due, or sent, at the end of time.
+const NEVER: u64 = u64::MAX;
 
 /// When the requests were due and when they were sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Owed {
-    len: usize,
+    /// Due never when there is none.
     oldest: Entry,
-    /// All but the oldest.
     others: VecDeque<Entry>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     due_ns: u64,
     sent_ns: u64,
 }
 
+const NONE: Entry = Entry { due_ns: NEVER, sent_ns: NEVER };
+
 impl Owed {
+    /// No requests.
+    pub(crate) fn new() -> Owed {
+        Owed { oldest: NONE, others: VecDeque::new() }
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.oldest.due_ns == NEVER
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        usize::from(!self.is_empty()) + self.others.len()
     }
 
     /// Adds one that has not been sent.
     pub(crate) fn push(&mut self, due_ns: u64) {
-        let entry = Entry { due_ns, sent_ns: NOT_YET };
-        match self.len {
-            0 => self.oldest = entry,
-            _ => self.others.push_back(entry),
+        let entry = Entry { due_ns, sent_ns: NEVER };
+        match self.is_empty() {
+            true => self.oldest = entry,
+            false => self.others.push_back(entry),
         }
-        self.len += 1;
     }
 
     /// Notes that a request, counted from the oldest, is being sent, and returns when it was due: once for each.
     pub(crate) fn send(&mut self, index: usize, at_ns: u64) -> Option<u64> {
         let entry = match index {
-            0 if self.len > 0 => &mut self.oldest,
+            0 if !self.is_empty() => &mut self.oldest,
             _ => self.others.get_mut(index.checked_sub(1)?)?,
         };
-        let is_first = entry.sent_ns == NOT_YET;
+        let is_first = entry.sent_ns == NEVER;
         if is_first {
             entry.sent_ns = at_ns;
         }
@@ -53,12 +63,12 @@ impl Owed {
 
     /// Takes the oldest out.
     pub(crate) fn pop(&mut self) -> Option<Moments> {
-        self.len = self.len.checked_sub(1)?;
-        let Entry { due_ns, sent_ns } = self.oldest;
-        if self.len > 0 {
-            self.oldest = self.others.pop_front()?;
+        if self.is_empty() {
+            return None;
         }
-        Some(Moments { due_ns, sent_ns: (sent_ns != NOT_YET).then_some(sent_ns) })
+        let next = self.others.pop_front().unwrap_or(NONE);
+        let Entry { due_ns, sent_ns } = std::mem::replace(&mut self.oldest, next);
+        Some(Moments { due_ns, sent_ns: (sent_ns != NEVER).then_some(sent_ns) })
     }
 }
 
@@ -69,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_request_is_sent_once() {
-        let mut owed = Owed::default();
+        let mut owed = Owed::new();
         assert_eq!(owed.send(0, 1), None);
         owed.push(10);
         owed.push(20);
@@ -82,7 +92,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_queue(pushes in prop::collection::vec(prop::option::of(0_u64..1000), 0..100)) {
-            let (mut owed, mut model) = (Owed::default(), VecDeque::new());
+            let (mut owed, mut model) = (Owed::new(), VecDeque::new());
             for step in pushes {
                 match step {
                     Some(due_ns) => { owed.push(due_ns); model.push_back(due_ns); }
