@@ -15,7 +15,7 @@ bench-quick: release ## The same in one short round (under a minute)
 	target/release/compare --profile quick
 
 .PHONY: truth
-truth: ## Try the load generator on servers whose answer is known (about four minutes; the machine idle)
+truth: ## Try the load generator on servers whose answer is known (about five minutes; on an idle machine)
 	$(CARGO) build --release --package loadgen
 	target/release/loadgen calibrate
 
