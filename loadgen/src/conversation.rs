@@ -81,7 +81,8 @@ impl Conversation {
         }
     }
 
-    /// The oldest request counts as sent at `at_ns`, though none of its bytes have been written: a connection is being opened for it.
+    /// The oldest request counts as sent at `at_ns`, though none of its bytes have been written: a connection is being opened
+    /// for it.
     pub(crate) fn sent_ahead(&mut self, at_ns: u64, record: &mut Record) {
         self.sent(self.ended, at_ns, record);
     }

@@ -225,8 +225,8 @@ pub struct Cpu {
     pub system: Duration,
     /// Share of one processor that a generator thread used, on average: 1 when it never slept.
     pub share: f64,
-    /// Share of its time in which a generator thread had something to do, on average: where this nears 1, the generator is what is
-    /// being measured. A thread that sleeps or finds nothing to do while it spins is not busy.
+    /// Share of its time in which a generator thread had something to do, on average: where this nears 1, the generator is
+    /// what is being measured. A thread that sleeps or finds nothing to do while it spins is not busy.
     pub busy_share: f64,
 }
 

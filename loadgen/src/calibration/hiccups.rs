@@ -5,8 +5,10 @@ use std::{io, sync::Barrier, thread, time::Duration};
 use affinity::Cpus;
 use hdrhistogram::Histogram;
 
-use super::empty_histogram;
-use crate::clock::{Clock, nanoseconds};
+use crate::{
+    clock::{Clock, nanoseconds},
+    timeline::empty,
+};
 
 /// What a spinning thread saw on one processor.
 #[derive(Clone, Debug)]
@@ -84,7 +86,7 @@ impl Gaps {
             smallest_step_ns: None,
             longest_ns: 0,
             total_ns: 0,
-            histogram: empty_histogram(),
+            histogram: empty(),
         }
     }
 

@@ -14,13 +14,3 @@ pub mod meters;
 pub mod resolution;
 pub mod sink;
 pub mod truth;
-
-use hdrhistogram::Histogram;
-
-const HIGHEST_NS: u64 = 3600 * 1_000_000_000;
-const SIGNIFICANT_DIGITS: u8 = 3;
-
-/// A histogram of nanoseconds: 1 ns to 1 hour (what is longer counts as that), 3 significant digits.
-fn empty_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS).expect("these bounds make a histogram")
-}

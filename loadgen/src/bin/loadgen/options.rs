@@ -131,8 +131,8 @@ pub struct Options {
     #[arg(long, value_name = "LIST", help_heading = "Generator")]
     pub cpus: Option<Cpus>,
 
-    /// How to wait: spin (never sleep), hybrid (sleep, and spin the last 100 us before a request is due) or sleep; by default spin
-    /// where every thread has a processor of its own and the server one, else hybrid
+    /// How to wait: spin (never sleep), hybrid (sleep, and spin the last 100 us before a request is due) or sleep; by default
+    /// spin where every thread has a processor of its own and the server one, else hybrid
     #[arg(
         long, value_name = "HOW",
         value_parser = one_of([("spin", Wait::Spin), ("hybrid", Wait::Hybrid), ("sleep", Wait::Sleep)]),
@@ -148,7 +148,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub hgrm: Option<PathBuf>,
 
-    /// Write latency, service time and send lag of every second to FILE as an HdrHistogram interval log in nanoseconds (- for stdout)
+    /// Write latency, service time and send lag of every second to FILE as an HdrHistogram interval log in nanoseconds
+    /// (- for stdout)
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub hlog: Option<PathBuf>,
 
