@@ -7,10 +7,11 @@
 //! The files, in the order in which a request meets them: `config` says what to do, `run` leads through the phases,
 //! `connect` opens the connections, `schedule` says when a request is due and on which of them. The `engine` decides
 //! what to send and what a reply means, without sockets or clock: a `conversation` for each connection, by the rules of
-//! `content`, what is `owed` in order, its books kept in `record` and `timeline`. The `generator` moves bytes between the engine and the sockets,
-//! and `waiting` is how it waits. What a process brings back is a `part`; of one or several parts `measurement` says
-//! what came out, `statistics` how sure that is, `judgement` which `warning`s belong to it, and `report`, `hgrm` and
-//! `hlog` write it down. [`calibration`] tries all of this on servers whose answer is known. For tests, `simulation` plays sockets, clock and server in simulated time.
+//! `content`, with what is `owed` in order; its books are kept in `record` and `timeline`. The `generator` moves bytes
+//! between the engine and the sockets, and `waiting` is how it waits. What a process brings back is a `part`; of one or
+//! several parts `measurement` says what came out, `statistics` how sure that is, `judgement` which `warning`s belong to
+//! it, and `report`, `hgrm` and `hlog` write it down. [`calibration`] tries all of this on servers whose answer is known,
+//! and for tests `simulation` plays sockets, clock and server in simulated time.
 #![forbid(unsafe_code)]
 
 mod as_v2;
