@@ -220,9 +220,13 @@ mod tests {
 
     #[test]
     fn more_connections_than_may_be_in_progress_are_opened_all() {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let target = server.local_addr().unwrap();
+        // With room for them all: a connection that overflows a backlog is open on our side only.
         let count = MOST_IN_PROGRESS * 2 + 1;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(count as i32).unwrap();
+        let server = TcpListener::from(socket);
+        let target = server.local_addr().unwrap();
         let accepting = std::thread::spawn(move || server.incoming().take(count).collect::<Vec<_>>());
         let opened = open(&dialer(target), count, AMPLE, &AtomicBool::new(false)).unwrap();
         assert_eq!((opened.streams.len(), opened.refused), (count, 0));
