@@ -63,42 +63,46 @@ impl Part {
         harvests: Vec<Harvest>,
         attempts: &Attempts,
     ) -> Part {
-        let mut harvests = harvests.into_iter();
-        let first = harvests.next().expect("there is at least one thread");
+        let threads = harvests.into_iter().map(|harvest| Part::of_thread(interrupted, started, window, harvest));
+        let mut part = threads.reduce(Part::plus).expect("there is at least one thread");
         let refusals = [attempts.active, attempts.idle].into_iter().filter_map(|opened| opened.first_refusal.as_ref());
-        let mut part = Part {
+        part.refusals.extend(refusals.filter_map(io::Error::raw_os_error));
+        part.asked = attempts.active_asked as u64;
+        part.opened = attempts.lines as u64;
+        part.refused += attempts.active.refused as u64;
+        part.idle_asked = attempts.idle_asked as u64;
+        part.idle_opened = attempts.idle.streams.len() as u64;
+        part.idle_lost = attempts.idle.streams.iter().filter(|stream| !is_silent_and_open(stream)).count() as u64;
+        part
+    }
+
+    /// What one thread measured; what became of the process's attempts to connect is not in it.
+    fn of_thread(interrupted: bool, started: SystemTime, window: Window, harvest: Harvest) -> Part {
+        Part {
             interrupted,
             started,
             window,
             threads: 1,
-            record: first.record,
-            replies: first.replies,
-            cpu: first.cost.cpu,
-            idle_ns: first.cost.idle_ns,
-            pauses: first.pauses,
-            asked: attempts.active_asked as u64,
-            opened: attempts.lines as u64,
-            refused: attempts.active.refused as u64 + first.dialled.refused,
-            lost: first.lost as u64 + first.dialled.garbage,
-            opened_in_window: first.dialled.opened_in_window,
-            idle_asked: attempts.idle_asked as u64,
-            idle_opened: attempts.idle.streams.len() as u64,
-            idle_lost: attempts.idle.streams.iter().filter(|stream| !is_silent_and_open(stream)).count() as u64,
-            refusals: refusals.filter_map(io::Error::raw_os_error).chain(first.dialled.first_refusal).collect(),
-        };
-        for harvest in harvests {
-            part.threads += 1;
-            part.record.add(&harvest.record);
-            part.replies.extend(harvest.replies);
-            part.cpu += harvest.cost.cpu;
-            part.idle_ns += harvest.cost.idle_ns;
-            part.pauses.add(harvest.pauses);
-            part.refused += harvest.dialled.refused;
-            part.lost += harvest.lost as u64 + harvest.dialled.garbage;
-            part.opened_in_window += harvest.dialled.opened_in_window;
-            part.refusals.extend(harvest.dialled.first_refusal);
+            record: harvest.record,
+            replies: harvest.replies,
+            cpu: harvest.cost.cpu,
+            idle_ns: harvest.cost.idle_ns,
+            pauses: harvest.pauses,
+            asked: 0,
+            opened: 0,
+            refused: harvest.dialled.refused,
+            lost: harvest.lost as u64 + harvest.dialled.garbage,
+            opened_in_window: harvest.dialled.opened_in_window,
+            idle_asked: 0,
+            idle_opened: 0,
+            idle_lost: 0,
+            refusals: harvest.dialled.first_refusal.into_iter().collect(),
         }
-        part
+    }
+
+    fn plus(mut self, other: Part) -> Part {
+        self.add(other);
+        self
     }
 
     /// Adds what another process measured at the same time.

@@ -21,11 +21,17 @@ use anyhow::{Context, anyhow, bail, ensure};
 use loadgen::{Config, Error, Measurement, Part, PartOf, Phase};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::{descriptors, drive, options::Options, progress::Progress, signals, start::StartTime, targets};
+use crate::{
+    descriptors, drive,
+    options::Options,
+    progress::Progress,
+    signals::{self, STOP_CHECK},
+    start::StartTime,
+    targets,
+};
 
 const READY: &str = "ready\n";
 const GO: &[u8] = b"go\n";
-const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// Does the run in `processes` processes.
 pub fn measure(

@@ -1,6 +1,9 @@
 //! Ctrl-C: the first ends the run early, the second ends the program.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -8,6 +11,9 @@ use signal_hook::{
 };
 
 use crate::FAILED;
+
+/// How long a request to stop may go unnoticed.
+pub const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the program at once.
 pub fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {

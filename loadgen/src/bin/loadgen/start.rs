@@ -7,8 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How long a request to stop may go unnoticed.
-const STOP_CHECK: Duration = Duration::from_millis(50);
+use crate::signals::STOP_CHECK;
 
 /// A moment by the machine's clock.
 #[derive(Clone, Copy, Debug)]
