@@ -10,14 +10,12 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use hdrhistogram::Histogram;
-use loadgen::{Error, Log, Tag, merge, read_hlog, write_hgrm, write_hlog};
+use loadgen::{Error, Log, Tag, Times, merge, read_hlog, write_hgrm, write_hlog};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::outputs::Output;
 
-/// A percentile is told only if at least so many samples lie beyond it.
-const SAMPLES_BEYOND: u64 = 10;
 const NS_PER_US: f64 = 1e3;
 
 /// Adds up the interval logs of several generators that drove one server at the same time: the percentiles are those
@@ -118,21 +116,19 @@ struct Summary {
 
 impl Summary {
     fn of(total: &Histogram<u64>) -> Summary {
-        let recorded = !total.is_empty();
-        // In whole numbers: of 100 000 samples, 10 exactly lie beyond the 99.99th percentile.
-        let percentile =
-            |one_in: u64| (total.len() >= SAMPLES_BEYOND * one_in).then(|| total.value_at_quantile(1.0 - 1.0 / one_in as f64));
+        let times = Times { all: total.clone(), ..Times::default() };
+        let percentile = |quantile| times.percentile(quantile).map(|told| told.value_ns);
         Summary {
-            count: total.len(),
-            min: recorded.then(|| total.min()),
-            mean: recorded.then(|| total.mean()),
-            p50: percentile(2),
-            p90: percentile(10),
-            p95: percentile(20),
-            p99: percentile(100),
-            p99_9: percentile(1000),
-            p99_99: percentile(10_000),
-            max: recorded.then(|| total.max()),
+            count: times.count(),
+            min: times.min().map(|min| min.value_ns),
+            mean: times.mean().map(|mean| mean.value_ns),
+            p50: percentile(0.5),
+            p90: percentile(0.9),
+            p95: percentile(0.95),
+            p99: percentile(0.99),
+            p99_9: percentile(0.999),
+            p99_99: percentile(0.9999),
+            max: times.max().map(|max| max.value_ns),
         }
     }
 }
