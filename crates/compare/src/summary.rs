@@ -142,11 +142,7 @@ impl Cell {
 
     /// A latency quantile, in microseconds; `None` when fewer than ten requests lie beyond it.
     pub fn latency_us(&self, quantile: f64) -> Option<Spread> {
-        self.spread(|outcome| {
-            let latency = outcome.latency();
-            let beyond = latency.len() as f64 * (1.0 - quantile);
-            (beyond >= 10.0).then(|| latency.value_at_quantile(quantile) as f64 / 1e3)
-        })
+        self.spread(|outcome| outcome.measurement.latency.percentile(quantile).map(|told| told.value_ns as f64 / 1e3))
     }
 
     /// Connections that got at least one reply.
