@@ -1,9 +1,7 @@
-//! The machine: what it is, as results are worth nothing without it, and how its processors are divided.
+//! The machine: what it is, as results are worth nothing without it.
 
 use std::{env, fs, process::Command};
 
-use affinity::Cpus;
-use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 /// Facts about the machine and the build; what cannot be found out is `None`.
@@ -46,28 +44,4 @@ impl Machine {
 fn commit() -> Option<String> {
     let output = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Who runs where.
-#[derive(Debug)]
-pub struct Processors {
-    /// The server's.
-    pub server: Cpus,
-    /// The generator's.
-    pub generator: Cpus,
-    /// Whether they had to share one, so that each also measures the other.
-    pub shared: bool,
-}
-
-impl Processors {
-    /// The server gets the first processor, the generator the others.
-    pub fn divide() -> Result<Processors> {
-        let allowed = Cpus::allowed().context("cannot tell which processors may be used")?;
-        let [first, others @ ..] = allowed.as_slice() else { bail!("there is no processor to run on") };
-        let server = Cpus::new([*first]).expect("one is not none");
-        Ok(match Cpus::new(others.iter().copied()) {
-            Some(generator) => Processors { server, generator, shared: false },
-            None => Processors { generator: server.clone(), server, shared: true },
-        })
-    }
 }

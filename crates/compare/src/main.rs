@@ -6,10 +6,12 @@ mod machine;
 mod model;
 mod options;
 mod plan;
+mod processors;
 mod progress;
 mod results;
 mod summary;
 mod table;
+mod topology;
 mod trial;
 
 use std::{
@@ -29,13 +31,8 @@ use signal_hook::{
 };
 
 use crate::{
-    machine::{Machine, Processors},
-    model::Servers,
-    options::Options,
-    plan::Plan,
-    progress::Progress,
-    results::RunFolder,
-    summary::Summary,
+    machine::Machine, model::Servers, options::Options, plan::Plan, processors::Processors, progress::Progress,
+    results::RunFolder, summary::Summary,
 };
 
 fn main() -> ExitCode {
@@ -54,14 +51,12 @@ fn run(options: &Options) -> Result<bool> {
     let interrupted = stop_on_signals()?;
     testbed::allow_all_descriptors();
     let servers = Servers::find(options.servers.as_deref())?;
-    let processors = Processors::divide()?;
+    let processors = Processors::divide(None, None)?;
     let plan = Plan::new(options);
     let mut folder = RunFolder::create(&options.results, &plan, &processors, &Machine::look())?;
     let (trials, duration) = (plan.trials.len(), plan.duration_of(plan.trials.len()));
     say(format!("{trials} trials, about {duration}; results in {}", folder.path().display()));
-    if processors.shared {
-        say("only one processor may be used: server and generator share it, and each also measures the other".into());
-    }
+    say(processors.to_string());
 
     let mut summary = Summary::default();
     let progress = Progress::start(&plan);

@@ -13,9 +13,10 @@ use serde_json::json;
 
 use crate::{
     experiment::EXPERIMENTS,
-    machine::{Machine, Processors},
+    machine::Machine,
     model::MODELS,
     plan::Plan,
+    processors::Processors,
     summary::{Cell, Summary},
     table,
     trial::Trial,
@@ -43,11 +44,7 @@ impl RunFolder {
             "finished": null,
             "complete": false,
             "machine": machine,
-            "processors": {
-                "server": processors.server.to_string(),
-                "generator": processors.generator.to_string(),
-                "shared": processors.shared,
-            },
+            "processors": processors,
             "plan": {
                 "rounds": plan.rounds,
                 "seed": plan.seed,

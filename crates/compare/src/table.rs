@@ -6,8 +6,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle, presets}
 
 use crate::{
     experiment::{EXPERIMENTS, Experiment},
-    machine::{Machine, Processors},
+    machine::Machine,
     plan::Plan,
+    processors::Processors,
     summary::{Cell, Spread, Summary},
     trial::Outcome,
 };
@@ -15,20 +16,16 @@ use crate::{
 /// Which machine and plan the numbers belong to, as Markdown.
 pub fn heading(plan: &Plan, processors: &Processors, machine: &Machine) -> String {
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
-    let shared = if processors.shared { " (shared: each also measures the other)" } else { "" };
     let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
     format!(
         "# A comparison of five I/O models\n\n\
-         Machine: {}, processors {}, Linux {}. Server on processor {}, generator on {}{}. \
+         Machine: {}, processors {}, Linux {}; {processors}. \
          Commit {}.{}\n\n\
          {} round{} of {:.1} s after {:.1} s of warm-up, order shuffled by seed {}. One request of 64 bytes in flight on each \
          active connection, frames. {}\n",
         known(&machine.cpu_model),
         known(&machine.cpus_online),
         known(&machine.kernel),
-        processors.server,
-        processors.generator,
-        shared,
         known(&machine.commit),
         debug,
         plan.rounds,

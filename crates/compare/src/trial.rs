@@ -11,9 +11,9 @@ use testbed::{Server, Switches, Usage};
 
 use crate::{
     experiment::Load,
-    machine::Processors,
     model::{Model, Servers},
     plan::{Plan, Step},
+    processors::{Processors, Sharing},
 };
 
 /// How long replies still owed at the end of a window are awaited. A server that is alive needs a fraction of it.
@@ -24,9 +24,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// More generator threads than this share too little to be worth their processors.
-const MOST_GENERATOR_THREADS: usize = 4;
 
 /// A trial as it is kept: a line of trials.jsonl.
 #[derive(Debug, Serialize)]
@@ -145,7 +142,7 @@ fn measure(
 }
 
 fn load_config(server: &Server, load: Load, plan: &Plan, processors: &Processors) -> Config {
-    let threads = processors.generator.as_slice().len().min(load.active).min(MOST_GENERATOR_THREADS);
+    let threads = processors.generator.as_slice().len().min(load.active);
     Config {
         connections: load.active,
         idle_connections: load.idle,
@@ -155,7 +152,7 @@ fn load_config(server: &Server, load: Load, plan: &Plan, processors: &Processors
         connect_timeout: CONNECT_TIMEOUT,
         threads,
         cpus: Some(processors.generator.clone()),
-        wait: if processors.shared { Wait::Sleep } else { Wait::Spin },
+        wait: if processors.sharing == Sharing::SameProcessor { Wait::Sleep } else { Wait::Spin },
         ..Config::new(server.address())
     }
 }
