@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod experiment;
+#[allow(dead_code)]
 mod machine;
 mod model;
 mod options;
