@@ -8,6 +8,8 @@ mod options;
 mod plan;
 mod progress;
 mod results;
+#[allow(dead_code, unused_imports, reason = "nothing calls it yet")]
+mod statistics;
 mod summary;
 mod table;
 mod trial;
