@@ -10,6 +10,8 @@ mod plan;
 mod processors;
 mod progress;
 mod results;
+#[allow(dead_code, unused_imports, reason = "nothing calls it yet")]
+mod statistics;
 mod summary;
 mod table;
 mod topology;
