@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod experiment;
+mod guard;
 #[allow(dead_code)]
 mod machine;
 mod model;
 mod options;
+#[allow(dead_code)]
+mod own_server;
 mod plan;
 mod processors;
 mod progress;
@@ -18,6 +21,7 @@ mod topology;
 mod trial;
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
     sync::{
@@ -39,6 +43,15 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    let words: Vec<_> = env::args_os().collect();
+    if let [_, guard, dashes, command @ ..] = &words[..]
+        && (guard == "guard" && dashes == "--")
+    {
+        return guard::run(command).unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "compare: {error:#}");
+            ExitCode::FAILURE
+        });
+    }
     match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

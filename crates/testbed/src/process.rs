@@ -1,6 +1,7 @@
 //! A child process that never blocks on its output and never outlives its owner.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Read},
     os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -20,6 +21,9 @@ use rustix::{
     },
 };
 
+/// What a supervisor may take to end all that it supervises, when nobody waits for it to do so in its own time.
+const SUPERVISOR_GRACE: Duration = Duration::from_secs(5);
+
 /// A child process, alone in its process group. Dropped, it is killed, and so is whatever it started.
 #[derive(Debug)]
 pub struct Process {
@@ -27,7 +31,10 @@ pub struct Process {
     /// Names this process and no later one with the same number; becomes readable when it ends.
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
+    /// `None` for a supervisor, which writes to a file.
     output: Option<Output>,
+    /// How long it may take to end in order before it is killed.
+    grace: Duration,
 }
 
 /// What is read from a child's pipes as it comes: left there, it would block the child one day.
@@ -41,18 +48,34 @@ impl Process {
     /// Starts `command`, on the given processors only if some are given. Sends the first line it writes to standard output,
     /// without its end, to the receiver returned, which is disconnected when no line will come.
     pub fn start(mut command: Command, cpus: Option<&Cpus>) -> Result<(Process, Receiver<String>)> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(command, cpus)?;
+        let (output, first_line) = Output::of(&mut process.child);
+        process.output = Some(output);
+        Ok((process, first_line))
+    }
+
+    /// Starts a supervisor on the given processors, all output to `output`. It is always asked to end (SIGTERM) before it is
+    /// killed, as only it finds everything it has to end first.
+    pub fn start_supervisor(mut command: Command, cpus: &Cpus, output: File) -> Result<Process> {
+        command.stdout(output.try_clone()?).stderr(output);
+        let mut process = Process::spawn(command, Some(cpus))?;
+        process.grace = SUPERVISOR_GRACE;
+        Ok(process)
+    }
+
+    fn spawn(mut command: Command, cpus: Option<&Cpus>) -> Result<Process> {
+        command.stdin(Stdio::null()).process_group(0);
         before_exec(&mut command, cpus.cloned());
         let mut child = command.spawn().with_context(|| match cpus {
             Some(cpus) => format!("cannot start {command:?} on processors {cpus}"),
             None => format!("cannot start {command:?}"),
         })?;
-        let (output, first_line) = Output::of(&mut child);
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
             // Without it nothing below works, Drop included.
             let _ = child.kill().and_then(|()| child.wait());
         })?;
-        Ok((Process { child, pidfd, status: None, output: Some(output) }, first_line))
+        Ok(Process { child, pidfd, status: None, output: None, grace: Duration::ZERO })
     }
 
     pub fn pid(&self) -> Pid {
@@ -75,17 +98,22 @@ impl Process {
         Ok(self.status)
     }
 
-    /// Ends it now, unless it has ended. Returns how it ended.
+    /// Ends it now, unless it has ended; a supervisor in order, as long as that does not take too long. Returns how it ended.
     pub fn kill(&mut self) -> Result<ExitStatus> {
+        if self.status.is_none() && !self.grace.is_zero() {
+            self.signal(Signal::TERM)?;
+            self.wait(self.grace)?;
+        }
         match self.status {
             Some(status) => Ok(status),
             None => self.reap(),
         }
     }
 
-    /// All it wrote to standard output after the first line, and all it wrote to standard error. Only once it has ended.
+    /// All it wrote to standard output after the first line, and all it wrote to standard error. Only once it has ended. Of a
+    /// supervisor nothing: that is in the file.
     pub fn into_output(mut self) -> (String, String) {
-        let output = self.output.take().expect("taken here only, and self with it");
+        let Some(output) = self.output.take() else { return Default::default() };
         let text = |reader: JoinHandle<String>| reader.join().expect("a reader does not panic");
         (text(output.stdout), text(output.stderr))
     }
@@ -145,6 +173,12 @@ fn everything_from(pipe: &mut impl Read) -> String {
     // What came before an error is worth having.
     let _ = pipe.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Arranges for the process that `command` will start to be killed when the *thread* that starts it ends, however that comes
+/// about.
+pub fn end_with_parent(command: &mut Command) {
+    before_exec(command, None);
 }
 
 /// Arranges for the child to run on `cpus`, and to be killed when the *thread* that starts it ends, however that comes about.

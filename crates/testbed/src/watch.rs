@@ -2,34 +2,39 @@
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
-use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
+use anyhow::{Context, Result, ensure};
 use procfs::{
-    ProcError, ProcResult,
-    process::{Process, Task},
+    ProcResult,
+    process::{Process, Stat, Task},
 };
-use rustix::io::Errno;
 
-use crate::{Cpus, Server};
+use crate::{
+    Cpus, Server,
+    counted::{Counted, unless_gone},
+};
 
-/// What a process has cost so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The error of looking at a server none of whose processes is there any more.
+const GONE: &str = "the server has ended";
+
+/// What a server has cost so far: the sum over its processes, see [`Server::find_processes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of all its threads, ended ones too, to the nanosecond.
+    /// Processor time of all threads, ended ones too, to the nanosecond; and that of child processes that have ended and whose
+    /// parents waited for them, to the clock tick (10 ms).
     pub cpu: Duration,
     /// The part of it in user mode, to the clock tick (10 ms).
     pub user: Duration,
     /// The part of it in the kernel, to the clock tick (10 ms).
     pub system: Duration,
-    /// Memory it holds now, in bytes.
+    /// Memory held now, in bytes. What several processes share is counted for each.
     pub rss_bytes: u64,
-    /// The most memory it held at one time, in bytes.
+    /// The most memory each process held at one time, in bytes; shared memory as above.
     pub peak_rss_bytes: u64,
-    /// Threads it has now.
+    /// Threads there are now.
     pub threads: u64,
 }
 
-/// Context switches so far, of the threads a process has now.
+/// Context switches so far, of the threads a server has now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
     /// Because a thread had to wait.
@@ -60,19 +65,16 @@ pub struct Thread {
 impl Server {
     /// What it has cost so far. Quick, whatever the number of threads: made to be asked while something is measured.
     pub fn usage(&self) -> Result<Usage> {
-        let cpu = self.cpu_time()?;
-        let process = self.process()?;
-        let (stat, status) = (process.stat()?, process.status()?);
-        let ticks = |ticks: u64| Duration::from_secs(ticks) / procfs::ticks_per_second() as u32;
-        let kib = |kib: Option<u64>| kib.context("the process has no memory any more").map(|kib| kib * 1024);
-        Ok(Usage {
-            cpu,
-            user: ticks(stat.utime),
-            system: ticks(stat.stime),
-            rss_bytes: kib(status.vmrss)?,
-            peak_rss_bytes: kib(status.vmhwm)?,
-            threads: status.threads,
-        })
+        let mut sum = Usage::default();
+        if self.supervised {
+            // Whose parent has ended is the supervisor's child from then on.
+            sum.add_ended_children(&self.process()?.stat()?);
+        }
+        for &counted in &self.counted {
+            sum.add(counted)?;
+        }
+        ensure!(sum.rss_bytes > 0, GONE);
+        Ok(sum)
     }
 
     /// Its context switches so far. Looks at every thread: not to be asked while something is measured.
@@ -85,13 +87,17 @@ impl Server {
         Ok(sum)
     }
 
-    /// Memory it holds now that no file backs: heap, stacks, written data. In bytes, counted page by page.
+    /// Memory it holds now that no file backs: heap, stacks, written data. In bytes, counted page by page; a page that its
+    /// processes share, as after a fork, counts once.
     ///
     /// The kernel's own sum (RssAnon) is put together from per-processor counts and may be some hundred kilobytes behind.
     pub fn anonymous_bytes(&self) -> Result<u64> {
-        let sums = self.process()?.smaps_rollup()?.memory_map_rollup;
-        let of_all = sums.into_iter().next().context("the process has no memory any more")?;
-        of_all.extension.map.get("Anonymous").copied().context("smaps_rollup does not tell anonymous memory")
+        let mut sum = 0;
+        for &counted in &self.counted {
+            sum += anonymous_bytes_of(counted)?;
+        }
+        ensure!(sum > 0, GONE);
+        Ok(sum)
     }
 
     /// Its threads, and what each does now.
@@ -122,26 +128,56 @@ impl Server {
 
     fn of_each_task<T>(&self, look: impl Fn(&Task) -> ProcResult<T>) -> Result<Vec<T>> {
         let mut seen = Vec::new();
-        for task in self.process()?.tasks()? {
-            match task.and_then(|task| look(&task)) {
-                Ok(one) => seen.push(one),
-                // It ended while it was looked at.
-                Err(ProcError::NotFound(_)) => {}
-                Err(ProcError::Io(error, _)) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
-                Err(error) => return Err(error.into()),
+        for counted in &self.counted {
+            let Some((process, _)) = counted.look()? else { continue };
+            for task in unless_gone(process.tasks())?.into_iter().flatten() {
+                seen.extend(unless_gone(task.and_then(|task| look(&task)))?);
             }
         }
+        ensure!(!seen.is_empty(), GONE);
         Ok(seen)
     }
 
     fn process(&self) -> ProcResult<Process> {
         Process::new(self.pid().as_raw_nonzero().get())
     }
+}
 
-    fn cpu_time(&self) -> Result<Duration> {
-        let pid = nix::unistd::Pid::from_raw(self.pid().as_raw_nonzero().get());
-        Ok(clock_gettime(ClockId::pid_cpu_clock_id(pid)?)?.into())
+impl Usage {
+    /// Adds what a process has cost; nothing if it is gone, as its parent then has its time.
+    fn add(&mut self, counted: Counted) -> Result<()> {
+        let Some(cpu) = counted.cpu_time()? else { return Ok(()) };
+        let Some((process, stat)) = counted.look()? else { return Ok(()) };
+        let Some(status) = unless_gone(process.status())? else { return Ok(()) };
+        self.cpu += cpu;
+        self.user += ticks(stat.utime);
+        self.system += ticks(stat.stime);
+        self.add_ended_children(&stat);
+        // One that has ended, but whose parent has not asked, has no memory.
+        self.rss_bytes += status.vmrss.unwrap_or_default() * 1024;
+        self.peak_rss_bytes += status.vmhwm.unwrap_or_default() * 1024;
+        self.threads += status.threads;
+        Ok(())
     }
+
+    /// Adds the time of the children that have ended and were waited for, and of theirs.
+    fn add_ended_children(&mut self, parent: &Stat) {
+        let (user, system) = (ticks(parent.cutime as u64), ticks(parent.cstime as u64));
+        self.cpu += user + system;
+        self.user += user;
+        self.system += system;
+    }
+}
+
+fn ticks(ticks: u64) -> Duration {
+    Duration::from_secs(ticks) / procfs::ticks_per_second() as u32
+}
+
+fn anonymous_bytes_of(counted: Counted) -> Result<u64> {
+    let Some((process, _)) = counted.look()? else { return Ok(0) };
+    let Some(sums) = unless_gone(process.smaps_rollup())? else { return Ok(0) };
+    let Some(of_all) = sums.memory_map_rollup.into_iter().next() else { return Ok(0) };
+    of_all.extension.map.get("Pss_Anon").copied().context("smaps_rollup does not tell anonymous memory")
 }
 
 fn thread(task: &Task) -> ProcResult<Thread> {
