@@ -44,6 +44,8 @@ mod timeline;
 mod waiting;
 mod warning;
 
+pub use echo_protocol::Wire;
+
 pub use config::{Arrival, Config, Load, MAX_PAYLOAD_BYTES, MAX_PIPELINE, OpenLoop, PartOf, Wait};
 pub use error::Error;
 pub use hgrm::write_hgrm;

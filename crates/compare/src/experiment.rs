@@ -1,4 +1,21 @@
-//! The experiments: each a question, an axis, a load, and what the textbook expects.
+//! The experiments: each a question, an axis, its loads, and what the textbook expects.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::metric::{self, Metric};
+
+/// How thorough a comparison is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// One short round of a few points: a first look, without any statement of how sure it is.
+    Quick,
+    /// Five rounds.
+    Standard,
+    /// Ten longer rounds of more points.
+    Full,
+}
 
 /// What is compared, as data.
 #[derive(Debug)]
@@ -11,37 +28,312 @@ pub struct Experiment {
     pub expectation: &'static str,
     /// What its points count.
     pub axis: &'static str,
+    /// What its servers are ranked by at each point.
+    pub ranked_by: &'static Metric,
+    /// What else its tables show.
+    pub shows: &'static [&'static Metric],
     /// Where on the axis it measures.
-    pub points: &'static [usize],
-    /// The load at a point.
-    pub load: fn(usize) -> Load,
+    pub points: &'static [Point],
 }
 
-/// How many connections there are, and how many of them speak.
+/// One place on an experiment's axis.
+#[derive(Debug)]
+pub struct Point {
+    /// The least thorough profile that has it; more thorough ones have it, too.
+    pub from: Profile,
+    /// Which of the experiment's curves it lies on; empty where there is only one.
+    pub variant: &'static str,
+    /// Where on the axis.
+    pub x: u32,
+    /// The load there.
+    pub load: Load,
+}
+
+/// What the clients of a server do.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Connections with one request in flight at all times.
-    pub active: usize,
+    /// Connections that send requests.
+    pub active: u32,
     /// Connections that are open and silent.
-    pub idle: usize,
+    pub idle: u32,
+    /// Bytes of a request's payload.
+    pub payload_bytes: u32,
+    /// When requests are sent.
+    pub demand: Demand,
+    /// What serving a request costs, as a server's `--work` has it.
+    pub work: Work,
+    /// Requests that one more client keeps in flight all the time, whatever the others get.
+    pub greedy_pipeline: Option<u32>,
 }
 
+/// When the active connections send requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// As fast as replies come, one request in flight on each.
+    Closed,
+    /// As [`Demand::Closed`], each request on a connection of its own: opened, used once, closed.
+    Churn,
+    /// At random times, this percentage of what [`CAPACITY`] found the best server to be able to.
+    PercentOfCapacity(u32),
+    /// Once at the beginning, before anything is measured, and then never.
+    Silent,
+}
+
+/// What serving a request costs beside reading and writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing.
+    None,
+    /// 100 µs of computing.
+    Spin100us,
+    /// 1 ms of waiting, as for a disk or a database.
+    Sleep1ms,
+}
+
+/// So many active connections are served often enough in a window as it is; more of them get a longer one.
+const CONNECTIONS_OF_A_WINDOW: u32 = 3000;
+
+impl Load {
+    /// By how much warm-up and window are longer than usual, so that each of many connections has several turns in them: else
+    /// a slow server would seem to starve those whose turn did not come.
+    pub fn stretch(&self) -> f64 {
+        (f64::from(self.active) / f64::from(CONNECTIONS_OF_A_WINDOW)).max(1.0)
+    }
+}
+
+impl Work {
+    /// As a server's `--work` has it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Work::None => "none",
+            Work::Spin100us => "spin:100us",
+            Work::Sleep1ms => "sleep:1ms",
+        }
+    }
+
+    /// The least a request can take, in nanoseconds.
+    pub fn least_ns(self) -> u64 {
+        match self {
+            Work::None => 0,
+            Work::Spin100us => 100_000,
+            Work::Sleep1ms => 1_000_000,
+        }
+    }
+}
+
+/// So many clients, each with a request of 64 bytes in flight at all times.
+const fn active(active: u32) -> Load {
+    Load { active, idle: 0, payload_bytes: 64, demand: Demand::Closed, work: Work::None, greedy_pipeline: None }
+}
+
+const fn beside_idle(active_connections: u32, idle: u32) -> Load {
+    Load { idle, ..active(active_connections) }
+}
+
+const fn at_percent_of_capacity(percent: u32) -> Load {
+    Load { demand: Demand::PercentOfCapacity(percent), ..CAPACITY_LOAD }
+}
+
+const fn working(work: Work, connections: u32) -> Load {
+    Load { work, ..active(connections) }
+}
+
+const fn churning(at_a_time: u32) -> Load {
+    Load { demand: Demand::Churn, ..active(at_a_time) }
+}
+
+const fn of_payload(payload_bytes: u32) -> Load {
+    Load { payload_bytes, ..active(8) }
+}
+
+const fn silent(connections: u32) -> Load {
+    Load { demand: Demand::Silent, idle: connections - 1, ..active(1) }
+}
+
+const CAPACITY_LOAD: Load = active(64);
+
+const fn point(from: Profile, x: u32, load: Load) -> Point {
+    Point { from, variant: "", x, load }
+}
+
+impl Point {
+    const fn of(self, variant: &'static str) -> Point {
+        Point { variant, ..self }
+    }
+}
+
+/// Made first where the latencies under a share of the best server's capacity are asked for: what that capacity is.
+pub static CAPACITY: Experiment = Experiment {
+    name: "capacity",
+    question: "What is the most that a server answers with 64 connections?",
+    expectation: "Nothing: this sets the scale of latency-load.",
+    axis: "active connections",
+    ranked_by: &metric::THROUGHPUT,
+    shows: &[&metric::P50, &metric::P99],
+    points: &[point(Profile::Quick, CAPACITY_LOAD.active, CAPACITY_LOAD)],
+};
+
 /// Every experiment, in the order in which the results show them.
-pub const EXPERIMENTS: &[Experiment] = &[
-    Experiment {
-        name: "scaling",
-        question: "How do throughput and latency change with the number of connections, all of them active?",
-        expectation: "One at a time serves one; a loop over readiness serves all; threads pay for their switches.",
-        axis: "active connections",
-        points: &[1, 8, 64, 512],
-        load: |active| Load { active, idle: 0 },
-    },
-    Experiment {
-        name: "idle",
-        question: "What do silent connections cost the ten that speak?",
-        expectation: "poll looks at every descriptor on every wait and slows down; epoll and threads do not.",
-        axis: "idle connections beside 10 active ones",
-        points: &[0, 1000, 5000],
-        load: |idle| Load { active: 10, idle },
-    },
-];
+pub static EXPERIMENTS: [Experiment; 8] = {
+    use Profile::{Full, Quick, Standard};
+    [
+        Experiment {
+            name: "scaling",
+            question: "How do throughput and latency change with the number of connections, all of them active?",
+            expectation: "One at a time serves one; a loop over readiness serves all, and epoll leaves poll behind as they get many; \
+                          threads break down.",
+            axis: "active connections",
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
+            points: &[
+                point(Quick, 1, active(1)),
+                point(Full, 3, active(3)),
+                point(Standard, 10, active(10)),
+                point(Full, 30, active(30)),
+                point(Quick, 100, active(100)),
+                point(Full, 300, active(300)),
+                point(Quick, 1000, active(1000)),
+                point(Full, 3000, active(3000)),
+                point(Standard, 10_000, active(10_000)),
+            ],
+        },
+        Experiment {
+            name: "latency-load",
+            question: "How long does a request take while the server is not at its limit, and where does that bend?",
+            expectation: "Latency stays flat and then rises steeply near the limit; each sleep and wake-up on the way costs some of it.",
+            axis: "% of the best capacity",
+            ranked_by: &metric::P99,
+            shows: &[&metric::THROUGHPUT, &metric::MEAN, &metric::P50, &metric::P99_9, &metric::CPU_SHARE],
+            points: &[
+                point(Standard, 10, at_percent_of_capacity(10)),
+                point(Standard, 25, at_percent_of_capacity(25)),
+                point(Quick, 50, at_percent_of_capacity(50)),
+                point(Standard, 75, at_percent_of_capacity(75)),
+                point(Quick, 90, at_percent_of_capacity(90)),
+                point(Standard, 95, at_percent_of_capacity(95)),
+            ],
+        },
+        Experiment {
+            name: "idle",
+            question: "What do silent connections cost those that speak?",
+            expectation: "poll and the busy loop look at every descriptor each time and slow down; epoll and threads do not.",
+            axis: "idle connections",
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
+            points: &[
+                point(Standard, 0, beside_idle(1, 0)).of("1 active"),
+                point(Full, 100, beside_idle(1, 100)).of("1 active"),
+                point(Standard, 1000, beside_idle(1, 1000)).of("1 active"),
+                point(Standard, 10_000, beside_idle(1, 10_000)).of("1 active"),
+                point(Quick, 0, beside_idle(10, 0)).of("10 active"),
+                point(Full, 100, beside_idle(10, 100)).of("10 active"),
+                point(Standard, 1000, beside_idle(10, 1000)).of("10 active"),
+                point(Quick, 10_000, beside_idle(10, 10_000)).of("10 active"),
+            ],
+        },
+        Experiment {
+            name: "service",
+            question: "What if a request takes work: 100 µs of computing, or 1 ms of waiting?",
+            expectation: "Threads wait side by side, so they are for waiting work; one loop does it all in turn. Computing is limited by \
+                          processors, whatever the model.",
+            axis: "active connections",
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CPU_SHARE],
+            points: &[
+                point(Standard, 1, working(Work::Spin100us, 1)).of("spin 100us"),
+                point(Standard, 8, working(Work::Spin100us, 8)).of("spin 100us"),
+                point(Quick, 64, working(Work::Spin100us, 64)).of("spin 100us"),
+                point(Standard, 1, working(Work::Sleep1ms, 1)).of("sleep 1ms"),
+                point(Standard, 8, working(Work::Sleep1ms, 8)).of("sleep 1ms"),
+                point(Quick, 64, working(Work::Sleep1ms, 64)).of("sleep 1ms"),
+            ],
+        },
+        Experiment {
+            name: "churn",
+            question: "What does a connection cost that is opened, used once and closed?",
+            expectation: "A thread for each costs its creation; a loop pays for accept and for watching one descriptor more.",
+            axis: "connections at a time",
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
+            points: &[point(Standard, 1, churning(1)), point(Full, 8, churning(8)), point(Quick, 64, churning(64))],
+        },
+        Experiment {
+            name: "payload",
+            question: "What changes when requests get larger?",
+            expectation: "The larger the request, the more copying counts and the less the model.",
+            axis: "payload bytes",
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::GOODPUT, &metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
+            points: &[
+                point(Quick, 16, of_payload(16)),
+                point(Full, 128, of_payload(128)),
+                point(Standard, 1 << 10, of_payload(1 << 10)),
+                point(Full, 8 << 10, of_payload(8 << 10)),
+                point(Quick, 64 << 10, of_payload(64 << 10)),
+                point(Standard, 1 << 20, of_payload(1 << 20)),
+            ],
+        },
+        Experiment {
+            name: "footprint",
+            question: "What do connections cost that say nothing?",
+            expectation: "A stack for each thread; next to nothing elsewhere. Who waits for readiness costs no processor time, who asks \
+                          over and over costs all of it.",
+            axis: "silent connections",
+            ranked_by: &metric::CONNECTION_BYTES,
+            shows: &[&metric::PEAK_RSS, &metric::THREADS, &metric::CPU_SHARE],
+            points: &[point(Standard, 1, silent(1)), point(Quick, 1000, silent(1000)), point(Standard, 10_000, silent(10_000))],
+        },
+        Experiment {
+            name: "fairness",
+            question: "What do 50 modest clients get beside a greedy one that keeps 1000 requests in flight?",
+            expectation: "Threads share by the system's scheduler; a loop that serves whoever is ready to the end lets one starve the rest.",
+            axis: "greedy clients",
+            ranked_by: &metric::P99,
+            shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
+            points: &[point(Standard, 0, active(50)), point(Quick, 1, Load { greedy_pipeline: Some(1000), ..active(50) })],
+        },
+    ]
+};
+
+impl Experiment {
+    /// The experiment of this name, [`CAPACITY`] among them.
+    pub fn named(name: &str) -> Option<&'static Experiment> {
+        EXPERIMENTS.iter().chain([&CAPACITY]).find(|experiment| experiment.name == name)
+    }
+
+    /// The points that a profile has.
+    pub fn points_of(&self, profile: Profile) -> impl Iterator<Item = &'static Point> {
+        self.points.iter().filter(move |point| point.from <= profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_experiment_asks_expects_and_has_points_in_every_profile() {
+        for experiment in &EXPERIMENTS {
+            assert!(experiment.question.ends_with('?') && experiment.expectation.ends_with('.'), "{}", experiment.name);
+            assert!(experiment.points_of(Profile::Quick).count() > 0, "{}", experiment.name);
+            let places: HashSet<_> = experiment.points.iter().map(|point| (point.variant, point.x)).collect();
+            assert_eq!(places.len(), experiment.points.len(), "{}", experiment.name);
+            assert!(!experiment.shows.iter().any(|metric| metric.name == experiment.ranked_by.name), "{}", experiment.name);
+        }
+        assert_eq!(EXPERIMENTS.iter().map(|experiment| experiment.name).collect::<HashSet<_>>().len(), EXPERIMENTS.len());
+    }
+
+    #[test]
+    fn many_connections_have_more_time() {
+        assert_eq!([1, 1000, 3000, 9000].map(|connections| active(connections).stretch()), [1.0, 1.0, 1.0, 3.0]);
+    }
+
+    #[test]
+    fn what_a_profile_has_the_more_thorough_one_has_too() {
+        let count = |profile| EXPERIMENTS.iter().map(|experiment| experiment.points_of(profile).count()).sum::<usize>();
+        assert!(count(Profile::Quick) < count(Profile::Standard) && count(Profile::Standard) < count(Profile::Full));
+        assert_eq!(count(Profile::Full), EXPERIMENTS.iter().map(|experiment| experiment.points.len()).sum::<usize>());
+    }
+}

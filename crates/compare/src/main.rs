@@ -1,28 +1,32 @@
 //! Compares the I/O models on real traffic and keeps the results.
 #![forbid(unsafe_code)]
 
+mod bottleneck;
+mod contestant;
 mod experiment;
 mod guard;
-#[allow(dead_code)]
 mod machine;
-mod model;
+mod metric;
 mod options;
-#[allow(dead_code)]
 mod own_server;
 mod plan;
 mod processors;
 mod progress;
+mod record;
 mod results;
-#[allow(dead_code, unused_imports, reason = "nothing calls it yet")]
+#[allow(dead_code, unused_imports)]
 mod statistics;
 mod summary;
 mod table;
+mod terminal;
+mod tidy;
 mod topology;
 mod trial;
 
 use std::{
     env,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -30,7 +34,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -38,65 +42,148 @@ use signal_hook::{
 };
 
 use crate::{
-    machine::Machine, model::Servers, options::Options, plan::Plan, processors::Processors, progress::Progress,
-    results::RunFolder, summary::Summary,
+    contestant::Servers,
+    experiment::{CAPACITY, EXPERIMENTS},
+    machine::Machine,
+    options::{Action, Options},
+    plan::{Plan, Settings, Step},
+    processors::Processors,
+    progress::Progress,
+    results::{Run, RunFolder},
+    summary::Summary,
+    trial::Bench,
 };
 
 fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
-    if let [_, guard, dashes, command @ ..] = &words[..]
-        && (guard == "guard" && dashes == "--")
-    {
-        return guard::run(command).unwrap_or_else(|error| {
-            let _ = writeln!(io::stderr(), "compare: {error:#}");
-            ExitCode::FAILURE
-        });
+    let done = match &words[..] {
+        [_, guard, dashes, command @ ..] if guard == "guard" && dashes == "--" => guard::run(command),
+        _ => act(&Options::parse()),
+    };
+    done.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "compare: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Does what is asked for. Only a comparison that is not complete fails without an error.
+fn act(options: &Options) -> Result<ExitCode> {
+    match &options.command {
+        Some(Action::Diff { .. }) => {}
+        None if options.list => say(list()),
+        None => return run(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "compare: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the comparison; true when every trial of the plan was made, whatever it showed.
 fn run(options: &Options) -> Result<bool> {
     let interrupted = stop_on_signals()?;
     testbed::allow_all_descriptors();
-    let servers = Servers::find(options.servers.as_deref())?;
-    let processors = Processors::divide(None, None)?;
-    let plan = Plan::new(options);
-    let mut folder = RunFolder::create(&options.results, &plan, &processors, &Machine::look())?;
-    let (trials, duration) = (plan.trials.len(), plan.duration_of(plan.trials.len()));
-    say(format!("{trials} trials, about {duration}; results in {}", folder.path().display()));
-    say(processors.to_string());
+    let (mut folder, plan, mut summary) = match &options.resume {
+        Some(folder) => resumed(folder)?,
+        None => match begun(options)? {
+            Some(begun) => begun,
+            None => return Ok(true),
+        },
+    };
+    let servers = Servers::find(options.servers.as_deref(), folder.path().join("servers"), &plan.settings.servers)?;
+    let run = folder.run().clone();
+    let steps: Vec<Step> = plan.trials.iter().filter(|step| !summary.has(step)).copied().collect();
+    say(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
+    say(run.processors.to_string());
 
-    let mut summary = Summary::default();
-    let progress = Progress::start(&plan);
-    for step in &plan.trials {
+    let bench = Bench { settings: &plan.settings, servers: &servers, processors: &run.processors, interrupted: &interrupted };
+    let progress = Progress::start(&plan, &steps);
+    for step in &steps {
         progress.begin(step);
-        let trial = trial::run(step, &plan, &servers, &processors, &interrupted);
+        let trial = bench.run(step, summary.capacity_per_s());
         if interrupted.load(Relaxed) {
             break;
         }
         folder.keep(&trial)?;
-        folder.write_histogram(summary.add(trial))?;
-        folder.summarize(&summary)?;
+        let cell = summary.add(trial).context("the plan has no such trial")?;
+        folder.write_histograms(cell)?;
+        folder.summarize_now_and_then(&summary)?;
         progress.end();
     }
     progress.finish();
 
-    let complete = summary.trials() == trials;
+    let complete = summary.trials() == plan.trials.len();
+    folder.summarize(&summary)?;
     folder.close(complete)?;
-    say(table::terminal(&summary, &plan));
+    say(terminal::rankings(&run, &summary));
     if !complete {
-        say(format!("interrupted: {} of {trials} trials were made and kept", summary.trials()));
+        say(format!(
+            "interrupted: {} of {} trials were made and kept; go on with --resume {}",
+            summary.trials(),
+            plan.trials.len(),
+            folder.path().display()
+        ));
     }
     say(format!("kept in {} (how to read it: results/README.md)", folder.path().display()));
     Ok(complete)
+}
+
+type Begun = (RunFolder, Plan, Summary);
+
+/// A new run; `None` when only its plan was asked for.
+fn begun(options: &Options) -> Result<Option<Begun>> {
+    let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
+    let plan = Plan::new(Settings::new(&options.what)?)?;
+    if options.dry_run {
+        say(described(&plan, &processors));
+        return Ok(None);
+    }
+    // Missing servers are told before anything is written.
+    Servers::find(options.servers.as_deref(), options.results.clone(), &plan.settings.servers)?;
+    let run = Run::new(Machine::look(), processors, plan.settings.clone(), plan.trials.len());
+    let folder = RunFolder::create(&options.results, run)?;
+    let summary = Summary::new(&plan);
+    Ok(Some((folder, plan, summary)))
+}
+
+/// A run that was interrupted, to be gone on with: on the machine and with the build that began it, so that it stays one run.
+fn resumed(path: &Path) -> Result<Begun> {
+    let (folder, finished) = RunFolder::open(path)?;
+    let differences = folder.run().machine.differences(&Machine::look());
+    if !differences.is_empty() {
+        bail!("{} was begun under other conditions: {}", path.display(), differences.join("; "));
+    }
+    let plan = Plan::new(folder.run().plan.clone())?;
+    let mut summary = Summary::new(&plan);
+    for trial in finished {
+        let cell = summary.add(trial).with_context(|| format!("{} has trials that its plan has not", path.display()))?;
+        folder.write_histograms(cell)?;
+    }
+    Ok((folder, plan, summary))
+}
+
+/// The experiments and what they ask.
+fn list() -> String {
+    let told = |experiment: &experiment::Experiment| format!("{:<14}{}", experiment.name, experiment.question);
+    EXPERIMENTS.iter().map(told).collect::<Vec<_>>().join("\n")
+}
+
+/// The plan, for people.
+fn described(plan: &Plan, processors: &Processors) -> String {
+    let settings = &plan.settings;
+    let servers: Vec<_> = settings.servers.iter().map(|server| server.name.as_str()).collect();
+    let mut text = format!(
+        "servers: {}\n{processors}\n{} round(s) of {:.1} s after {:.1} s of warm-up, seed {}\n",
+        servers.join(", "),
+        settings.rounds,
+        settings.window_s,
+        settings.warmup_s,
+        settings.seed
+    );
+    for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
+        let steps: Vec<Step> = plan.trials.iter().filter(|step| step.experiment.name == experiment.name).copied().collect();
+        if !steps.is_empty() {
+            text += &format!("{:<14}{:>5} trials, {}\n", experiment.name, steps.len(), plan.duration_of(&steps));
+        }
+    }
+    text + &format!("{:<14}{:>5} trials, about {}", "all", plan.trials.len(), plan.duration_of(&plan.trials))
 }
 
 /// Prints a line for whoever listens. If nobody does any more, the results are in the files all the same.

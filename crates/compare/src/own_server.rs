@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use echo_protocol::Wire;
+use loadgen::Wire;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use testbed::{Cpus, Server};

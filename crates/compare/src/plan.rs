@@ -2,24 +2,44 @@
 
 use std::time::Duration;
 
+use anyhow::{Result, bail, ensure};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    experiment::{EXPERIMENTS, Experiment},
-    model::{MODELS, Model},
-    options::{Options, Profile},
+    contestant::{Contestant, MODELS},
+    experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Load, Point, Profile},
+    options::What,
+    own_server::OwnServer,
 };
 
-/// What a trial takes beside warm-up and window: starting, connecting, draining, stopping.
-const AROUND_A_TRIAL: Duration = Duration::from_millis(250);
+/// What a trial takes beside warm-up and window: starting, draining, stopping.
+const AROUND_A_TRIAL: Duration = Duration::from_millis(120);
+
+/// What a connection adds to that: opened, registered, closed, on both sides.
+const A_CONNECTION: Duration = Duration::from_micros(70);
+
+/// Rounds in which the capacity is found out.
+const CAPACITY_ROUNDS: u32 = 3;
+
+/// What is to be compared, and how thoroughly: kept in run.json, and all that a plan is made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    pub profile: Profile,
+    /// Names of experiments, in the order of the results.
+    pub experiments: Vec<String>,
+    pub servers: Vec<Contestant>,
+    pub rounds: u32,
+    pub seed: u64,
+    pub warmup_s: f64,
+    pub window_s: f64,
+    pub trace: bool,
+}
 
 /// All trials of a run, in order.
 #[derive(Debug)]
 pub struct Plan {
-    pub rounds: u32,
-    pub seed: u64,
-    pub warmup: Duration,
-    pub window: Duration,
+    pub settings: Settings,
     pub trials: Vec<Step>,
 }
 
@@ -27,42 +47,137 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub experiment: &'static Experiment,
-    pub point: usize,
-    pub model: Model,
+    pub point: &'static Point,
+    /// Which of the plan's servers.
+    pub server: usize,
     /// Counted from 1.
     pub round: u32,
 }
 
-impl Plan {
-    /// The plan for these options: in each round every model meets every point once, in an order of its own.
-    pub fn new(options: &Options) -> Plan {
-        let (rounds, warmup, window) = match options.profile {
-            Profile::Quick => (1, Duration::from_millis(200), Duration::from_millis(600)),
-            Profile::Standard => (5, Duration::from_millis(300), Duration::from_secs(1)),
+impl Settings {
+    /// What the command line asks for.
+    pub fn new(what: &What) -> Result<Settings> {
+        let (rounds, warmup_ms, window_ms) = match what.profile {
+            Profile::Quick => (1, 100, 200),
+            Profile::Standard => (5, 100, 300),
+            Profile::Full => (10, 500, 2000),
         };
-        let rounds = options.rounds.unwrap_or(rounds);
-        let seed = options.seed.unwrap_or_else(rand::random);
-        let mut order = StdRng::seed_from_u64(seed);
-        let trials = (1..=rounds).flat_map(|round| shuffled_round(round, &mut order)).collect();
-        let (warmup, window) = (options.warmup.unwrap_or(warmup), options.window.unwrap_or(window));
-        Plan { rounds, seed, warmup, window, trials }
+        let seconds = |given: Option<Duration>, ms| given.unwrap_or(Duration::from_millis(ms)).as_secs_f64();
+        let settings = Settings {
+            profile: what.profile,
+            experiments: experiments(&what.experiment)?,
+            servers: contestants(what)?,
+            rounds: what.rounds.unwrap_or(rounds),
+            seed: what.seed.unwrap_or_else(rand::random),
+            warmup_s: seconds(what.warmup, warmup_ms),
+            window_s: seconds(what.window, window_ms),
+            trace: what.trace,
+        };
+        ensure!(settings.window_s > 0.0, "--window must be longer than nothing");
+        Ok(settings)
     }
 
-    /// About how long so many of its trials take, for people.
-    pub fn duration_of(&self, trials: usize) -> String {
-        let trial = self.warmup + self.window + AROUND_A_TRIAL;
-        humantime::format_duration(Duration::from_secs((trial * trials as u32).as_secs())).to_string()
+    /// How long this load's requests flow before they are measured.
+    pub fn warmup(&self, load: &Load) -> Duration {
+        Duration::from_secs_f64(self.warmup_s * load.stretch())
+    }
+
+    /// How long this load is measured.
+    pub fn window(&self, load: &Load) -> Duration {
+        Duration::from_secs_f64(self.window_s * load.stretch())
     }
 }
 
-fn shuffled_round(round: u32, order: &mut StdRng) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for experiment in EXPERIMENTS {
-        for &point in experiment.points {
-            steps.extend(MODELS.map(|model| Step { experiment, point, model, round }));
+/// The names of the experiments asked for, by default of all.
+fn experiments(asked: &[String]) -> Result<Vec<String>> {
+    for name in asked {
+        if !EXPERIMENTS.iter().any(|experiment| experiment.name == name) {
+            let names: Vec<_> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
+            bail!("there is no experiment '{name}', only {}", names.join(", "));
         }
     }
-    steps.shuffle(order);
+    let names = EXPERIMENTS.iter().map(|experiment| experiment.name.to_owned());
+    Ok(names.filter(|name| asked.is_empty() || asked.contains(name)).collect())
+}
+
+fn contestants(what: &What) -> Result<Vec<Contestant>> {
+    if let Some(model) = &what.aa {
+        ensure!(MODELS.contains(&model.as_str()), "there is no model '{model}', only {}", MODELS.join(", "));
+        return Ok(["a", "b"].map(|copy| Contestant::model(format!("{model}-{copy}"), model)).into());
+    }
+    let mut all: Vec<_> = MODELS.map(|model| Contestant::model(model, model)).into();
+    for given in &what.server {
+        let server = OwnServer { wire: what.server_wire.into(), cwd: what.server_cwd.clone(), ..given.clone() };
+        ensure!(all.iter().all(|other| other.name != server.name), "there are two servers called '{}'", server.name);
+        all.push(Contestant::own(server));
+    }
+    let names: Vec<_> = all.iter().map(|contestant| contestant.name.clone()).collect();
+    for name in &what.only {
+        ensure!(names.contains(name), "there is no server '{name}', only {}", names.join(", "));
+    }
+    all.retain(|contestant| what.only.is_empty() || what.only.contains(&contestant.name));
+    Ok(all)
+}
+
+impl Plan {
+    /// In each round every server meets every point once. The points come in a new order, and at each point so do the
+    /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike.
+    pub fn new(settings: Settings) -> Result<Plan> {
+        let mut order = StdRng::seed_from_u64(settings.seed);
+        let mut experiments = Vec::new();
+        for name in &settings.experiments {
+            match Experiment::named(name) {
+                Some(experiment) => experiments.push(experiment),
+                None => bail!("this version of compare has no experiment '{name}'"),
+            }
+        }
+        let points =
+            |experiment: &'static Experiment| experiment.points_of(settings.profile).map(move |point| (experiment, point));
+        let all: Vec<_> = experiments.iter().copied().flat_map(points).collect();
+        let mut trials = Vec::new();
+        if all.iter().any(|(_, point)| matches!(point.load.demand, Demand::PercentOfCapacity(_))) {
+            for round in 1..=CAPACITY_ROUNDS.min(settings.rounds) {
+                let capacity = points(&CAPACITY).collect();
+                trials.extend(shuffled(capacity, settings.servers.len(), round, &mut order));
+            }
+        }
+        for round in 1..=settings.rounds {
+            trials.extend(shuffled(all.clone(), settings.servers.len(), round, &mut order));
+        }
+        Ok(Plan { settings, trials })
+    }
+
+    /// How many pairs of servers are compared, over all points: the more, the oftener chance alone makes two look different.
+    pub fn comparisons(&self) -> usize {
+        let servers = self.settings.servers.len();
+        let trials = self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).count();
+        trials / servers.max(1) * (servers * servers.saturating_sub(1) / 2)
+    }
+
+    /// About how long these of its trials take, for people.
+    pub fn duration_of(&self, steps: &[Step]) -> String {
+        let trial = |step: &Step| {
+            let load = &step.point.load;
+            let under_load = self.settings.warmup(load) + self.settings.window(load);
+            under_load + AROUND_A_TRIAL + A_CONNECTION * (load.active + load.idle)
+        };
+        humantime::format_duration(Duration::from_secs(steps.iter().map(trial).sum::<Duration>().as_secs())).to_string()
+    }
+}
+
+fn shuffled(
+    mut points: Vec<(&'static Experiment, &'static Point)>,
+    servers: usize,
+    round: u32,
+    order: &mut StdRng,
+) -> Vec<Step> {
+    points.shuffle(order);
+    let mut steps = Vec::new();
+    for (experiment, point) in points {
+        let mut servers: Vec<_> = (0..servers).collect();
+        servers.shuffle(order);
+        steps.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
+    }
     steps
 }
 
@@ -70,32 +185,82 @@ fn shuffled_round(round: u32, order: &mut StdRng) -> Vec<Step> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::*;
+    use clap::Parser;
 
-    fn plan(seed: u64) -> Plan {
-        use clap::Parser;
-        Plan::new(&Options::parse_from(["compare", "--rounds", "3", "--seed", &seed.to_string()]))
+    use super::*;
+    use crate::options::Options;
+
+    fn settings(args: &[&str]) -> Result<Settings> {
+        Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
     }
 
-    fn order(plan: &Plan, round: u32) -> Vec<(&str, usize, Model)> {
-        let of_round = plan.trials.iter().filter(|step| step.round == round);
-        of_round.map(|step| (step.experiment.name, step.point, step.model)).collect()
+    fn plan(args: &[&str]) -> Plan {
+        Plan::new(settings(args).unwrap()).unwrap()
+    }
+
+    fn order(plan: &Plan, round: u32) -> Vec<(&str, &str, u32, usize)> {
+        let of_round = plan.trials.iter().filter(|step| step.round == round && step.experiment.name != "capacity");
+        of_round.map(|step| (step.experiment.name, step.point.variant, step.point.x, step.server)).collect()
     }
 
     #[test]
-    fn every_round_has_every_model_at_every_point_once_in_an_order_of_its_own() {
-        let plan = plan(1);
+    fn every_round_has_every_server_at_every_point_once_in_an_order_of_its_own() {
+        let plan = plan(&["--rounds", "3", "--seed", "1"]);
+        let points: usize = EXPERIMENTS.iter().map(|experiment| experiment.points_of(Profile::Standard).count()).sum();
         for round in 1..=3 {
             let trials = order(&plan, round);
-            assert_eq!(trials.len(), 35);
-            assert_eq!(trials.iter().collect::<HashSet<_>>().len(), 35);
+            assert_eq!(trials.len(), points * 5);
+            assert_eq!(trials.iter().collect::<HashSet<_>>().len(), points * 5);
+            for point in trials.chunks(5) {
+                assert!(point.iter().all(|trial| (trial.0, trial.1, trial.2) == (point[0].0, point[0].1, point[0].2)));
+            }
         }
         assert_ne!(order(&plan, 1), order(&plan, 2));
+        assert_eq!(plan.comparisons(), points * 10);
     }
 
     #[test]
     fn the_seed_decides_the_order() {
-        assert_eq!(order(&plan(7), 2), order(&plan(7), 2));
-        assert_ne!(order(&plan(7), 2), order(&plan(8), 2));
+        let with = |seed| plan(&["--seed", seed]);
+        assert_eq!(order(&with("7"), 2), order(&with("7"), 2));
+        assert_ne!(order(&with("7"), 2), order(&with("8"), 2));
+    }
+
+    #[test]
+    fn capacity_comes_first_where_it_is_needed_and_only_there() {
+        let first = |args: &[&str]| plan(args).trials.iter().map(|step| step.experiment.name).collect::<Vec<_>>();
+        let with = first(&["--experiment", "latency-load,idle"]);
+        assert_eq!(with.iter().rposition(|name| *name == "capacity"), Some(CAPACITY_ROUNDS as usize * 5 - 1));
+        assert!(!first(&["--experiment", "idle"]).contains(&"capacity"));
+        let once = first(&["--profile", "quick"]);
+        assert_eq!(once.iter().filter(|name| **name == "capacity").count(), 5);
+    }
+
+    #[test]
+    fn a_plan_is_the_same_when_made_again_from_what_run_json_keeps() {
+        let plan = plan(&["--seed", "3", "--server", "mine=./mine {port}"]);
+        let kept = serde_json::to_string(&plan.settings).unwrap();
+        let again = Plan::new(serde_json::from_str(&kept).unwrap()).unwrap();
+        assert_eq!(order(&plan, 1), order(&again, 1));
+        assert_eq!(serde_json::to_string(&again.settings).unwrap(), kept);
+    }
+
+    #[test]
+    fn names_that_do_not_exist_are_told_with_those_that_do() {
+        for (args, told) in [
+            (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
+            (["--only", "select"], "there is no server 'select', only blocking, "),
+            (["--aa", "select"], "there is no model 'select', only blocking, "),
+            (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
+        ] {
+            let error = format!("{:#}", settings(&args).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_server_can_be_compared_with_itself() {
+        let names: Vec<_> = plan(&["--aa", "epoll"]).settings.servers.into_iter().map(|server| server.name).collect();
+        assert_eq!(names, ["epoll-a", "epoll-b"]);
     }
 }

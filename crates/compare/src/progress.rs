@@ -10,24 +10,27 @@ use crate::plan::{Plan, Step};
 pub struct Progress<'a> {
     bar: ProgressBar,
     plan: &'a Plan,
+    steps: &'a [Step],
 }
 
-impl Progress<'_> {
-    /// Shows that nothing has been done yet.
-    pub fn start(plan: &Plan) -> Progress<'_> {
+impl<'a> Progress<'a> {
+    /// Shows that nothing of these steps has been done yet.
+    pub fn start(plan: &'a Plan, steps: &'a [Step]) -> Progress<'a> {
         let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}, {prefix} left  {msg}")
             .expect("the template is well-formed")
             .progress_chars("=> ");
-        let bar = ProgressBar::new(plan.trials.len() as u64).with_style(style);
+        let bar = ProgressBar::new(steps.len() as u64).with_style(style);
         bar.enable_steady_tick(Duration::from_millis(500));
-        Progress { bar, plan }
+        Progress { bar, plan, steps }
     }
 
     /// This trial has begun.
     pub fn begin(&self, step: &Step) {
-        let done = self.bar.position() as usize;
-        self.bar.set_prefix(self.plan.duration_of(self.plan.trials.len() - done));
-        self.bar.set_message(format!("round {}: {}, {} {}", step.round, step.model, step.point, step.experiment.axis));
+        let left = &self.steps[self.bar.position() as usize..];
+        self.bar.set_prefix(self.plan.duration_of(left));
+        let Step { experiment, point, round, .. } = step;
+        let server = &self.plan.settings.servers[step.server].name;
+        self.bar.set_message(format!("round {round}: {server}, {} {} {}", experiment.name, point.variant, point.x));
     }
 
     /// A trial has ended.

@@ -1,71 +1,140 @@
 //! A run's folder: everything it found out, in files that other programs can open.
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Write},
+    fs::{self, File, OpenOptions},
+    io::{BufWriter, ErrorKind, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::{Context, Result, bail, ensure};
+use loadgen::Interval;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
-    experiment::EXPERIMENTS,
+    experiment::Experiment,
     machine::Machine,
-    model::MODELS,
-    plan::Plan,
+    plan::Settings,
     processors::Processors,
+    record::Trial,
     summary::{Cell, Summary},
-    table,
-    trial::Trial,
+    table, tidy,
 };
 
-/// The folder of one run. Every file in it is whole at any time: a run that is cut short keeps what it has finished.
+/// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
+pub const SCHEMA: &str = "io-models.run/2";
+
+/// How old summaries may get while trials are made.
+const SUMMARY_AGE: Duration = Duration::from_secs(5);
+
+/// What run.json says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    pub schema: String,
+    pub started: String,
+    pub finished: Option<String>,
+    /// Whether every trial of the plan was made.
+    pub complete: bool,
+    pub machine: Machine,
+    pub processors: Processors,
+    pub plan: Settings,
+    /// How many trials the plan has.
+    pub trials: usize,
+    /// What the experiments ask: a run is to be understood without this program.
+    pub experiments: Vec<Value>,
+}
+
+/// The folder of one run. Every file in it is whole at any time but for the last line of trials.jsonl, from which all others
+/// but run.json are made: a run that is cut short keeps what it has finished.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    run: serde_json::Value,
-    plan_heading: String,
+    run: Run,
     trials: File,
+    /// How long trials.jsonl is, up to the end of its last whole line.
+    trials_bytes: u64,
+    summarized: Instant,
+}
+
+impl Run {
+    /// A run that begins now.
+    pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
+        let experiments = plan.experiments.iter().filter_map(|name| Experiment::named(name));
+        let describe = |experiment: &Experiment| {
+            json!({
+                "name": experiment.name,
+                "question": experiment.question,
+                "expectation": experiment.expectation,
+                "axis": experiment.axis,
+                "ranked_by": experiment.ranked_by.name,
+            })
+        };
+        Run {
+            schema: SCHEMA.into(),
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            finished: None,
+            complete: false,
+            machine,
+            processors,
+            experiments: experiments.map(describe).collect(),
+            plan,
+            trials,
+        }
+    }
+
+    /// What run.json in this folder says.
+    pub fn read(folder: &Path) -> Result<Run> {
+        let path = folder.join("run.json");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{} is no run's folder: cannot read run.json", folder.display()))?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let schema = value["schema"].as_str().unwrap_or("nothing");
+        ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
+        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
+    }
+}
+
+/// The finished trials of a run, and how many bytes of trials.jsonl they take: a last line without an end was never finished.
+pub fn read_trials(folder: &Path) -> Result<(Vec<Trial>, u64)> {
+    let path = folder.join("trials.jsonl");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let lines = text[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+    let trial = |(index, line)| {
+        serde_json::from_slice(line).with_context(|| format!("line {} of {} is damaged", index + 1, path.display()))
+    };
+    Ok((lines.map(trial).collect::<Result<_>>()?, whole as u64))
 }
 
 impl RunFolder {
     /// Makes the folder, named after the time, under `results`, and points `latest` at it.
-    pub fn create(results: &Path, plan: &Plan, processors: &Processors, machine: &Machine) -> Result<RunFolder> {
-        let now = SystemTime::now();
-        let path = new_folder(results, &humantime::format_rfc3339_seconds(now).to_string().replace(':', "-"))?;
-        fs::create_dir(path.join("histograms")).with_context(|| format!("cannot write to {}", path.display()))?;
-        let trials = File::create(path.join("trials.jsonl")).with_context(|| format!("cannot write to {}", path.display()))?;
-        let run = json!({
-            "schema": "io-models.run/1",
-            "started": humantime::format_rfc3339_seconds(now).to_string(),
-            "finished": null,
-            "complete": false,
-            "machine": machine,
-            "processors": processors,
-            "plan": {
-                "rounds": plan.rounds,
-                "seed": plan.seed,
-                "warmup_s": plan.warmup.as_secs_f64(),
-                "window_s": plan.window.as_secs_f64(),
-                "trials": plan.trials.len(),
-                "models": MODELS,
-                "experiments": EXPERIMENTS.iter().map(|experiment| json!({
-                    "name": experiment.name,
-                    "question": experiment.question,
-                    "expectation": experiment.expectation,
-                    "axis": experiment.axis,
-                    "points": experiment.points,
-                })).collect::<Vec<_>>(),
-            },
-        });
-        let plan_heading = table::heading(plan, processors, machine);
-        let folder = RunFolder { path, run, plan_heading, trials };
+    pub fn create(results: &Path, run: Run) -> Result<RunFolder> {
+        let path = new_folder(results, &run.started.replace(':', "-"))?;
+        let cannot = || format!("cannot write to {}", path.display());
+        fs::create_dir(path.join("histograms")).with_context(cannot)?;
+        let trials = File::create(path.join("trials.jsonl")).with_context(cannot)?;
+        let folder = RunFolder { path, run, trials, trials_bytes: 0, summarized: Instant::now() };
         folder.write_run()?;
         point_latest_at(results, &folder.path)?;
         Ok(folder)
+    }
+
+    /// Opens the folder of a run that was interrupted, to go on with it; returns the trials it has finished, too.
+    pub fn open(path: &Path) -> Result<(RunFolder, Vec<Trial>)> {
+        let run = Run::read(path)?;
+        ensure!(!run.complete, "the run in {} is complete", path.display());
+        let (finished, trials_bytes) = read_trials(path)?;
+        let trials = OpenOptions::new().append(true).open(path.join("trials.jsonl"));
+        let trials = trials.with_context(|| format!("cannot write to {}", path.display()))?;
+        // Two of them would mix their trials. The lock goes with the process, however it ends.
+        if trials.try_lock().is_err() {
+            bail!("another compare is at work in {}", path.display());
+        }
+        trials.set_len(trials_bytes)?;
+        let folder = RunFolder { path: path.into(), run, trials, trials_bytes, summarized: Instant::now() };
+        Ok((folder, finished))
     }
 
     /// Where it is.
@@ -73,39 +142,64 @@ impl RunFolder {
         &self.path
     }
 
-    /// Adds a finished trial to trials.jsonl.
+    /// What run.json says.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Adds a finished trial to trials.jsonl. A line that cannot be written whole is taken away again.
     pub fn keep(&mut self, trial: &Trial) -> Result<()> {
         let mut line = serde_json::to_vec(trial)?;
         line.push(b'\n');
-        self.trials.write_all(&line).with_context(|| format!("cannot keep a trial in {}", self.path.display()))
+        if let Err(error) = self.trials.write_all(&line) {
+            let _ = self.trials.set_len(self.trials_bytes);
+            let went_on = format!("cannot keep a trial in {}; --resume goes on from here", self.path.display());
+            return Err(error).context(went_on);
+        }
+        self.trials_bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what the trials so far come to, unless that was done just now.
+    pub fn summarize_now_and_then(&mut self, summary: &Summary) -> Result<()> {
+        if self.summarized.elapsed() >= SUMMARY_AGE {
+            self.summarize(summary)?;
+        }
+        Ok(())
     }
 
     /// Writes what the finished trials come to.
-    pub fn summarize(&self, summary: &Summary) -> Result<()> {
-        self.write("summary.md", |out| Ok(out.write_all(table::markdown(summary, &self.plan_heading).as_bytes())?))?;
-        self.write("summary.csv", |out| {
-            let mut csv = csv::Writer::from_writer(out);
-            for row in summary.rows() {
-                csv.serialize(row)?;
-            }
-            Ok(csv.flush()?)
-        })
+    pub fn summarize(&mut self, summary: &Summary) -> Result<()> {
+        self.write("summary.md", |out| Ok(out.write_all(table::markdown(&self.run, summary).as_bytes())?))?;
+        self.write("summary.csv", |out| tidy::write(summary, out))?;
+        self.summarized = Instant::now();
+        Ok(())
     }
 
-    /// Writes the merged latencies of one model at one point.
-    pub fn write_histogram(&self, cell: &Cell) -> Result<()> {
-        self.write(&cell.histogram_file(), |out| Ok(loadgen::write_hgrm(cell.latency(), out)?))
+    /// Writes the latencies of one server at one point: all rounds added up, and round by round.
+    pub fn write_histograms(&self, cell: &Cell) -> Result<()> {
+        let name = format!("histograms/{}", cell.file_name());
+        let started = humantime::parse_rfc3339(&self.run.started).context("run.json does not tell when the run began")?;
+        let comments = [format!("{}, one interval a round", cell.file_name())];
+        let intervals: Vec<Interval> = cell.intervals(started);
+        self.write(&format!("{name}.hgrm"), |out| Ok(loadgen::write_hgrm(&cell.latency(), out)?))?;
+        self.write(&format!("{name}.hlog"), |out| Ok(loadgen::write_hlog(started, &comments, &intervals, out)?))
+    }
+
+    /// Writes a further file as JSON.
+    pub fn write_json(&self, name: &str, content: &impl Serialize) -> Result<()> {
+        self.write(name, |out| Ok(serde_json::to_writer_pretty(out, content)?))
     }
 
     /// Notes the end of the run in run.json.
     pub fn close(&mut self, complete: bool) -> Result<()> {
-        self.run["finished"] = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().into();
-        self.run["complete"] = complete.into();
+        self.run.finished = Some(humantime::format_rfc3339_seconds(SystemTime::now()).to_string());
+        self.run.complete = complete;
         self.write_run()
     }
 
     fn write_run(&self) -> Result<()> {
-        self.write("run.json", |out| Ok(serde_json::to_writer_pretty(out, &self.run)?))
+        self.write_json("run.json", &self.run)
     }
 
     /// Writes a file beside its place and then puts it there, so that no reader finds half of it.
@@ -117,7 +211,7 @@ impl RunFolder {
             out.flush()?;
             Ok(fs::rename(&unfinished, &path)?)
         };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write().inspect_err(|_| _ = fs::remove_file(&unfinished)).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -129,7 +223,7 @@ fn new_folder(results: &Path, name: &str) -> Result<PathBuf> {
         let name = if attempt == 1 { name.to_owned() } else { format!("{name}-{attempt}") };
         match fs::create_dir(results.join(&name)) {
             Ok(()) => return Ok(results.join(name)),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).with_context(cannot),
         }
     }

@@ -1,78 +1,81 @@
-//! What the trials come to: medians over rounds, for each model at each point.
+//! What the trials come to: for each server at each point its rounds, and at each point who is better.
 
-use std::collections::BTreeMap;
-
-use hdrhistogram::Histogram;
-use serde::Serialize;
-
-use crate::{
-    experiment::EXPERIMENTS,
-    model::{MODELS, Model},
-    trial::{Outcome, Trial},
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
 };
 
-/// All finished trials, by experiment, point and model, in the order of the plan's lists.
-#[derive(Debug, Default)]
+use hdrhistogram::Histogram;
+use loadgen::{Interval, Times};
+
+use crate::{
+    bottleneck::Bottleneck,
+    experiment::{CAPACITY, EXPERIMENTS, Experiment, Point},
+    metric::{self, Metric, number},
+    plan::{Plan, Step},
+    record::{Measured, Trial},
+    statistics::{Estimate, Ranking, outliers, rank},
+};
+
+/// All finished trials, by experiment, point and server, in the order of the plan's lists.
+#[derive(Debug)]
 pub struct Summary {
-    cells: BTreeMap<(usize, usize, usize), Cell>,
+    servers: Vec<String>,
+    comparisons: usize,
+    cells: BTreeMap<Place, Cell>,
 }
 
-/// One model at one point: its trials, one a round.
+/// Where a cell stands in all tables: experiment, point and server, by their places in the lists.
+type Place = (usize, usize, usize);
+
+/// One server at one point: its trials, one a round.
 #[derive(Debug)]
 pub struct Cell {
-    pub experiment: &'static str,
-    pub point: usize,
-    pub model: Model,
-    trials: Vec<Trial>,
-    latency: Histogram<u64>,
+    pub experiment: &'static Experiment,
+    pub point: &'static Point,
+    pub server: String,
+    trials: BTreeMap<u32, Trial>,
 }
 
-/// The middle of several rounds' values, and the least and the greatest of them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
-}
-
-/// A row of summary.csv. Values are medians over the rounds that gave one; empty when none did.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    pub experiment: &'static str,
-    pub point: usize,
-    pub model: Model,
-    pub rounds: usize,
-    pub failed_rounds: usize,
-    pub connections_asked: usize,
-    pub connections_served: Option<f64>,
-    pub connections_starved: Option<f64>,
-    pub throughput_per_s: Option<f64>,
-    pub throughput_per_s_min: Option<f64>,
-    pub throughput_per_s_max: Option<f64>,
-    pub latency_p50_us: Option<f64>,
-    pub latency_p50_us_min: Option<f64>,
-    pub latency_p50_us_max: Option<f64>,
-    pub latency_p90_us: Option<f64>,
-    pub latency_p99_us: Option<f64>,
-    pub latency_p99_9_us: Option<f64>,
-    pub latency_max_us: Option<f64>,
-    pub latency_count: u64,
-    pub server_cpu_us_per_request: Option<f64>,
-    pub server_cpu_share: Option<f64>,
-    pub switches_per_request: Option<f64>,
-    pub server_peak_rss_bytes: Option<f64>,
-    pub server_threads: Option<f64>,
+/// All servers at one point of an experiment.
+#[derive(Debug)]
+pub struct Field<'a> {
+    pub point: &'static Point,
+    /// In the order of the plan.
+    pub cells: Vec<&'a Cell>,
+    /// The rank of each; `None` of one that failed, or left clients without service, or where there are too few rounds.
+    pub ranks: Vec<Option<usize>>,
+    /// The paired ratio of the largest to the smallest median of those ranked.
+    pub slowest_to_fastest: Option<Estimate>,
+    /// The ratio from which on two could have been told apart here.
+    pub told_apart_from: Option<f64>,
 }
 
 impl Summary {
-    /// Adds a trial, and returns the cell it went to.
-    pub fn add(&mut self, trial: Trial) -> &Cell {
-        let experiment = EXPERIMENTS.iter().position(|experiment| experiment.name == trial.experiment);
-        let model = MODELS.iter().position(|model| *model == trial.model);
-        let (experiment, model) = experiment.zip(model).expect("the plan is made from these lists");
-        let cell = self.cells.entry((experiment, trial.point, model)).or_insert_with(|| Cell::new(&trial));
-        cell.add(trial);
-        cell
+    /// Nothing yet of this plan.
+    pub fn new(plan: &Plan) -> Summary {
+        let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
+        Summary { servers, comparisons: plan.comparisons(), cells: BTreeMap::new() }
+    }
+
+    /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
+    pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
+        let place = self.place(&trial.experiment, &trial.variant, trial.point, &trial.server)?;
+        let experiment = all_experiments().nth(place.0).expect("it was found there");
+        let cell = self.cells.entry(place).or_insert_with(|| Cell {
+            experiment,
+            point: &experiment.points[place.1],
+            server: trial.server.clone(),
+            trials: BTreeMap::new(),
+        });
+        cell.trials.insert(trial.round, trial);
+        Some(cell)
+    }
+
+    fn place(&self, experiment: &str, variant: &str, point: u32, server: &str) -> Option<Place> {
+        let (index, experiment) = all_experiments().enumerate().find(|(_, one)| one.name == experiment)?;
+        let point = experiment.points.iter().position(|one| one.variant == variant && one.x == point)?;
+        Some((index, point, self.servers.iter().position(|one| one == server)?))
     }
 
     /// How many trials there are.
@@ -80,38 +83,80 @@ impl Summary {
         self.cells.values().map(|cell| cell.trials.len()).sum()
     }
 
-    /// The cells of an experiment, by point and then model.
-    pub fn of<'a>(&'a self, experiment: &'a str) -> impl Iterator<Item = &'a Cell> {
-        self.cells.values().filter(move |cell| cell.experiment == experiment)
+    /// Whether there is the trial of this step.
+    pub fn has(&self, step: &Step) -> bool {
+        let place = self.place(step.experiment.name, step.point.variant, step.point.x, &self.servers[step.server]);
+        place.and_then(|place| self.cells.get(&place)).is_some_and(|cell| cell.trials.contains_key(&step.round))
     }
 
-    /// The rows of summary.csv.
-    pub fn rows(&self) -> impl Iterator<Item = Row> {
-        self.cells.values().map(Cell::row)
+    /// The most that a server answered to all its clients, by the median of its rounds.
+    pub fn capacity_per_s(&self) -> Option<f64> {
+        let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name && cell.serves_all());
+        cells.filter_map(|cell| cell.estimate(&metric::THROUGHPUT)).map(|told| told.median).max_by(f64::total_cmp)
+    }
+
+    /// The points of an experiment that have trials, with all servers and their ranks by `metric`.
+    pub fn fields(&self, experiment: &Experiment, metric: &Metric) -> Vec<Field<'_>> {
+        let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
+        for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
+            match fields.last_mut() {
+                Some((last, cells)) if *last == point => cells.push(cell),
+                _ => fields.push((point, vec![cell])),
+            }
+        }
+        fields.into_iter().map(|(_, cells)| Field::new(cells, metric, self.comparisons)).collect()
+    }
+}
+
+fn all_experiments() -> impl Iterator<Item = &'static Experiment> {
+    [&CAPACITY].into_iter().chain(&EXPERIMENTS)
+}
+
+impl<'a> Field<'a> {
+    fn new(cells: Vec<&'a Cell>, metric: &Metric, comparisons: usize) -> Field<'a> {
+        let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
+        // While a run is under way, or after it was interrupted, some servers have a round more.
+        let rounds = rows.iter().flatten().map(Vec::len).min().unwrap_or(0);
+        let ranked: Vec<Vec<f64>> = rows.iter().flatten().map(|row| row[..rounds].to_vec()).collect();
+        let Ranking { ranks, slowest_to_fastest, told_apart_from } = rank(&ranked, metric.better, comparisons);
+        let mut ranks = ranks.into_iter();
+        let ranks = rows.iter().map(|row| row.as_ref().and_then(|_| ranks.next().flatten())).collect();
+        Field { point: cells[0].point, cells, ranks, slowest_to_fastest, told_apart_from }
     }
 }
 
 impl Cell {
-    fn new(trial: &Trial) -> Cell {
-        let latency = Histogram::new(3).expect("three digits are allowed");
-        Cell { experiment: trial.experiment, point: trial.point, model: trial.model, trials: Vec::new(), latency }
-    }
-
-    fn add(&mut self, trial: Trial) {
-        if let (None, Some(outcome)) = (&trial.failure, &trial.outcome) {
-            self.latency.add(outcome.latency()).expect("the histogram grows as needed");
+    /// All requests' latencies of all rounds (of those without an answer, how long they were awaited), in nanoseconds:
+    /// counts added, never percentiles averaged.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut all = Times::default().all;
+        for measured in self.good() {
+            all.add(&measured.latency_hdr).expect("all latencies have the same bounds");
         }
-        self.trials.push(trial);
+        all
     }
 
-    /// All requests' latencies of all rounds (of those without an answer, how long they were awaited), in nanoseconds: counts added, never percentiles averaged.
-    pub fn latency(&self) -> &Histogram<u64> {
-        &self.latency
+    /// The latencies round by round, as intervals since the run began.
+    pub fn intervals(&self, run_started: SystemTime) -> Vec<Interval> {
+        let interval = |measured: &Measured| {
+            let seconds = |pointer| number(&measured.load, pointer).map(Duration::from_secs_f64);
+            let started = SystemTime::UNIX_EPOCH + seconds("/started_unix_s")?;
+            Some(Interval {
+                start: started.duration_since(run_started).unwrap_or_default(),
+                length: seconds("/elapsed_s")?,
+                latency: measured.latency_hdr.clone(),
+                service: measured.service_hdr.clone(),
+                send_lag: None,
+            })
+        };
+        self.good().filter_map(interval).collect()
     }
 
-    /// Where these latencies are kept in the run's folder.
-    pub fn histogram_file(&self) -> String {
-        format!("histograms/{}-{}-{}.hgrm", self.experiment, self.point, self.model)
+    /// Its name in the run's folder: experiment, variant, point and server.
+    pub fn file_name(&self) -> String {
+        let variant = self.point.variant.replace(' ', "-");
+        let parts = [self.experiment.name, &variant, &self.point.x.to_string(), &self.server];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
     }
 
     /// How many rounds it has.
@@ -121,86 +166,58 @@ impl Cell {
 
     /// Why rounds failed, a reason for each that did.
     pub fn failures(&self) -> Vec<&str> {
-        self.trials.iter().filter_map(|trial| trial.failure.as_deref()).collect()
+        self.trials.values().filter_map(|trial| trial.failure.as_deref()).collect()
     }
 
-    /// Active connections asked for.
-    pub fn asked(&self) -> usize {
-        self.trials.first().map_or(0, |trial| trial.active_connections)
+    /// Clients that were to be served, and how many of them were not, in the middle of the rounds.
+    pub fn clients(&self) -> Option<(u64, u64)> {
+        let asked = self.good().map(|measured| measured.connections_asked).max()?;
+        let unserved: Vec<f64> = self.good().map(|measured| measured.connections_unserved as f64).collect();
+        Some((asked, Estimate::of(&unserved)?.median.round() as u64))
     }
 
-    /// Of the values that `value` finds in the rounds that did not fail.
-    pub fn spread(&self, value: impl Fn(&Outcome) -> Option<f64>) -> Option<Spread> {
-        let good = self.trials.iter().filter(|trial| trial.failure.is_none());
-        Spread::of(good.filter_map(|trial| value(trial.outcome.as_ref()?)).collect())
+    /// Who was at its limit in most rounds.
+    pub fn bottleneck(&self) -> Option<Bottleneck> {
+        let mut times: BTreeMap<Bottleneck, usize> = BTreeMap::new();
+        self.good().for_each(|measured| *times.entry(measured.bottleneck).or_default() += 1);
+        times.into_iter().max_by_key(|&(_, times)| times).map(|(bottleneck, _)| bottleneck)
     }
 
-    /// Replies a second.
-    pub fn throughput(&self) -> Option<Spread> {
-        self.spread(|outcome| Some(outcome.measurement.throughput_per_s()))
+    /// Requests a second that were asked for, in an open loop.
+    pub fn rate_asked_per_s(&self) -> Option<f64> {
+        self.good().find_map(|measured| number(&measured.load, "/rate_asked_per_s"))
     }
 
-    /// A latency quantile, in microseconds; `None` when fewer than ten requests lie beyond it.
-    pub fn latency_us(&self, quantile: f64) -> Option<Spread> {
-        self.spread(|outcome| outcome.measurement.latency.percentile(quantile).map(|told| told.value_ns as f64 / 1e3))
+    /// Of the values that the rounds that did not fail have.
+    pub fn estimate(&self, metric: &Metric) -> Option<Estimate> {
+        Estimate::of(&self.values(metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>())
     }
 
-    /// Connections that got at least one reply.
-    pub fn served(&self) -> Option<Spread> {
-        self.spread(|outcome| Some(outcome.measurement.connections.served as f64))
+    /// The rounds whose value lies far from the others', with it.
+    pub fn outliers(&self, metric: &Metric) -> Vec<(u32, f64)> {
+        let values = self.values(metric);
+        let of_rounds: Vec<f64> = values.iter().map(|&(_, value)| value).collect();
+        outliers(&of_rounds).into_iter().map(|index| values[index]).collect()
     }
 
-    fn row(&self) -> Row {
-        let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
-        let (throughput, p50) = (self.throughput(), self.latency_us(0.5));
-        Row {
-            experiment: self.experiment,
-            point: self.point,
-            model: self.model,
-            rounds: self.rounds(),
-            failed_rounds: self.failures().len(),
-            connections_asked: self.asked(),
-            connections_served: median(self.served()),
-            connections_starved: median(self.spread(|o| Some(o.measurement.connections.starved as f64))),
-            throughput_per_s: median(throughput),
-            throughput_per_s_min: throughput.map(|spread| spread.min),
-            throughput_per_s_max: throughput.map(|spread| spread.max),
-            latency_p50_us: median(p50),
-            latency_p50_us_min: p50.map(|spread| spread.min),
-            latency_p50_us_max: p50.map(|spread| spread.max),
-            latency_p90_us: median(self.latency_us(0.9)),
-            latency_p99_us: median(self.latency_us(0.99)),
-            latency_p99_9_us: median(self.latency_us(0.999)),
-            latency_max_us: median(self.spread(|o| (!o.latency().is_empty()).then(|| o.latency().max() as f64 / 1e3))),
-            latency_count: self.latency.len(),
-            server_cpu_us_per_request: median(self.spread(|o| o.server.cpu_us_per_request)),
-            server_cpu_share: median(self.spread(|o| Some(o.server.cpu_share))),
-            switches_per_request: median(self.spread(Outcome::switches_per_request)),
-            server_peak_rss_bytes: median(self.spread(|o| Some(o.server.peak_rss_bytes as f64))),
-            server_threads: median(self.spread(|o| Some(o.server.threads as f64))),
-        }
+    /// Whether every client got its replies, or at least was let in, in every round.
+    pub fn serves_all(&self) -> bool {
+        self.failures().is_empty() && self.good().all(|measured| measured.connections_unserved == 0)
     }
-}
 
-impl Spread {
-    /// `None` of nothing.
-    pub fn of(mut values: Vec<f64>) -> Option<Spread> {
-        values.sort_unstable_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Spread { median, min, max })
+    /// A value for each round, of a server that can be ranked.
+    fn row(&self, metric: &Metric) -> Option<Vec<f64>> {
+        let values: Vec<f64> = self.values(metric).into_iter().map(|(_, value)| value).collect();
+        (self.serves_all() && values.len() == self.rounds()).then_some(values)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Rounds that did not fail and have a value, with it.
+    fn values(&self, metric: &Metric) -> Vec<(u32, f64)> {
+        let good = self.trials.values().filter(|trial| trial.failure.is_none());
+        good.filter_map(|trial| Some((trial.round, (metric.of)(trial.measured.as_ref()?)?))).collect()
+    }
 
-    #[test]
-    fn the_median_is_the_middle_or_the_mean_of_both_middles() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+    fn good(&self) -> impl Iterator<Item = &Measured> {
+        self.trials.values().filter(|trial| trial.failure.is_none()).filter_map(|trial| trial.measured.as_ref())
     }
 }

@@ -1,107 +1,106 @@
-//! The summary as tables, for the terminal and for summary.md.
+//! summary.md: for each experiment a table, and what it does not show.
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{
-    experiment::{EXPERIMENTS, Experiment},
-    machine::Machine,
-    plan::Plan,
-    processors::Processors,
-    summary::{Cell, Spread, Summary},
-    trial::Outcome,
+    experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Point},
+    metric::{self, Metric},
+    results::Run,
+    statistics::Estimate,
+    summary::{Cell, Field, Summary},
 };
 
-/// Which machine and plan the numbers belong to, as Markdown.
-pub fn heading(plan: &Plan, processors: &Processors, machine: &Machine) -> String {
-    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
-    let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
-    format!(
-        "# A comparison of five I/O models\n\n\
-         Machine: {}, processors {}, Linux {}; {processors}. \
-         Commit {}.{}\n\n\
-         {} round{} of {:.1} s after {:.1} s of warm-up, order shuffled by seed {}. One request of 64 bytes in flight on each \
-         active connection, frames. {}\n",
-        known(&machine.cpu_model),
-        known(&machine.cpus_online),
-        known(&machine.kernel),
-        known(&machine.commit),
-        debug,
-        plan.rounds,
-        if plan.rounds == 1 { "" } else { "s" },
-        plan.window.as_secs_f64(),
-        plan.warmup.as_secs_f64(),
-        plan.seed,
-        if plan.rounds == 1 {
-            "One round says nothing about how far it would differ from the next."
-        } else {
-            "Values are medians over rounds, replies a second with the least and the greatest."
-        },
-    )
-}
+/// Of the requests due, how many must be answered for a server to keep up.
+const KEEPS_UP: f64 = 0.99;
 
 /// The whole summary as Markdown.
-pub fn markdown(summary: &Summary, heading: &str) -> String {
-    let mut text = heading.to_owned();
-    for experiment in EXPERIMENTS {
+pub fn markdown(run: &Run, summary: &Summary) -> String {
+    let mut text = heading(run);
+    for experiment in EXPERIMENTS.iter().filter(|experiment| run.plan.experiments.iter().any(|name| name == experiment.name)) {
+        let fields = summary.fields(experiment, experiment.ranked_by);
         let _ = write!(
             text,
-            "\n## {}\n\n{}\n\nThe textbook expects: {}\n\n{}\n",
-            experiment.name,
-            experiment.question,
-            experiment.expectation,
-            table(summary, experiment, presets::ASCII_MARKDOWN)
+            "\n## {}\n\n{}\n\nThe textbook expects: {}\n",
+            experiment.name, experiment.question, experiment.expectation
         );
-        let failures = failures(summary, experiment);
-        if !failures.is_empty() {
-            let _ = write!(text, "\n{failures}");
+        if let (true, Some(capacity)) = (has_shares_of_capacity(experiment), summary.capacity_per_s()) {
+            let connections = CAPACITY.points[0].load.active;
+            let _ =
+                writeln!(text, "\n100 % is {capacity:.0} requests a second: the best server's with {connections} connections.");
+        }
+        let _ = writeln!(text, "\n{}", table(experiment, &fields));
+        let notes = notes(experiment, &fields);
+        if !notes.is_empty() {
+            let _ = write!(text, "\n{notes}");
         }
     }
     text
 }
 
-/// The whole summary for a terminal.
-pub fn terminal(summary: &Summary, plan: &Plan) -> String {
-    let mut text = String::new();
-    for experiment in EXPERIMENTS {
-        let table = table(summary, experiment, presets::UTF8_FULL_CONDENSED);
-        let _ = write!(text, "\n{}\n{table}\n{}", experiment.question, failures(summary, experiment));
-    }
-    if plan.rounds == 1 {
-        text.push_str("\nOne round says nothing about how far it would differ from the next: `make bench` makes five.\n");
-    }
-    text
+fn has_shares_of_capacity(experiment: &Experiment) -> bool {
+    experiment.points.iter().any(|point| matches!(point.load.demand, Demand::PercentOfCapacity(_)))
 }
 
-fn table(summary: &Summary, experiment: &Experiment, style: TableStyle) -> Table {
+/// Which machine and plan the numbers belong to.
+fn heading(run: &Run) -> String {
+    let (machine, plan) = (&run.machine, &run.plan);
+    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
+    let servers: Vec<_> = plan.servers.iter().map(|server| server.name.as_str()).collect();
+    let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
+    let interval = match plan.rounds {
+        1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
+        2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
+        _ => {
+            "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
+             who failed, or left clients without service, has none."
+        }
+    };
+    format!(
+        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n\
+         {} round{} of {:.1} s after {:.1} s of warm-up, order shuffled by seed {}. {interval}\n",
+        servers.join(", "),
+        known(&machine.cpu_model),
+        known(&machine.cpus_online),
+        known(&machine.kernel),
+        if machine.virtualized == Some(true) { " (virtual)" } else { "" },
+        run.processors,
+        known(&machine.commit),
+        debug,
+        plan.rounds,
+        if plan.rounds == 1 { "" } else { "s" },
+        plan.window_s,
+        plan.warmup_s,
+        plan.seed,
+    )
+}
+
+fn table(experiment: &Experiment, fields: &[Field]) -> Table {
     let mut table = Table::new();
-    table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header([
-        experiment.axis,
-        "model",
-        "replies/s",
-        "p50 µs",
-        "p99 µs",
-        "CPU µs/request",
-        "switches/request",
-        "connections served",
-    ]);
-    let mut last_point = None;
-    for cell in summary.of(experiment.name) {
-        let point = if last_point.replace(cell.point) == Some(cell.point) { String::new() } else { cell.point.to_string() };
-        table.add_row([
-            point,
-            cell.model.to_owned(),
-            replies(cell),
-            number(cell.latency_us(0.5), 1),
-            number(cell.latency_us(0.99), 1),
-            number(cell.spread(|outcome| outcome.server.cpu_us_per_request), 2),
-            number(cell.spread(Outcome::switches_per_request), 2),
-            served(cell),
-        ]);
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    let shown = experiment.shows.iter().map(|metric| metric.title);
+    let head = [experiment.axis, "server", "rank", experiment.ranked_by.title];
+    table.set_header(head.into_iter().chain(shown).chain(["limit", "clients"]));
+    for field in fields {
+        let mut place = name_of(field.point);
+        for (cell, rank) in field.cells.iter().zip(&field.ranks) {
+            let ranked_by = cell.estimate(experiment.ranked_by);
+            let mut row = vec![
+                std::mem::take(&mut place),
+                cell.server.clone(),
+                rank.map_or("-".into(), |rank| rank.to_string()),
+                ranked_by.map_or("-".into(), |told| with_interval(told, experiment.ranked_by.digits)),
+            ];
+            let median =
+                |metric: &&Metric| cell.estimate(metric).map_or("-".into(), |told| rounded(told.median, metric.digits));
+            row.extend(experiment.shows.iter().map(median));
+            row.push(limit(cell));
+            row.push(clients(cell));
+            table.add_row(row);
+        }
     }
-    for column in [0, 2, 3, 4, 5, 6] {
+    for column in (2..4 + experiment.shows.len()).chain([0]) {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -109,36 +108,80 @@ fn table(summary: &Summary, experiment: &Experiment, style: TableStyle) -> Table
     table
 }
 
-fn replies(cell: &Cell) -> String {
-    match cell.throughput() {
-        Some(Spread { median, .. }) if cell.rounds() == 1 => format!("{median:.0}"),
-        Some(Spread { median, min, max }) => format!("{median:.0} ({min:.0} .. {max:.0})"),
-        None => "failed".into(),
+pub fn name_of(point: &Point) -> String {
+    match point.variant {
+        "" => point.x.to_string(),
+        variant => format!("{variant}, {}", point.x),
     }
 }
 
-fn number(spread: Option<Spread>, digits: usize) -> String {
-    spread.map_or("-".into(), |spread| format!("{:.digits$}", spread.median))
+pub fn rounded(value: f64, digits: usize) -> String {
+    format!("{value:.digits$}")
 }
 
-/// How many of the clients were served at all; the others waited to the end.
-fn served(cell: &Cell) -> String {
-    let asked = cell.asked();
-    match cell.served() {
-        Some(Spread { median, .. }) if median as usize == asked => format!("all {asked}"),
-        Some(Spread { median, .. }) => format!("{median:.0} of {asked}, {:.0} starved", asked as f64 - median),
-        None => format!("none of {asked}"),
+fn with_interval(told: Estimate, digits: usize) -> String {
+    match told.interval {
+        Some((low, high)) => format!("{told:.digits$} ({low:.digits$} .. {high:.digits$})", told = told.median),
+        None => rounded(told.median, digits),
     }
 }
 
-/// Where rounds gave nothing, how many did not, and why the first of them did not.
-fn failures(summary: &Summary, experiment: &Experiment) -> String {
+/// Who was at its limit; where that was the generator, what the server could have done.
+fn limit(cell: &Cell) -> String {
+    let Some(bottleneck) = cell.bottleneck() else { return "-".into() };
+    match cell.estimate(&metric::CAPACITY) {
+        Some(capacity) => format!("{bottleneck}; derived: {:.0}/s", capacity.median),
+        None => bottleneck.to_string(),
+    }
+}
+
+/// How many of the clients were served at all, and whether the server kept up with what was asked.
+fn clients(cell: &Cell) -> String {
+    let Some((asked, unserved)) = cell.clients() else { return "failed".into() };
+    let behind = is_saturated(cell).then_some(", saturated").unwrap_or_default();
+    let failed = if cell.failures().is_empty() { String::new() } else { format!(", {} failed", rounds_failed(cell)) };
+    match unserved {
+        0 => format!("all {asked}{behind}{failed}"),
+        _ => format!("{} of {asked}, {unserved} unserved{behind}{failed}", asked.saturating_sub(unserved)),
+    }
+}
+
+fn is_saturated(cell: &Cell) -> bool {
+    let (asked, answered) = (cell.rate_asked_per_s(), cell.estimate(&metric::THROUGHPUT));
+    let answers = asked.zip(answered).filter(|_| matches!(cell.point.load.demand, Demand::PercentOfCapacity(_)));
+    answers.is_some_and(|(asked, answered)| answered.median < KEEPS_UP * asked)
+}
+
+pub fn rounds_failed(cell: &Cell) -> String {
+    format!("{} of {} rounds", cell.failures().len(), cell.rounds())
+}
+
+/// What the table does not show: how far apart the servers are, why rounds failed, which rounds lie far from the others.
+fn notes(experiment: &Experiment, fields: &[Field]) -> String {
+    let metric = experiment.ranked_by;
     let mut text = String::new();
-    for cell in summary.of(experiment.name) {
-        if let [first, ..] = cell.failures()[..] {
-            let (failed, rounds) = (cell.failures().len(), cell.rounds());
-            let Cell { model, point, .. } = cell;
-            let _ = writeln!(text, "- {model} at {point} {}: {failed} of {rounds} failed: {first}", experiment.axis);
+    for field in fields {
+        let place = name_of(field.point);
+        if let (Some(ratio), Some(floor)) = (field.slowest_to_fastest, field.told_apart_from) {
+            let _ = writeln!(
+                text,
+                "- {place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
+                metric.title,
+                with_interval(ratio, 2),
+                (floor - 1.0) * 100.0
+            );
+        }
+        for cell in &field.cells {
+            if let [first, ..] = cell.failures()[..] {
+                let _ = writeln!(text, "- {place}, {}: {} failed: {first}", cell.server, rounds_failed(cell));
+            }
+            for (round, value) in cell.outliers(metric) {
+                let (value, median) =
+                    (rounded(value, metric.digits), cell.estimate(metric).map(|told| rounded(told.median, metric.digits)));
+                let median = median.unwrap_or_default();
+                let _ =
+                    writeln!(text, "- {place}, {}: round {round} is an outlier: {value}, the median is {median}", cell.server);
+            }
         }
     }
     text

@@ -1,19 +1,27 @@
-//! One trial: a fresh server on its processor, the generator on the others, and what both say afterwards.
+//! One trial: a fresh server on its processors, the generator on its own, and what both say afterwards.
 
-use std::{sync::atomic::AtomicBool, time::Duration};
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
-use loadgen::{Config, Measurement, Phase, Wait};
-use serde::Serialize;
+use anyhow::{Context, Result, bail, ensure};
+use loadgen::{Arrival, Config, Load as Loop, Measurement, OpenLoop, Phase, Wait, Warning};
+use rustix::process::setpriority_process;
 use serde_json::Value;
-use testbed::{Server, Switches, Usage};
+use testbed::{Cpus, Server, Switches, Usage};
 
 use crate::{
-    experiment::Load,
-    model::{Model, Servers},
-    plan::{Plan, Step},
+    bottleneck::{self, Bottleneck},
+    contestant::Servers,
+    experiment::{Demand, Load, Work},
+    plan::{Settings, Step},
     processors::{Processors, Sharing},
+    record::{Cost, Measured, Trial},
 };
 
 /// How long replies still owed at the end of a window are awaited. A server that is alive needs a fraction of it.
@@ -25,165 +33,286 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A trial as it is kept: a line of trials.jsonl.
-#[derive(Debug, Serialize)]
-pub struct Trial {
-    /// Which experiment.
-    pub experiment: &'static str,
-    /// Where on its axis.
-    pub point: usize,
-    /// Which model.
-    pub model: Model,
-    /// Which round, from 1.
-    pub round: u32,
-    /// The load of that point.
-    pub active_connections: usize,
-    /// The load of that point.
-    pub idle_connections: usize,
-    /// Why the trial gave no usable result, if it gave none.
-    pub failure: Option<String>,
-    /// What it gave.
-    #[serde(flatten)]
-    pub outcome: Option<Outcome>,
+/// A rate at which one request is due at the beginning and the next in a quarter of an hour.
+const ONCE_PER_S: f64 = 0.001;
+
+/// With fewer connections than this, what a server's memory grew by is not theirs.
+const FEW_CONNECTIONS: u64 = 100;
+
+/// How much the greedy client's generator steps back where it shares a processor with the modest ones'.
+const STEP_BACK: i32 = 10;
+
+/// What all trials of a run have in common.
+pub struct Bench<'a> {
+    pub settings: &'a Settings,
+    pub servers: &'a Servers,
+    pub processors: &'a Processors,
+    pub interrupted: &'a AtomicBool,
 }
 
-/// What a trial gave.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// The generator's report.
-    pub load: Value,
-    /// What the server cost.
-    pub server: ServerCost,
-    #[serde(skip)]
-    pub measurement: Measurement,
-}
-
-/// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no request was answered.
-#[derive(Debug, Serialize)]
-pub struct ServerCost {
-    /// Processor time of all its threads.
-    pub cpu_us_per_request: Option<f64>,
-    /// The part of it in user mode, to the clock tick.
-    pub user_cpu_s: f64,
-    /// The part of it in the kernel, to the clock tick.
-    pub system_cpu_s: f64,
-    /// Share of one processor.
-    pub cpu_share: f64,
-    /// Because a thread had to wait; over the whole run, warm-up and drain included.
-    pub voluntary_switches_per_request: Option<f64>,
-    /// Because a thread's time was up or another was more urgent; over the whole run.
-    pub involuntary_switches_per_request: Option<f64>,
-    pub peak_rss_bytes: u64,
-    pub threads: u64,
-    /// The server's own counters of its whole life, as it wrote them when it stopped.
-    pub counters: Value,
-}
-
-impl Outcome {
-    /// Context switches of both kinds a request.
-    pub fn switches_per_request(&self) -> Option<f64> {
-        Some(self.server.voluntary_switches_per_request? + self.server.involuntary_switches_per_request?)
+impl Bench<'_> {
+    /// Makes one trial. What goes wrong in it is its result. `capacity_per_s` is the best server's, if it is known.
+    pub fn run(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
+        let (failure, measured) = match self.measure(step, capacity_per_s) {
+            Ok((measured, failure)) => (failure, Some(measured)),
+            Err(error) => (Some(format!("{error:#}")), None),
+        };
+        Trial {
+            experiment: step.experiment.name.into(),
+            variant: step.point.variant.into(),
+            point: step.point.x,
+            server: self.settings.servers[step.server].name.clone(),
+            round: step.round,
+            failure,
+            measured,
+        }
     }
 
-    /// Latencies of all requests, in nanoseconds; of those without an answer, how long they were awaited.
-    pub fn latency(&self) -> &Histogram<u64> {
-        &self.measurement.latency.all
+    /// What was measured, and why it is of no use, if it is not.
+    fn measure(&self, step: &Step, capacity_per_s: Option<f64>) -> Result<(Measured, Option<String>)> {
+        let (contestant, load) = (&self.settings.servers[step.server], &step.point.load);
+        if load.work != Work::None && !contestant.does_work() {
+            bail!("its command has no {{work}}, so it would do less than the others");
+        }
+        let mut server = self.servers.start(contestant, load.work.option(), &self.processors.server)?;
+        let config = self.config(step, &server, capacity_per_s)?;
+        let greedy = load.greedy_pipeline.map(|pipeline| self.greedy_config(&config, pipeline as usize));
+        let (measurement, seen, greedy) = beside(greedy.as_ref(), || observed(&mut server, &config, load, self.interrupted))?;
+
+        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
+        let counters = match contestant.counts() {
+            true => Some(serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?),
+            false => None,
+        };
+        let measured = self.put_together(load, &config, &measurement, &seen, counters, greedy)?;
+        let failure = failure(load, &measurement);
+        Ok((measured, failure))
+    }
+
+    fn config(&self, step: &Step, server: &Server, capacity_per_s: Option<f64>) -> Result<Config> {
+        let load = &step.point.load;
+        let open = |rate_per_s, arrival| Loop::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
+        let (cpus, wait) = self.generator(load);
+        Ok(Config {
+            connections: load.active as usize,
+            idle_connections: load.idle as usize,
+            load: match load.demand {
+                Demand::Closed | Demand::Churn => Loop::Closed { pipeline: 1 },
+                Demand::PercentOfCapacity(percent) => {
+                    let capacity = capacity_per_s.context("no server's capacity is known, so there is no share of it")?;
+                    open(capacity * f64::from(percent) / 100.0, Arrival::Poisson)
+                }
+                Demand::Silent => open(ONCE_PER_S, Arrival::Constant),
+            },
+            churn: load.demand == Demand::Churn,
+            payload_bytes: load.payload_bytes as usize,
+            wire: self.settings.servers[step.server].wire(),
+            warmup: self.settings.warmup(load),
+            duration: self.settings.window(load),
+            drain: REPLY_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            threads: cpus.as_slice().len().min(load.active as usize),
+            cpus: Some(cpus),
+            wait,
+            // Every server meets the same arrivals; every round has its own.
+            seed: self.settings.seed.wrapping_add(u64::from(step.round)),
+            ..Config::new(server.address())
+        })
+    }
+
+    /// Where the generator runs, and how it waits. A greedy client's takes the last processor; where there is only one for
+    /// both, neither may spin on it.
+    fn generator(&self, load: &Load) -> (Cpus, Wait) {
+        let all = &self.processors.generator;
+        let others = all.as_slice().split_last().and_then(|(_, others)| Cpus::new(others.iter().copied()));
+        match (load.greedy_pipeline, others) {
+            _ if self.processors.sharing == Sharing::SameProcessor => (all.clone(), Wait::Sleep),
+            (None, _) => (all.clone(), Wait::Spin),
+            (Some(_), Some(others)) => (others, Wait::Spin),
+            (Some(_), None) => (all.clone(), Wait::Sleep),
+        }
+    }
+
+    /// One connection that always has requests in flight, until it is told to stop.
+    fn greedy_config(&self, modest: &Config, pipeline: usize) -> Config {
+        let processors = self.processors.generator.as_slice();
+        Config {
+            connections: 1,
+            load: Loop::Closed { pipeline },
+            duration: Duration::from_secs(3600),
+            threads: 1,
+            cpus: processors.last().and_then(|last| Cpus::new([*last])),
+            wait: Wait::Sleep,
+            ..modest.clone()
+        }
+    }
+
+    fn put_together(
+        &self,
+        load: &Load,
+        config: &Config,
+        measurement: &Measurement,
+        seen: &Seen,
+        counters: Option<Value>,
+        greedy: Option<Value>,
+    ) -> Result<Measured> {
+        let cost = seen.cost(measurement, counters)?;
+        let connections = &measurement.connections;
+        let asked = match load.demand {
+            Demand::Silent => u64::from(load.active + load.idle),
+            _ => u64::from(load.active),
+        };
+        let connections_unserved = match (load.demand, seen.accepted) {
+            (Demand::Silent, Some(accepted)) => asked.saturating_sub(accepted),
+            (Demand::Silent, None) => 0,
+            _ => connections.starved + connections.refused,
+        };
+        let counters = cost.counters.as_ref();
+        let processors = self.processors.server.as_slice().len();
+        let server_busy_share = bottleneck::server_busy_share(cost.cpu_share, cost.threads, processors, counters);
+        let bottleneck = Bottleneck::of(server_busy_share, measurement.cpu.busy_share);
+        let throughput_per_s = measurement.throughput_per_s();
+        Ok(Measured {
+            connections_asked: asked,
+            connections_unserved,
+            bottleneck,
+            capacity_derived_per_s: match bottleneck {
+                Bottleneck::Generator => bottleneck::derived_capacity(throughput_per_s, server_busy_share, counters),
+                _ => None,
+            },
+            load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
+            greedy,
+            latency_hdr: measurement.latency.all.clone(),
+            service_hdr: measurement.service.all.clone(),
+            cost,
+        })
     }
 }
 
-/// Makes one trial. What goes wrong in it is its result.
-pub fn run(step: &Step, plan: &Plan, servers: &Servers, processors: &Processors, interrupted: &AtomicBool) -> Trial {
-    let load = (step.experiment.load)(step.point);
-    let outcome = measure(step.model, load, plan, servers, processors, interrupted);
-    let (failure, outcome) = match outcome {
-        Ok(outcome) => (wrong_replies(&outcome.measurement), Some(outcome)),
-        Err(error) => (Some(format!("{error:#}")), None),
-    };
-    Trial {
-        experiment: step.experiment.name,
-        point: step.point,
-        model: step.model,
-        round: step.round,
-        active_connections: load.active,
-        idle_connections: load.idle,
-        failure,
-        outcome,
-    }
+/// What was seen of a server while it was driven.
+struct Seen {
+    /// Memory before the first connection and at the end, in bytes.
+    memory: Vec<u64>,
+    /// Processor time and the like, at both ends of the window.
+    usage: Vec<Usage>,
+    /// Context switches, from before the first request to after the last reply.
+    switches: Vec<Switches>,
+    /// Connections it had accepted and not closed at the end: a backlog accepts in its stead. `None` where nobody looked.
+    accepted: Option<u64>,
 }
 
-fn measure(
-    model: Model,
-    load: Load,
-    plan: &Plan,
-    servers: &Servers,
-    processors: &Processors,
-    interrupted: &AtomicBool,
-) -> Result<Outcome> {
-    let server = Server::start_on(&processors.server, servers.command(model))?;
-    let config = load_config(&server, load, plan, processors);
-
-    // Processor time is read at both ends of the window. Context switches take long to read where threads are many: that is
-    // done before the first request and after the last reply, while every connection is open and so has its thread.
-    let (mut usage, mut switches) = (Vec::new(), Vec::new());
-    let measurement = loadgen::run(&config, interrupted, &mut |phase| match phase {
-        Phase::WarmingUp | Phase::Finished => switches.extend(server.switches()),
-        Phase::Measuring | Phase::Draining => usage.extend(server.usage()),
-        Phase::Connecting | Phase::Ready => {}
+/// Drives the server and watches it. Processor time is read at both ends of the window. What takes long to read where threads
+/// are many is read before the first request and after the last reply, while every connection is open and so has its thread.
+fn observed(server: &mut Server, config: &Config, load: &Load, interrupted: &AtomicBool) -> Result<(Measurement, Seen)> {
+    let mut seen = Seen { memory: Vec::new(), usage: Vec::new(), switches: Vec::new(), accepted: None };
+    let measurement = loadgen::run(config, interrupted, &mut |phase| match phase {
+        Phase::Connecting => seen.memory.extend(server.anonymous_bytes()),
+        Phase::Ready => _ = server.find_processes(),
+        Phase::WarmingUp => seen.switches.extend(server.switches()),
+        Phase::Measuring | Phase::Draining => seen.usage.extend(server.usage()),
+        Phase::Finished => {
+            seen.switches.extend(server.switches());
+            seen.memory.extend(server.anonymous_bytes());
+            seen.accepted = match load.demand {
+                // But for the one it listens on.
+                Demand::Silent => server.sockets().ok().map(|sockets| sockets as u64 - 1),
+                _ => None,
+            };
+        }
     })?;
-    let ([before, after], [first, last]) = (&usage[..], &switches[..]) else { bail!("the server was gone before the end") };
+    Ok((measurement, seen))
+}
 
-    let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
-    let counters = serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?;
-    Ok(Outcome {
-        load: serde_json::to_value(measurement.to_json(&config)).context("the generator's report makes no sense")?,
-        server: ServerCost::between((before, first), (after, last), &measurement, counters),
-        measurement,
+/// Does `work` while the greedy client, if there is one, does its own; returns that one's report, too.
+fn beside(
+    greedy: Option<&Config>,
+    work: impl FnOnce() -> Result<(Measurement, Seen)>,
+) -> Result<(Measurement, Seen, Option<Value>)> {
+    let Some(config) = greedy else {
+        let (measurement, seen) = work()?;
+        return Ok((measurement, seen, None));
+    };
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (under_way, is_under_way) = channel();
+        let greedy = scope.spawn(|| be_greedy(config, &enough, under_way));
+        // It begins first. If it cannot, its end is what is seen here.
+        let _ = is_under_way.recv();
+        let modest = work();
+        enough.store(true, Relaxed);
+        let greedy = greedy.join().expect("the generator does not panic").context("the greedy client")?;
+        let (measurement, seen) = modest?;
+        Ok((measurement, seen, Some(greedy)))
     })
 }
 
-fn load_config(server: &Server, load: Load, plan: &Plan, processors: &Processors) -> Config {
-    let threads = processors.generator.as_slice().len().min(load.active);
-    Config {
-        connections: load.active,
-        idle_connections: load.idle,
-        warmup: plan.warmup,
-        duration: plan.window,
-        drain: REPLY_TIMEOUT,
-        connect_timeout: CONNECT_TIMEOUT,
-        threads,
-        cpus: Some(processors.generator.clone()),
-        wait: if processors.sharing == Sharing::SameProcessor { Wait::Sleep } else { Wait::Spin },
-        ..Config::new(server.address())
-    }
+fn be_greedy(config: &Config, enough: &AtomicBool, under_way: Sender<()>) -> Result<Value> {
+    // On Linux this is about the calling thread alone.
+    setpriority_process(None, STEP_BACK).context("cannot step back")?;
+    let measurement = loadgen::run(config, enough, &mut |phase| {
+        if phase == Phase::WarmingUp {
+            // Nobody listens any more when the trial has been given up.
+            let _ = under_way.send(());
+        }
+    })?;
+    Ok(serde_json::to_value(measurement.to_json(config))?)
 }
 
-impl ServerCost {
-    fn between(
-        (before, first): (&Usage, &Switches),
-        (after, last): (&Usage, &Switches),
-        measurement: &Measurement,
-        counters: Value,
-    ) -> ServerCost {
+impl Seen {
+    fn cost(&self, measurement: &Measurement, counters: Option<Value>) -> Result<Cost> {
+        let ([before, after], [first, last]) = (&self.usage[..], &self.switches[..]) else {
+            bail!("the server was gone before the end");
+        };
         let cpu = after.cpu.saturating_sub(before.cpu);
         let all_requests = measurement.requests.answered + measurement.warmup_requests.answered;
         let per = |requests: u64, cost: f64| (requests > 0).then(|| cost / requests as f64);
-        ServerCost {
+        let opened = measurement.connections.opened + measurement.connections.idle_opened;
+        let elapsed_s = measurement.elapsed.as_secs_f64();
+        ensure!(elapsed_s > 0.0, "there was no window to measure in");
+        Ok(Cost {
             cpu_us_per_request: per(measurement.replies_in_window, cpu.as_secs_f64() * 1e6),
             user_cpu_s: after.user.saturating_sub(before.user).as_secs_f64(),
             system_cpu_s: after.system.saturating_sub(before.system).as_secs_f64(),
-            cpu_share: cpu.as_secs_f64() / measurement.elapsed.as_secs_f64(),
-            voluntary_switches_per_request: per(all_requests, (last.voluntary - first.voluntary) as f64),
-            involuntary_switches_per_request: per(all_requests, (last.involuntary - first.involuntary) as f64),
+            cpu_share: cpu.as_secs_f64() / elapsed_s,
+            voluntary_switches_per_request: per(all_requests, last.voluntary.saturating_sub(first.voluntary) as f64),
+            involuntary_switches_per_request: per(all_requests, last.involuntary.saturating_sub(first.involuntary) as f64),
+            bytes_per_connection: match self.memory[..] {
+                [before, after] if self.accepted.is_some_and(|accepted| accepted >= opened) && opened >= FEW_CONNECTIONS => {
+                    Some(after.saturating_sub(before) as f64 / opened as f64)
+                }
+                _ => None,
+            },
             peak_rss_bytes: after.peak_rss_bytes,
             threads: after.threads,
             counters,
-        }
+        })
     }
 }
 
-/// A server that answers wrongly has no speed. (One that leaves clients waiting has: it is shown with how many it served.)
-fn wrong_replies(measurement: &Measurement) -> Option<String> {
+/// Why a measurement says nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how
+/// many it served.)
+fn failure(load: &Load, measurement: &Measurement) -> Option<String> {
     let requests = &measurement.requests;
     let wrong = requests.altered + requests.crossed;
-    (wrong > 0).then(|| format!("{wrong} of {} replies were wrong", requests.sent))
+    if wrong > 0 {
+        return Some(format!("{wrong} of {} replies were wrong", requests.sent));
+    }
+    let broken = requests.failed.total();
+    if broken > 0 {
+        let failed = &requests.failed;
+        return Some(format!(
+            "{broken} of {} requests failed: {} could not connect, {} were reset, {} closed without a reply, {} answered by garbage",
+            requests.due, failed.connect, failed.reset, failed.closed, failed.garbage
+        ));
+    }
+    let quickest_ns = measurement.service.min().map(|quickest| quickest.value_ns);
+    if let Some(quickest_ns) = quickest_ns.filter(|&quickest_ns| quickest_ns < load.work.least_ns()) {
+        let work = load.work.option();
+        return Some(format!("a reply came after {}: the work ({work}) was not done", loadgen::readable_ns(quickest_ns)));
+    }
+    // Limits of the generator or the machine, which must not pass for the server's.
+    let limit = |warning: &&Warning| {
+        matches!(warning, Warning::PortExhausted { .. } | Warning::FdLimit { .. } | Warning::IdleConnections { .. })
+    };
+    measurement.warnings.iter().find(limit).map(ToString::to_string)
 }

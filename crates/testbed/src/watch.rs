@@ -1,11 +1,15 @@
 //! What a running server costs and does, seen from outside: by /proc and its processor clock.
 
-use std::{collections::BTreeMap, fs, io, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use procfs::{
     ProcResult,
-    process::{Process, Stat, Task},
+    process::{FDTarget, Process, Stat, Task},
 };
 
 use crate::{
@@ -119,6 +123,22 @@ impl Server {
             }
         }
         Ok(descriptors)
+    }
+
+    /// How many sockets its processes hold, each counted once. Looks at every descriptor: not to be asked while something is
+    /// measured.
+    pub fn sockets(&self) -> Result<usize> {
+        let mut sockets = HashSet::new();
+        for counted in &self.counted {
+            let Some((process, _)) = counted.look()? else { continue };
+            for descriptor in unless_gone(process.fd())?.into_iter().flatten().flatten() {
+                if let FDTarget::Socket(inode) = descriptor.target {
+                    sockets.insert(inode);
+                }
+            }
+        }
+        ensure!(!sockets.is_empty(), GONE);
+        Ok(sockets.len())
     }
 
     /// Whether a signal has been sent to it that it has not begun to handle yet.

@@ -7,7 +7,7 @@ use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use echo_protocol::Wire;
+use loadgen::Wire;
 use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait};
 
 use crate::{calibrate::CalibrateOptions, merge::MergeOptions, start::StartTime};

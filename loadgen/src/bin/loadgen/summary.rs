@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use echo_protocol::Wire;
 use hdrhistogram::Histogram;
+use loadgen::Wire;
 use loadgen::{Config, Load, Measurement, Times, readable_ns as readable, statistics::Percentile};
 
 const BAR_WIDTH: f64 = 50.0;
