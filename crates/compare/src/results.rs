@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use loadgen::Interval;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -115,6 +116,7 @@ impl RunFolder {
         let cannot = || format!("cannot write to {}", path.display());
         fs::create_dir(path.join("histograms")).with_context(cannot)?;
         let trials = File::create(path.join("trials.jsonl")).with_context(cannot)?;
+        lock(&trials, &path)?;
         let folder = RunFolder { path, run, trials, trials_bytes: 0, summarized: Instant::now() };
         folder.write_run()?;
         point_latest_at(results, &folder.path)?;
@@ -128,10 +130,7 @@ impl RunFolder {
         let (finished, trials_bytes) = read_trials(path)?;
         let trials = OpenOptions::new().append(true).open(path.join("trials.jsonl"));
         let trials = trials.with_context(|| format!("cannot write to {}", path.display()))?;
-        // Two of them would mix their trials. The lock goes with the process, however it ends.
-        if trials.try_lock().is_err() {
-            bail!("another compare is at work in {}", path.display());
-        }
+        lock(&trials, path)?;
         trials.set_len(trials_bytes)?;
         let folder = RunFolder { path: path.into(), run, trials, trials_bytes, summarized: Instant::now() };
         Ok((folder, finished))
@@ -213,6 +212,12 @@ impl RunFolder {
         };
         write().inspect_err(|_| _ = fs::remove_file(&unfinished)).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Keeps others out: two would mix their trials. The lock goes with the process, however it ends.
+fn lock(trials: &File, folder: &Path) -> Result<()> {
+    let taken = || format!("another compare is at work in {}", folder.display());
+    flock(trials, FlockOperation::NonBlockingLockExclusive).with_context(taken)
 }
 
 /// A folder of this name, or, when another run began in the same second, with a number after it.

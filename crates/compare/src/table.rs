@@ -138,7 +138,7 @@ fn limit(cell: &Cell) -> String {
 /// How many of the clients were served at all, and whether the server kept up with what was asked.
 fn clients(cell: &Cell) -> String {
     let Some((asked, unserved)) = cell.clients() else { return "failed".into() };
-    let behind = is_saturated(cell).then_some(", saturated").unwrap_or_default();
+    let behind = if is_saturated(cell) { ", saturated" } else { "" };
     let failed = if cell.failures().is_empty() { String::new() } else { format!(", {} failed", rounds_failed(cell)) };
     match unserved {
         0 => format!("all {asked}{behind}{failed}"),

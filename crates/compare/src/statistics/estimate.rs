@@ -14,6 +14,9 @@ pub struct Estimate {
     ///
     /// With 5 values it is the least and the greatest, which no interval within the values can surpass: they contain the true
     /// median unless all five lie on one side of it, so in 93.75 % of cases.
+    ///
+    /// So few values make it a coarse measure: with 7 it leaves out the outermost two and contains the true median in 87.5 % of
+    /// cases, with 9 in 96.1 %, with 11 in 93.5 %.
     pub interval: Option<(f64, f64)>,
 }
 
