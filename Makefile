@@ -7,11 +7,11 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: bench
-bench: release ## Compare the five models (about four minutes); results in results/latest
+bench: release ## Compare the five models (under ten minutes); results in results/latest
 	target/release/compare
 
 .PHONY: bench-quick
-bench-quick: release ## The same in one short round (under a minute)
+bench-quick: release ## The same in one short round of fewer points (under a minute)
 	target/release/compare --profile quick
 
 .PHONY: truth
