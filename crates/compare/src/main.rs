@@ -10,6 +10,8 @@ mod progress;
 mod results;
 mod summary;
 mod table;
+#[allow(dead_code)]
+mod trace;
 mod trial;
 
 use std::{
