@@ -102,7 +102,15 @@ impl Servers {
         }
     }
 
-    /// The command that starts a model's server on any free port.
+    /// The command that starts a contestant's server on any free port, with counters on standard output; `None` of one that
+    /// has none.
+    pub fn counting(&self, contestant: &Contestant) -> Option<Command> {
+        match &contestant.program {
+            Program::Model(model) => Some(self.command(model, "none")),
+            Program::Own(_) => None,
+        }
+    }
+
     fn command(&self, model: &str, work: &str) -> Command {
         let mut command = Command::new(self.program(model));
         command.args(["--listen", "127.0.0.1:0", "--stats", "-", "--work", work]);

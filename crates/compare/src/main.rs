@@ -21,6 +21,7 @@ mod table;
 mod terminal;
 mod tidy;
 mod topology;
+mod trace;
 mod trial;
 
 use std::{
@@ -51,6 +52,7 @@ use crate::{
     progress::Progress,
     results::{Run, RunFolder},
     summary::Summary,
+    trace::Trace,
     trial::Bench,
 };
 
@@ -110,6 +112,9 @@ fn run(options: &Options) -> Result<bool> {
     progress.finish();
 
     let complete = summary.trials() == plan.trials.len();
+    if complete && plan.settings.trace {
+        folder.keep_traces(traces(&bench))?;
+    }
     folder.summarize(&summary)?;
     folder.close(complete)?;
     say(terminal::rankings(&run, &summary));
@@ -157,6 +162,24 @@ fn resumed(path: &Path) -> Result<Begun> {
         folder.write_histograms(cell)?;
     }
     Ok((folder, plan, summary))
+}
+
+/// The system calls of every server that counts them, counted by strace. Where that cannot be done, the run is not the worse.
+fn traces(bench: &Bench) -> Vec<Trace> {
+    if let Err(error) = trace::check_available() {
+        say(format!("system calls are not counted from outside: {error:#}"));
+        return Vec::new();
+    }
+    say("counting system calls from outside".into());
+    let mut traces = Vec::new();
+    for contestant in &bench.settings.servers {
+        let Some(command) = bench.servers.counting(contestant) else { continue };
+        match trace::trace(&contestant.name, &command, bench.processors, bench.interrupted) {
+            Ok(trace) => traces.push(trace),
+            Err(error) => say(format!("{}: system calls are not counted from outside: {error:#}", contestant.name)),
+        }
+    }
+    traces
 }
 
 /// The experiments and what they ask.

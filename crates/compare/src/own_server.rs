@@ -173,7 +173,7 @@ mod tests {
     proptest! {
         /// A name that is taken can stand in a path; words that a shell would be given arrive as they were meant.
         #[test]
-        fn any_words_arrive_quoted(name in "\\PC{1,8}", words in prop::collection::vec("\\PC{1,12}", 0..4)) {
+        fn any_words_arrive_quoted(name in "[^=\\pC]{1,8}", words in prop::collection::vec("\\PC{1,12}", 0..4)) {
             let words: Vec<String> = words.into_iter().chain(["{port}".into()]).collect();
             let command = shlex::try_join(words.iter().map(String::as_str)).unwrap();
             match format!("{name}={command}").parse::<OwnServer>() {

@@ -22,6 +22,7 @@ use crate::{
     record::Trial,
     summary::{Cell, Summary},
     table, tidy,
+    trace::Trace,
 };
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
@@ -57,6 +58,7 @@ pub struct RunFolder {
     /// How long trials.jsonl is, up to the end of its last whole line.
     trials_bytes: u64,
     summarized: Instant,
+    traces: Vec<Trace>,
 }
 
 impl Run {
@@ -117,7 +119,7 @@ impl RunFolder {
         fs::create_dir(path.join("histograms")).with_context(cannot)?;
         let trials = File::create(path.join("trials.jsonl")).with_context(cannot)?;
         lock(&trials, &path)?;
-        let folder = RunFolder { path, run, trials, trials_bytes: 0, summarized: Instant::now() };
+        let folder = RunFolder { path, run, trials, trials_bytes: 0, summarized: Instant::now(), traces: Vec::new() };
         folder.write_run()?;
         point_latest_at(results, &folder.path)?;
         Ok(folder)
@@ -132,7 +134,7 @@ impl RunFolder {
         let trials = trials.with_context(|| format!("cannot write to {}", path.display()))?;
         lock(&trials, path)?;
         trials.set_len(trials_bytes)?;
-        let folder = RunFolder { path: path.into(), run, trials, trials_bytes, summarized: Instant::now() };
+        let folder = RunFolder { path: path.into(), run, trials, trials_bytes, summarized: Instant::now(), traces: Vec::new() };
         Ok((folder, finished))
     }
 
@@ -169,7 +171,7 @@ impl RunFolder {
 
     /// Writes what the finished trials come to.
     pub fn summarize(&mut self, summary: &Summary) -> Result<()> {
-        self.write("summary.md", |out| Ok(out.write_all(table::markdown(&self.run, summary).as_bytes())?))?;
+        self.write("summary.md", |out| Ok(out.write_all(table::markdown(&self.run, summary, &self.traces).as_bytes())?))?;
         self.write("summary.csv", |out| tidy::write(summary, out))?;
         self.summarized = Instant::now();
         Ok(())
@@ -185,8 +187,14 @@ impl RunFolder {
         self.write(&format!("{name}.hlog"), |out| Ok(loadgen::write_hlog(started, &comments, &intervals, out)?))
     }
 
-    /// Writes a further file as JSON.
-    pub fn write_json(&self, name: &str, content: &impl Serialize) -> Result<()> {
+    /// Writes what strace has counted, which summaries show from then on.
+    pub fn keep_traces(&mut self, traces: Vec<Trace>) -> Result<()> {
+        self.write_json("trace.json", &traces)?;
+        self.traces = traces;
+        Ok(())
+    }
+
+    fn write_json(&self, name: &str, content: &impl Serialize) -> Result<()> {
         self.write(name, |out| Ok(serde_json::to_writer_pretty(out, content)?))
     }
 

@@ -10,13 +10,14 @@ use crate::{
     results::Run,
     statistics::Estimate,
     summary::{Cell, Field, Summary},
+    trace::{self, Trace},
 };
 
 /// Of the requests due, how many must be answered for a server to keep up.
 const KEEPS_UP: f64 = 0.99;
 
 /// The whole summary as Markdown.
-pub fn markdown(run: &Run, summary: &Summary) -> String {
+pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     let mut text = heading(run);
     for experiment in EXPERIMENTS.iter().filter(|experiment| run.plan.experiments.iter().any(|name| name == experiment.name)) {
         let fields = summary.fields(experiment, experiment.ranked_by);
@@ -35,6 +36,14 @@ pub fn markdown(run: &Run, summary: &Summary) -> String {
         if !notes.is_empty() {
             let _ = write!(text, "\n{notes}");
         }
+    }
+    if !traces.is_empty() {
+        let table = trace::table(traces, presets::ASCII_MARKDOWN);
+        let _ = write!(
+            text,
+            "\n## System calls a request, counted by strace\n\nWith 10 connections. A traced server is many times slower and so finds \
+             more of them ready at a time.\n\n{table}\n"
+        );
     }
     text
 }
