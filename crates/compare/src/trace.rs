@@ -28,7 +28,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// How long replies still owed at the end are awaited.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long a server may take to stop. Traced, every call of its takes many times as long.
+/// How long a server may take to stop. Traced, every call takes it many times as long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The system calls of one server's life, from when it listens until it ends.
@@ -40,7 +40,8 @@ pub struct Trace {
     pub requests: u64,
     /// The calls that servers count: every kind once.
     pub calls: Vec<Calls>,
-    /// All others that strace has seen: threads, memory, closing, the stop. A model that makes some of them a request hides a cost.
+    /// All others that strace has seen: threads, memory, closing, the stop. A server that makes some of them for every request
+    /// has a cost that its counters hide.
     pub other_calls: u64,
 }
 
@@ -278,7 +279,7 @@ impl<'a> Call<'a> {
             "write" | "writev" | "sendto" | "sendmsg" if of.clients.contains(descriptor) => Some("writes"),
             "epoll_ctl" => Some("interest_changes"),
             // For poll(2) the kernel keeps no list to be changed. The crate `polling` changes its own, and each time wakes
-            // whoever may be waiting, by a byte through a pipe.
+            // whoever may be waiting, by a byte through a pipe: one change, whose read and futex are among the others.
             "write" if of.pipes.contains(descriptor) => Some("interest_changes"),
             _ => None,
         }
