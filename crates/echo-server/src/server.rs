@@ -130,9 +130,11 @@ impl Server {
     fn connection(&mut self, stream: TcpStream) -> Connection {
         let stream = Arc::new(stream);
         if let Some(blocked) = &self.blocked {
-            // Refused only for a socket that is closed already, as its first read will tell.
-            let _ = stream.set_read_timeout(self.options.idle_timeout);
-            let _ = stream.set_write_timeout(self.options.idle_timeout);
+            if let Some(timeout) = self.options.idle_timeout {
+                // Refused only for a socket that is closed already, as its first read will tell.
+                let _ = stream.set_read_timeout(Some(timeout));
+                let _ = stream.set_write_timeout(Some(timeout));
+            }
             blocked.add(&stream);
         }
         Connection::new(stream, self.listener.is_nonblocking(), &mut self.worker)
