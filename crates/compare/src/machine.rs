@@ -27,6 +27,9 @@ pub struct Machine {
     pub threads_per_core: Option<usize>,
     /// What decides the first processor's frequency.
     pub cpu_governor: Option<String>,
+    /// The processor time this program's control group may use, as cgroup v2 writes it: `max`, or microseconds and the period
+    /// they are counted over. Servers that are held back by a quota seem slow.
+    pub cpu_quota: Option<String>,
     /// Whether this is a guest of a hypervisor.
     pub virtualized: Option<bool>,
     /// Main memory.
@@ -70,6 +73,7 @@ impl Machine {
             cores: cores.as_ref().map(HashSet::len),
             threads_per_core: cores.and_then(|cores| cores.iter().map(Vec::len).max()),
             cpu_governor: files.whole("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            cpu_quota: files.whole("sys/fs/cgroup/cpu.max"),
             virtualized: virtualized(&files),
             memory_bytes: memory_bytes(&files),
             kernel: files.whole("proc/sys/kernel/osrelease"),

@@ -120,13 +120,13 @@ impl Bench<'_> {
         })
     }
 
-    /// Where the generator runs, and how it waits. A greedy client's takes the last processor; where there is only one for
-    /// both, neither may spin on it.
+    /// Where the generator runs, and how it waits: by sleeping where spinning would take time from the server. A greedy
+    /// client's takes the last processor; where there is only one for both, neither may spin on it.
     fn generator(&self, load: &Load) -> (Cpus, Wait) {
         let all = &self.processors.generator;
         let others = all.as_slice().split_last().and_then(|(_, others)| Cpus::new(others.iter().copied()));
         match (load.greedy_pipeline, others) {
-            _ if self.processors.sharing == Sharing::SameProcessor => (all.clone(), Wait::Sleep),
+            _ if self.processors.sharing != Sharing::Apart => (all.clone(), Wait::Sleep),
             (None, _) => (all.clone(), Wait::Spin),
             (Some(_), Some(others)) => (others, Wait::Spin),
             (Some(_), None) => (all.clone(), Wait::Sleep),
