@@ -3,6 +3,7 @@
 
 mod bottleneck;
 mod contestant;
+mod diff;
 mod experiment;
 mod guard;
 mod machine;
@@ -14,7 +15,6 @@ mod processors;
 mod progress;
 mod record;
 mod results;
-#[allow(dead_code, unused_imports)]
 mod statistics;
 mod summary;
 mod table;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 /// Does what is asked for. Only a comparison that is not complete fails without an error.
 fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
-        Some(Action::Diff { .. }) => {}
+        Some(Action::Diff { before, after }) => say(diff::report(before, after)?),
         None if options.list => say(list()),
         None => return run(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
