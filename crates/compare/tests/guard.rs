@@ -63,8 +63,8 @@ fn stop(guard: Child, signal: Signal) -> Output {
 }
 
 /// A server with a child in its process group and one in a session of its own, which does not want to end.
-const FAMILY: &str = "echo $$ > main; sh -c 'echo $$ > child; exec sleep 1000' &
-                      setsid sh -c 'trap \"\" TERM HUP; echo $$ > escaped; while :; do sleep 1; done' & ";
+const FAMILY: &str = "echo $$ > main; sh -c 'echo $$ > child; exec sleep 100' &
+                      setsid sh -c 'trap \"\" TERM HUP; echo $$ > escaped; exec sleep 100' > /dev/null 2>&1 & ";
 
 fn family(place: &Place) -> [i32; 3] {
     ["main", "child", "escaped"].map(|name| place.pid(name))
@@ -89,7 +89,7 @@ fn a_killed_parent_leaves_nothing() {
 #[test]
 fn a_killed_guard_takes_the_server_with_it() {
     let place = Place::new();
-    let mut guard = place.guard("echo $$ > main; exec sleep 1000").spawn().unwrap();
+    let mut guard = place.guard("echo $$ > main; exec sleep 100").spawn().unwrap();
     let main = place.pid("main");
     guard.kill().unwrap();
     guard.wait().unwrap();
@@ -130,7 +130,7 @@ fn a_stubborn_server_is_killed() {
 #[test]
 fn an_orphan_ends_without_being_taken_for_the_server() {
     let place = Place::new();
-    let script = "sh -c '(echo $$ > orphan) &'; until [ -s orphan ]; do sleep 0.01; done; echo $$ > main; exec sleep 1000";
+    let script = "sh -c '(echo $$ > orphan) &'; until [ -s orphan ]; do sleep 0.01; done; echo $$ > main; exec sleep 100";
     let guard = place.guard(script).spawn().unwrap();
     let main = place.pid("main");
     // What the guard has collected is in its account, and no zombie is left in its care.
