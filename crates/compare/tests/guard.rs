@@ -2,12 +2,15 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use testbed::{Cpus, Server};
 
 const GUARD: &str = env!("CARGO_BIN_EXE_compare");
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,8 +63,8 @@ fn stop(guard: Child, signal: Signal) -> Output {
 }
 
 /// A server with a child in its process group and one in a session of its own, which does not want to end.
-const FAMILY: &str = "echo $$ > main; sh -c 'echo $$ > child; exec sleep 1000' &
-                      setsid sh -c 'trap \"\" TERM HUP; echo $$ > escaped; while :; do sleep 1; done' & ";
+const FAMILY: &str = "echo $$ > main; sh -c 'echo $$ > child; exec sleep 100' &
+                      setsid sh -c 'trap \"\" TERM HUP; echo $$ > escaped; exec sleep 100' > /dev/null 2>&1 & ";
 
 fn family(place: &Place) -> [i32; 3] {
     ["main", "child", "escaped"].map(|name| place.pid(name))
@@ -86,7 +89,7 @@ fn a_killed_parent_leaves_nothing() {
 #[test]
 fn a_killed_guard_takes_the_server_with_it() {
     let place = Place::new();
-    let mut guard = place.guard("echo $$ > main; exec sleep 1000").spawn().unwrap();
+    let mut guard = place.guard("echo $$ > main; exec sleep 100").spawn().unwrap();
     let main = place.pid("main");
     guard.kill().unwrap();
     guard.wait().unwrap();
@@ -127,7 +130,7 @@ fn a_stubborn_server_is_killed() {
 #[test]
 fn an_orphan_ends_without_being_taken_for_the_server() {
     let place = Place::new();
-    let script = "sh -c '(echo $$ > orphan) &'; until [ -s orphan ]; do sleep 0.01; done; echo $$ > main; exec sleep 1000";
+    let script = "sh -c '(echo $$ > orphan) &'; until [ -s orphan ]; do sleep 0.01; done; echo $$ > main; exec sleep 100";
     let guard = place.guard(script).spawn().unwrap();
     let main = place.pid("main");
     // What the guard has collected is in its account, and no zombie is left in its care.
@@ -150,4 +153,46 @@ fn a_program_that_does_not_exist_is_named_in_one_line() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("cannot start /nowhere/server: No such file") && told.lines().count() == 1, "{told}");
     assert!(!output.status.success());
+}
+
+/// The server that docs/bring-your-own.md shows, guarded.
+fn documented_server(place: &Place) -> Server {
+    let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut guard = Command::new(GUARD);
+    guard.args(["guard", "--", "python3", concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/echo_select.py")]);
+    guard.arg(address.port().to_string());
+    Server::start_supervised(&Cpus::allowed().unwrap(), guard, address, &place.0.path().join("log")).unwrap()
+}
+
+#[test]
+fn the_documented_server_returns_every_byte_though_its_socket_takes_them_in_parts() {
+    let place = Place::new();
+    let server = documented_server(&place);
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let mut client = TcpStream::connect(server.address()).unwrap();
+    let mut writer = client.try_clone().unwrap();
+    let mut received = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.write_all(&sent).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        client.read_to_end(&mut received).unwrap();
+    });
+    assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+    assert_eq!(fs::read_to_string(place.0.path().join("log")).unwrap(), "");
+}
+
+#[test]
+fn a_guard_is_in_no_figure_and_a_dropped_server_leaves_nothing() {
+    let place = Place::new();
+    let mut server = documented_server(&place);
+    assert_eq!(server.find_processes().unwrap(), 1);
+    assert_eq!(server.usage().unwrap().threads, 1);
+    let [python] = testbed::descendants(server.pid()).unwrap()[..] else { panic!("one process expected") };
+    assert_eq!(server.threads().unwrap()[0].tid, python.as_raw_nonzero().get());
+
+    let guard = server.pid();
+    drop(server);
+    assert_eq!([guard, python].map(|pid| runs(pid.as_raw_nonzero().get())), [false; 2]);
 }
