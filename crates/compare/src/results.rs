@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use loadgen::Interval;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -129,12 +132,14 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<(RunFolder, Vec<Trial>)> {
         let run = Run::read(path)?;
         ensure!(!run.complete, "the run in {} is complete", path.display());
-        let (finished, trials_bytes) = read_trials(path)?;
         let trials = OpenOptions::new().append(true).open(path.join("trials.jsonl"));
         let trials = trials.with_context(|| format!("cannot write to {}", path.display()))?;
         lock(&trials, path)?;
+        let (finished, trials_bytes) = read_trials(path)?;
         trials.set_len(trials_bytes)?;
-        let folder = RunFolder { path: path.into(), run, trials, trials_bytes, summarized: Instant::now(), traces: Vec::new() };
+        // `latest` may be pointed at another run meanwhile.
+        let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+        let folder = RunFolder { path, run, trials, trials_bytes, summarized: Instant::now(), traces: Vec::new() };
         Ok((folder, finished))
     }
 
@@ -222,10 +227,13 @@ impl RunFolder {
     }
 }
 
-/// Keeps others out: two would mix their trials. The lock goes with the process, however it ends.
+/// Keeps others from going on with a run that is under way: two would mix their trials. The lock goes with the process, however
+/// it ends.
 fn lock(trials: &File, folder: &Path) -> Result<()> {
-    let taken = || format!("another compare is at work in {}", folder.display());
-    flock(trials, FlockOperation::NonBlockingLockExclusive).with_context(taken)
+    match flock(trials, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => bail!("another compare is at work in {}", folder.display()),
+        locked => locked.with_context(|| format!("cannot lock {}", folder.display())),
+    }
 }
 
 /// A folder of this name, or, when another run began in the same second, with a number after it.
