@@ -1,142 +1,350 @@
 //! The comparison as a user runs it, with the real servers, in very short trials.
 
+mod common;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
+use affinity::Cpus;
+use common::{MODELS, Place, SHORT, built, succeeded};
+use loadgen::Tag;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-const MODELS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
+/// Every server at 3 points, in one round.
+const SCALING: [&str; 2] = ["--experiment", "scaling"];
 
-/// A place of its own: results, and servers under a path that only this test's processes have.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let built = Path::new(env!("CARGO_BIN_EXE_compare")).parent().unwrap().to_path_buf();
-        for model in MODELS {
-            let server = built.join(format!("echo-{model}"));
-            assert!(server.is_file(), "{} is not built: run `cargo test --workspace`", server.display());
-            symlink(server, folder.path().join(format!("echo-{model}"))).unwrap();
-        }
-        Place { folder }
-    }
-
-    fn compare(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
-        command.arg("--results").arg(self.results()).arg("--servers").arg(self.folder.path());
-        command.args(["--rounds", "1", "--warmup", "20ms", "--window", "100ms", "--seed", "1"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn results(&self) -> PathBuf {
-        self.folder.path().join("results")
-    }
-
-    fn latest(&self, file: &str) -> PathBuf {
-        self.results().join("latest").join(file)
-    }
-
-    fn run_json(&self) -> Value {
-        serde_json::from_str(&fs::read_to_string(self.latest("run.json")).unwrap()).unwrap()
-    }
-
-    fn trials(&self) -> Vec<Value> {
-        let lines = fs::read_to_string(self.latest("trials.jsonl")).unwrap_or_default();
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Processes that were started from this place's servers and are still there.
-    fn servers_running(&self) -> Vec<String> {
-        let place = self.folder.path().to_str().unwrap();
-        let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
-        let all = fs::read_dir("/proc").unwrap().flatten().filter_map(command_line);
-        all.filter(|line| line.starts_with(&format!("{place}/echo-"))).collect()
-    }
-}
+/// Many trials that each take a fraction of a second: long enough to be interrupted in mid-run.
+const MANY: [&str; 6] = ["--experiment", "churn", "--only", "poll,epoll", "--rounds", "8"];
 
 #[test]
-fn a_run_keeps_every_trial_and_its_histograms_hold_the_requests_made() {
+fn a_run_keeps_every_trial_and_shows_every_model() {
     let place = Place::new();
-    let output = place.compare().output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let said = place.run(&SCALING);
 
     let (run, trials) = (place.run_json(), place.trials());
-    assert_eq!(run["complete"], true);
-    assert_eq!(run["plan"]["trials"], 35);
-    assert_eq!(trials.len(), 35);
-
-    let mut due: HashMap<String, u64> = HashMap::new();
+    assert_eq!((&run["complete"], &run["trials"]), (&json!(true), &json!(15)));
+    assert_eq!(places(&trials).len(), 15);
     for trial in &trials {
-        let (experiment, model) = (trial["experiment"].as_str().unwrap(), trial["model"].as_str().unwrap());
-        if trial["failure"].is_null() {
-            let requests = trial["load"]["requests"]["due"].as_u64().unwrap();
-            *due.entry(format!("{experiment}-{}-{model}", trial["point"])).or_default() += requests;
-        } else if experiment == "scaling" {
-            panic!("{trial}");
-        }
+        assert_eq!(trial["failure"], Value::Null, "{trial}");
     }
-    for (name, due) in &due {
-        let hgrm = fs::read_to_string(place.latest(&format!("histograms/{name}.hgrm"))).unwrap();
-        let total = hgrm.split("Total count    = ").nth(1).unwrap().trim_start().split(']').next().unwrap();
-        assert_eq!(total.trim().parse::<u64>().unwrap(), *due, "{name}");
-    }
-
-    let of_64 = |model: &str| {
-        let is = |trial: &&Value| trial["experiment"] == "scaling" && trial["point"] == 64 && trial["model"] == model;
-        trials.iter().find(is).unwrap()["load"]["connections"].clone()
+    let unserved = |model: &str| {
+        let is = |trial: &&Value| trial["point"] == 100 && trial["server"] == model;
+        trials.iter().find(is).unwrap()["measured"]["connections_unserved"].clone()
     };
-    assert_eq!((of_64("blocking")["served"].as_u64(), of_64("blocking")["starved"].as_u64()), (Some(1), Some(63)));
-    assert_eq!((of_64("epoll")["served"].as_u64(), of_64("epoll")["starved"].as_u64()), (Some(64), Some(0)));
+    assert_eq!((unserved("blocking"), unserved("epoll")), (json!(99), json!(0)));
 
-    let rows = csv::Reader::from_path(place.latest("summary.csv")).unwrap().into_records().count();
-    assert_eq!(rows, 35);
+    let rows = rows(&place);
+    assert_eq!(rows.len(), 15);
+    let blocking = rows.iter().find(|row| row["point"] == "100" && row["server"] == "blocking").unwrap();
+    assert_eq!((&*blocking["connections_asked"], &*blocking["connections_unserved"]), ("100", "99"));
     let tables = fs::read_to_string(place.latest("summary.md")).unwrap();
     assert!(MODELS.iter().all(|model| tables.contains(model) && said.contains(model)), "every model is in the tables");
-    assert!(tables.contains("1 of 64, 63 starved"), "{tables}");
-    assert_eq!(place.servers_running(), Vec::<String>::new());
+    assert!(tables.contains("1 of 100, 99 unserved") && said.contains("(serves 1 of 100)"), "{tables}{said}");
+    assert_eq!(servers_running(&place), Vec::<String>::new());
 }
 
 #[test]
-fn an_interrupt_stops_the_server_and_keeps_what_is_finished() {
+fn histograms_hold_the_requests_of_all_rounds() {
     let place = Place::new();
-    let mut compare = place.compare();
-    let compare = compare.args(["--rounds", "50"]).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while place.trials().len() < 2 {
-        assert!(Instant::now() < deadline, "no trial was kept");
-        std::thread::sleep(Duration::from_millis(20));
+    place.run(&["--experiment", "churn,service", "--only", "thread-per-conn,epoll", "--rounds", "2"]);
+    let trials = place.trials();
+    assert_eq!(trials.len(), 2 * (1 + 2) * 2);
+
+    let mut due: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for trial in &trials {
+        let told = |field: &str| trial[field].as_str().unwrap().replace(' ', "-");
+        let name = [told("experiment"), told("variant"), trial["point"].to_string(), told("server")];
+        let name = name.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+        let requests = trial["measured"]["load"]["requests"]["due"].as_u64().unwrap();
+        due.entry(name).or_default().push(requests);
     }
+    assert_eq!(due.len(), 6);
+    for (name, rounds) in &due {
+        assert_eq!(hgrm_total(&place.latest(&format!("histograms/{name}.hgrm"))), rounds.iter().sum::<u64>(), "{name}");
+        let log = fs::read_to_string(place.latest(&format!("histograms/{name}.hlog"))).unwrap();
+        let log = loadgen::read_hlog(&log).unwrap();
+        let intervals = log.intervals.iter();
+        assert_eq!(intervals.map(|interval| interval.latency.len()).collect::<Vec<_>>(), *rounds, "{name}");
+        assert_eq!(log.total(Tag::Service).unwrap().len(), rounds.iter().sum::<u64>(), "in a closed loop they are the same");
+    }
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_is_finished_and_is_finished_by_resume() {
+    let place = Place::new();
+    let compare = place.compare().args(SHORT).args(MANY).spawn().unwrap();
+    until("two trials are kept", || finished_trials(&place) >= 2);
     kill_process(Pid::from_child(&compare), Signal::INT).unwrap();
     let output = compare.wait_with_output().unwrap();
 
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("interrupted"));
     assert_eq!(place.run_json()["complete"], false);
-    let rows = csv::Reader::from_path(place.latest("summary.csv")).unwrap().into_records().count();
-    assert!(rows >= 2 && rows <= place.trials().len());
-    assert_eq!(place.servers_running(), Vec::<String>::new());
+    let kept = place.trials();
+    assert!(kept.len() < 16, "it was to be interrupted before its end");
+    let in_rows: usize = rows(&place).iter().map(|row| row["rounds"].parse::<usize>().unwrap()).sum();
+    assert_eq!(in_rows, kept.len());
+    assert_eq!(servers_running(&place), Vec::<String>::new());
+
+    succeeded(resume(&place, &place.latest("")));
+    assert_eq!(place.trials()[..kept.len()], kept);
+    assert_whole_plan(&place);
+    assert_eq!(servers_running(&place), Vec::<String>::new());
 }
 
 #[test]
-fn missing_servers_and_an_unwritable_place_are_told_before_anything_runs() {
+fn a_killed_run_leaves_no_server_and_no_broken_file_and_can_be_resumed() {
     let place = Place::new();
-    let nowhere = place.compare().args(["--servers", "/nowhere"]).output().unwrap();
-    let unwritable = place.compare().args(["--results", "/proc/results"]).output().unwrap();
-    for (output, told) in [(nowhere, "build all servers first"), (unwritable, "/proc/results")] {
-        assert_eq!(output.status.code(), Some(1));
+    let compare = place.compare().args(SHORT).args(MANY).stdout(Stdio::null()).spawn().unwrap();
+    until("a trial is under way", || finished_trials(&place) >= 2 && !servers_running(&place).is_empty());
+    kill(compare);
+    until("no server is left", || servers_running(&place).is_empty());
+
+    assert_eq!(place.run_json()["complete"], false);
+    let trials = fs::read_to_string(place.latest("trials.jsonl")).unwrap();
+    for file in fs::read_dir(place.latest("histograms")).unwrap() {
+        let path = file.unwrap().path();
+        match path.extension().unwrap().to_str().unwrap() {
+            "hgrm" => assert!(hgrm_total(&path) > 0),
+            "hlog" => assert!(!loadgen::read_hlog(&fs::read_to_string(&path).unwrap()).unwrap().intervals.is_empty()),
+            other => assert_eq!(other, "unfinished"),
+        }
+    }
+
+    // As if it had been killed while it wrote its last line.
+    let cut = trials.trim_end().rfind('\n').map_or(0, |end| end + 1);
+    let half = cut + (trials.len() - cut) / 2;
+    fs::write(place.latest("trials.jsonl"), &trials[..half]).unwrap();
+    succeeded(resume(&place, &place.latest("")));
+    assert!(fs::read_to_string(place.latest("trials.jsonl")).unwrap().starts_with(&trials[..cut]));
+    assert_whole_plan(&place);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_told_in_one_line() {
+    let place = Place::new();
+    let compare = place.compare().args(SHORT).args(MANY).stdout(Stdio::null()).spawn().unwrap();
+    until("a trial is kept", || finished_trials(&place) >= 1);
+    let under_way = resume(&place, &place.latest(""));
+    kill(compare);
+    assert_fails(&under_way, 1, "another compare is at work");
+
+    assert_fails(&resume(&place, place.folder.path()), 1, "is no run's folder");
+    let mut run = place.run_json();
+    run["complete"] = json!(true);
+    fs::write(place.latest("run.json"), run.to_string()).unwrap();
+    assert_fails(&resume(&place, &place.latest("")), 1, "is complete");
+    run["complete"] = json!(false);
+    run["machine"]["kernel"] = json!("1.0");
+    fs::write(place.latest("run.json"), run.to_string()).unwrap();
+    assert_fails(&resume(&place, &place.latest("")), 1, "begun under other conditions: kernel: 1.0 -> ");
+    run["schema"] = json!("io-models.run/1");
+    fs::write(place.latest("run.json"), run.to_string()).unwrap();
+    assert_fails(&resume(&place, &place.latest("")), 1, "has schema io-models.run/1");
+}
+
+#[test]
+fn what_is_only_asked_for_makes_no_folder() {
+    let place = Place::new();
+    let list = succeeded(place.compare().arg("--list").output().unwrap());
+    assert!(list.lines().count() == 8 && list.lines().all(|line| line.ends_with('?')), "{list}");
+    let plan = place.run(&["--dry-run", "--experiment", "idle,latency-load", "--only", "poll,epoll", "--rounds", "2"]);
+    for told in
+        ["servers: poll, epoll", "capacity          4 trials", "idle              8 trials", "all              20 trials"]
+    {
+        assert!(plan.contains(told), "{told} is missing in: {plan}");
+    }
+    assert!(!place.results().exists());
+}
+
+#[test]
+fn a_server_that_fails_is_shown_with_its_reason_and_the_others_go_on() {
+    let place = Place::new();
+    place.replace("blocking", "echo 'listening on 127.0.0.1:1'");
+    place.replace("poll", "echo 'no luck today' >&2; exit 3");
+    place.replace("nonblocking", &format!("exec {} --reply upper \"$@\"", built("nonblocking").display()));
+    let said = place.run(&SCALING);
+
+    let trials = place.trials();
+    assert_eq!(trials.len(), 15);
+    for trial in &trials {
+        let told = match trial["server"].as_str().unwrap() {
+            "blocking" => "cannot connect to 127.0.0.1:1: connection refused",
+            "poll" => "the server ended (exit status: 3) before it listened: no luck today",
+            "nonblocking" => "replies were wrong",
+            _ => "",
+        };
+        let failure = trial["failure"].as_str().unwrap_or_default();
+        assert!(failure.contains(told) && failure.is_empty() == told.is_empty(), "{trial}");
+    }
+    let tables = fs::read_to_string(place.latest("summary.md")).unwrap();
+    assert!(tables.contains("poll: 1 of 1 rounds failed: the server ended (exit status: 3)"), "{tables}");
+    assert!(said.contains("poll - (1 of 1 rounds failed)"), "{said}");
+    for row in rows(&place) {
+        let fails = ["blocking", "poll", "nonblocking"].contains(&&*row["server"]);
+        assert_eq!((row["failed_rounds"] == "1", row["throughput_per_s"].is_empty()), (fails, fails), "{row:?}");
+    }
+}
+
+/// A disk of its own with room for 96 KiB at the first place given, whose files are copied to the second when the command
+/// that follows has ended.
+const WITH_A_SMALL_DISK: [&str; 5] = [
+    "-rm",
+    "sh",
+    "-c",
+    "mount -t tmpfs -o size=96k none \"$1\" && disk=$1 copy=$2 && shift 2 && \"$@\"; code=$?; cp -r \"$disk/.\" \"$copy\"; exit $code",
+    "sh",
+];
+
+#[test]
+fn a_full_disk_is_told_in_one_line_and_what_is_kept_is_whole() {
+    let (place, disk) = (Place::new(), tempfile::tempdir().unwrap());
+    let on_a_small_disk = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(WITH_A_SMALL_DISK).arg(disk.path()).arg(place.results()).arg(program);
+        command
+    };
+    fs::create_dir(place.results()).unwrap();
+    if !on_a_small_disk("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a disk of its own is not permitted here (unshare -rm)");
+        return;
+    }
+    let mut compare = on_a_small_disk(env!("CARGO_BIN_EXE_compare"));
+    compare.arg("--results").arg(disk.path()).arg("--servers").arg(place.folder.path());
+    assert_fails(&compare.args(SHORT).args(MANY).output().unwrap(), 1, "No space left");
+    assert_eq!(place.run_json()["complete"], false);
+    let kept = fs::read_to_string(place.latest("trials.jsonl")).unwrap();
+    assert!(kept.ends_with('\n') && !place.trials().is_empty());
+    assert_eq!(servers_running(&place), Vec::<String>::new());
+}
+
+#[test]
+fn one_server_under_two_names_takes_part_twice() {
+    let place = Place::new();
+    let said = place.run(&["--aa", "epoll", "--experiment", "churn"]);
+    let servers: Vec<_> = rows(&place).into_iter().map(|mut row| row.remove("server").unwrap()).collect();
+    assert_eq!(servers, ["epoll-a", "epoll-b"]);
+    assert!(said.contains("epoll-a") && said.contains("epoll-b"), "{said}");
+}
+
+#[test]
+fn one_processor_alone_works_and_is_marked() {
+    let place = Place::new();
+    let processor = Cpus::new([Cpus::allowed().unwrap().as_slice()[0]]).unwrap();
+    let said = thread::scope(|scope| {
+        // What a thread starts may run where the thread may.
+        let confined = scope.spawn(|| {
+            processor.run_here().unwrap();
+            place.run(&["--experiment", "fairness,churn", "--only", "epoll,thread-per-conn"])
+        });
+        confined.join().unwrap()
+    });
+    let processors = &place.run_json()["processors"];
+    let expected = json!({ "server": processor.to_string(), "generator": processor.to_string(), "sharing": "same_processor" });
+    assert_eq!(*processors, expected);
+    assert!(said.contains("(shared: each also measures the other)"), "{said}");
+    for trial in place.trials() {
+        assert_eq!((&trial["failure"], &trial["measured"]["load"]["wait"]), (&Value::Null, &json!("sleep")), "{trial}");
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_told_before_anything_runs() {
+    let place = Place::new();
+    for (args, code, told) in [
+        (&["--servers", "/nowhere"][..], 1, "build all servers first"),
+        (&["--results", "/proc/results"], 1, "/proc/results"),
+        (&["--experiment", "scale"], 1, "there is no experiment 'scale', only scaling, "),
+        (&["--only", "select"], 1, "there is no server 'select', only blocking, "),
+        (&["--aa", "select"], 1, "there is no model 'select', only blocking, "),
+        (&["--window", "0s"], 1, "--window must be longer than nothing"),
+        (&["--server-cpus", "1023"], 1, "--server-cpus 1023"),
+        (&["--rounds", "0"], 2, "--rounds <N>"),
+        (&["--profile", "slow"], 2, "[possible values: quick, standard, full]"),
+        (&["--aa", "epoll", "--only", "poll"], 2, "cannot be used with"),
+        (&["--resume", "x", "--seed", "1"], 2, "cannot be used with"),
+    ] {
+        let output = place.compare().args(args).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains(told) && error.lines().count() == 1, "{error}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(error.contains(told) && (code == 2 || error.lines().count() == 1), "{args:?}: {error}");
+    }
+    assert!(!place.results().exists());
+}
+
+/// Goes on with the run in `folder`.
+fn resume(place: &Place, folder: &Path) -> Output {
+    place.compare().arg("--resume").arg(folder).output().unwrap()
+}
+
+fn assert_fails(output: &Output, code: i32, told: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.contains(told) && error.lines().count() == 1, "{error}");
+}
+
+/// Sees that the latest run has every trial of [`MANY`] once, and that its summary is that of all.
+fn assert_whole_plan(place: &Place) {
+    let trials = place.trials();
+    assert_eq!((trials.len(), places(&trials).len()), (16, 16));
+    assert_eq!((&place.run_json()["complete"], &place.run_json()["trials"]), (&json!(true), &json!(16)));
+    let summed_up: Vec<_> = rows(place).iter().map(|row| (row["server"].clone(), row["rounds"].clone())).collect();
+    assert_eq!(summed_up, [("poll".into(), "8".into()), ("epoll".into(), "8".into())]);
+    for server in ["poll", "epoll"] {
+        let of_server = trials.iter().filter(|trial| trial["server"] == server);
+        let due: u64 = of_server.map(|trial| trial["measured"]["load"]["requests"]["due"].as_u64().unwrap()).sum();
+        assert_eq!(hgrm_total(&place.latest(&format!("histograms/churn-64-{server}.hgrm"))), due);
+    }
+}
+
+/// How many lines trials.jsonl has by now; the one that is being written does not count.
+fn finished_trials(place: &Place) -> usize {
+    fs::read_to_string(place.latest("trials.jsonl")).unwrap_or_default().matches('\n').count()
+}
+
+/// Where each trial stands in the plan; equal ones count once.
+fn places(trials: &[Value]) -> BTreeSet<String> {
+    let keys = ["experiment", "variant", "point", "server", "round"];
+    trials.iter().map(|trial| keys.map(|key| trial[key].to_string()).join(" ")).collect()
+}
+
+/// The rows of the latest run's summary.csv, by the names of the columns.
+fn rows(place: &Place) -> Vec<BTreeMap<String, String>> {
+    let mut summary = csv::Reader::from_path(place.latest("summary.csv")).unwrap();
+    summary.deserialize().map(Result::unwrap).collect()
+}
+
+fn hgrm_total(path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap();
+    let total = text.split("Total count    = ").nth(1).unwrap().split(']').next().unwrap();
+    total.trim().parse().unwrap()
+}
+
+/// Processes that were started from this place's servers and are still there.
+fn servers_running(place: &Place) -> Vec<String> {
+    let servers = format!("{}/echo-", place.folder.path().display());
+    let command_line = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("cmdline")).ok();
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(command_line);
+    all.filter(|line| line.starts_with(&servers)).collect()
+}
+
+fn kill(mut compare: Child) {
+    compare.kill().unwrap();
+    compare.wait().unwrap();
+}
+
+/// Looks again and again until it is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
