@@ -162,7 +162,7 @@ impl Bench<'_> {
             Demand::Silent => u64::from(load.active + load.idle),
             _ => u64::from(load.active),
         };
-        let connections_unserved = match (load.demand, seen.accepted) {
+        let connections_unserved = match (load.demand, seen.accepted()) {
             (Demand::Silent, Some(accepted)) => asked.saturating_sub(accepted),
             (Demand::Silent, None) => 0,
             _ => connections.starved + connections.refused,
@@ -197,27 +197,26 @@ struct Seen {
     usage: Vec<Usage>,
     /// Context switches, from before the first request to after the last reply.
     switches: Vec<Switches>,
-    /// Connections it had accepted and not closed at the end: a backlog accepts in its stead. `None` where nobody looked.
-    accepted: Option<u64>,
+    /// Its sockets before the first connection and at the end, where connections say nothing; elsewhere nobody looks.
+    sockets: Vec<usize>,
 }
 
 /// Drives the server and watches it. Processor time is read at both ends of the window. What takes long to read where threads
 /// are many is read before the first request and after the last reply, while every connection is open and so has its thread.
 fn observed(server: &mut Server, config: &Config, load: &Load, interrupted: &AtomicBool) -> Result<(Measurement, Seen)> {
-    let mut seen = Seen { memory: Vec::new(), usage: Vec::new(), switches: Vec::new(), accepted: None };
+    let mut seen = Seen { memory: Vec::new(), usage: Vec::new(), switches: Vec::new(), sockets: Vec::new() };
     let measurement = loadgen::run(config, interrupted, &mut |phase| match phase {
-        Phase::Connecting => seen.memory.extend(server.anonymous_bytes()),
+        Phase::Connecting => {
+            seen.memory.extend(server.anonymous_bytes());
+            seen.count_sockets(server, load);
+        }
         Phase::Ready => _ = server.find_processes(),
         Phase::WarmingUp => seen.switches.extend(server.switches()),
         Phase::Measuring | Phase::Draining => seen.usage.extend(server.usage()),
         Phase::Finished => {
             seen.switches.extend(server.switches());
             seen.memory.extend(server.anonymous_bytes());
-            seen.accepted = match load.demand {
-                // But for the one it listens on.
-                Demand::Silent => server.sockets().ok().map(|sockets| sockets as u64 - 1),
-                _ => None,
-            };
+            seen.count_sockets(server, load);
         }
     })?;
     Ok((measurement, seen))
@@ -259,6 +258,20 @@ fn be_greedy(config: &Config, enough: &AtomicBool, under_way: Sender<()>) -> Res
 }
 
 impl Seen {
+    fn count_sockets(&mut self, server: &Server, load: &Load) {
+        if load.demand == Demand::Silent {
+            self.sockets.extend(server.sockets());
+        }
+    }
+
+    /// Connections it had accepted and not closed at the end: a backlog accepts in its stead.
+    fn accepted(&self) -> Option<u64> {
+        match self.sockets[..] {
+            [before, after] => Some(after.saturating_sub(before) as u64),
+            _ => None,
+        }
+    }
+
     fn cost(&self, measurement: &Measurement, counters: Option<Value>) -> Result<Cost> {
         let ([before, after], [first, last]) = (&self.usage[..], &self.switches[..]) else {
             bail!("the server was gone before the end");
@@ -277,7 +290,7 @@ impl Seen {
             voluntary_switches_per_request: per(all_requests, last.voluntary.saturating_sub(first.voluntary) as f64),
             involuntary_switches_per_request: per(all_requests, last.involuntary.saturating_sub(first.involuntary) as f64),
             bytes_per_connection: match self.memory[..] {
-                [before, after] if self.accepted.is_some_and(|accepted| accepted >= opened) && opened >= FEW_CONNECTIONS => {
+                [before, after] if self.accepted().is_some_and(|accepted| accepted >= opened) && opened >= FEW_CONNECTIONS => {
                     Some(after.saturating_sub(before) as f64 / opened as f64)
                 }
                 _ => None,

@@ -235,6 +235,14 @@ fn one_server_under_two_names_takes_part_twice() {
 }
 
 #[test]
+fn a_silent_connection_is_served_when_the_server_has_accepted_it() {
+    let place = Place::new();
+    place.run(&["--experiment", "footprint", "--only", "blocking,epoll"]);
+    let unserved: Vec<_> = rows(&place).into_iter().map(|mut row| row.remove("connections_unserved").unwrap()).collect();
+    assert_eq!(unserved, ["999", "0"]);
+}
+
+#[test]
 fn one_processor_alone_works_and_is_marked() {
     let place = Place::new();
     let processor = Cpus::new([Cpus::allowed().unwrap().as_slice()[0]]).unwrap();
