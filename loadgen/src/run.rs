@@ -79,7 +79,11 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
         return Err(Error::Connect { targets: config.targets.clone(), cause });
     }
     let (streams, lines) = match (config.churn, streams.len()) {
-        (true, _) => (Vec::new(), config.connections),
+        (true, _) => {
+            // Left open, they would keep a server that takes one client at a time from all others.
+            drop(streams);
+            (Vec::new(), config.connections)
+        }
         (false, opened) => (streams, opened),
     };
 

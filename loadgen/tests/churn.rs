@@ -36,6 +36,12 @@ fn every_request_has_a_connection_of_its_own() {
 }
 
 #[test]
+fn a_server_that_takes_one_client_at_a_time_serves_them_in_turn() {
+    let measurement = run(&churn(servers::echo_one_at_a_time(), CLOSED));
+    assert!(measurement.requests.answered > 3 && measurement.all_answered(), "{measurement:?}");
+}
+
+#[test]
 fn a_server_that_closes_or_resets_fails_each_request_and_the_run_goes_on() {
     for load in [OPEN, CLOSED] {
         for target in [servers::closing_after(0), servers::closing_after(FRAME_BYTES - 1), servers::resetting()] {
