@@ -100,7 +100,7 @@ impl Kept {
     /// Its cells are without those that only set the scale of other experiments: [`rate_differences`] tells of that.
     fn read(folder: &Path) -> Result<Kept> {
         let run = Run::read(folder)?;
-        let (all, _) = read_trials(folder)?;
+        let all = read_trials(folder)?;
         let (trials, failed) = (all.len(), failures(&all).count());
         let mut cells: BTreeMap<Place, Vec<Trial>> = BTreeMap::new();
         for trial in all.into_iter().filter(|trial| trial.experiment != CAPACITY.name) {

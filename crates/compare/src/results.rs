@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, ErrorKind, Write},
+    io::{BufWriter, ErrorKind, Read, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use loadgen::Interval;
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, fcntl_lock},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
@@ -102,16 +102,24 @@ impl Run {
     }
 }
 
-/// The finished trials of a run, and how many bytes of trials.jsonl they take: a last line without an end was never finished.
-pub fn read_trials(folder: &Path) -> Result<(Vec<Trial>, u64)> {
+/// The finished trials of a run.
+pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
     let path = folder.join("trials.jsonl");
     let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-    let lines = text[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+    parse_trials(whole_lines(&text), &path)
+}
+
+/// A last line without an end was never finished.
+fn whole_lines(text: &[u8]) -> &[u8] {
+    &text[..text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)]
+}
+
+fn parse_trials(lines: &[u8], path: &Path) -> Result<Vec<Trial>> {
+    let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
     let trial = |(index, line)| {
         serde_json::from_slice(line).with_context(|| format!("line {} of {} is damaged", index + 1, path.display()))
     };
-    Ok((lines.map(trial).collect::<Result<_>>()?, whole as u64))
+    lines.map(trial).collect()
 }
 
 impl RunFolder {
@@ -132,11 +140,17 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<(RunFolder, Vec<Trial>)> {
         let run = Run::read(path)?;
         ensure!(!run.complete, "the run in {} is complete", path.display());
-        let trials = OpenOptions::new().append(true).open(path.join("trials.jsonl"));
-        let trials = trials.with_context(|| format!("cannot write to {}", path.display()))?;
+        let file = path.join("trials.jsonl");
+        let cannot = || format!("cannot go on with {}", file.display());
+        let mut trials = OpenOptions::new().read(true).append(true).open(&file).with_context(cannot)?;
         lock(&trials, path)?;
-        let (finished, trials_bytes) = read_trials(path)?;
-        trials.set_len(trials_bytes)?;
+        // Through the locked descriptor: the lock ends as soon as another one of the same file is closed.
+        let mut text = Vec::new();
+        trials.read_to_end(&mut text).with_context(cannot)?;
+        let lines = whole_lines(&text);
+        let finished = parse_trials(lines, &file)?;
+        let trials_bytes = lines.len() as u64;
+        trials.set_len(trials_bytes).with_context(cannot)?;
         // `latest` may be pointed at another run meanwhile.
         let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
         let folder = RunFolder { path, run, trials, trials_bytes, summarized: Instant::now(), traces: Vec::new() };
@@ -228,10 +242,10 @@ impl RunFolder {
 }
 
 /// Keeps others from going on with a run that is under way: two would mix their trials. The lock goes with the process, however
-/// it ends.
+/// it ends, and is not a child's, as a lock of flock(2) would be between fork and exec.
 fn lock(trials: &File, folder: &Path) -> Result<()> {
-    match flock(trials, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => bail!("another compare is at work in {}", folder.display()),
+    match fcntl_lock(trials, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => bail!("another compare is at work in {}", folder.display()),
         locked => locked.with_context(|| format!("cannot lock {}", folder.display())),
     }
 }
