@@ -28,7 +28,8 @@ use crate::{
 const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long opening connections may make no progress: a full backlog drops what does not fit, and would be asked for minutes.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// What it has dropped is sent again after a second (RFC 6298, 2011), by which time a server that only fell behind has room.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
