@@ -19,227 +19,105 @@ pub struct Metric {
     pub of: fn(&Measured) -> Option<f64>,
 }
 
+impl Metric {
+    const fn higher(name: &'static str, title: &'static str, digits: usize, of: fn(&Measured) -> Option<f64>) -> Metric {
+        Metric { name, title, digits, better: Better::Higher, of }
+    }
+
+    const fn lower(name: &'static str, title: &'static str, digits: usize, of: fn(&Measured) -> Option<f64>) -> Metric {
+        Metric { name, title, digits, better: Better::Lower, of }
+    }
+}
+
 const NS_PER_US: f64 = 1e3;
 
 /// With fewer requests than this in a server's whole life, its calls a request are those of its start and its end.
 const FEW_REQUESTS: f64 = 100.0;
 
-pub static THROUGHPUT: Metric = Metric {
-    name: "throughput_per_s",
-    title: "replies/s",
-    digits: 0,
-    better: Better::Higher,
-    of: |measured| number(&measured.load, "/throughput_per_s"),
-};
+pub static THROUGHPUT: Metric =
+    Metric::higher("throughput_per_s", "replies/s", 0, |measured| number(&measured.load, "/throughput_per_s"));
 
-pub static GOODPUT: Metric = Metric {
-    name: "goodput_mib_per_s",
-    title: "MiB/s each way",
-    digits: 1,
-    better: Better::Higher,
-    of: |measured| {
-        let payload_bytes = number(&measured.load, "/config/payload_bytes")?;
-        Some(number(&measured.load, "/throughput_per_s")? * payload_bytes / f64::from(1 << 20))
-    },
-};
+pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "MiB/s each way", 1, |measured| {
+    let payload_bytes = number(&measured.load, "/config/payload_bytes")?;
+    Some(number(&measured.load, "/throughput_per_s")? * payload_bytes / f64::from(1 << 20))
+});
 
-pub static CAPACITY: Metric = Metric {
-    name: "capacity_derived_per_s",
-    title: "capacity/s (derived)",
-    digits: 0,
-    better: Better::Higher,
-    of: |measured| measured.capacity_derived_per_s,
-};
+pub static CAPACITY: Metric =
+    Metric::higher("capacity_derived_per_s", "capacity/s (derived)", 0, |measured| measured.capacity_derived_per_s);
 
-pub static MEAN: Metric = Metric {
-    name: "latency_mean_us",
-    title: "mean µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/mean"),
-};
+pub static MEAN: Metric = Metric::lower("latency_mean_us", "mean µs", 1, |measured| latency_us(measured, "/latency_ns/mean"));
 
-pub static P50: Metric = Metric {
-    name: "latency_p50_us",
-    title: "p50 µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/p50"),
-};
+pub static P50: Metric = Metric::lower("latency_p50_us", "p50 µs", 1, |measured| latency_us(measured, "/latency_ns/p50"));
 
-pub static P90: Metric = Metric {
-    name: "latency_p90_us",
-    title: "p90 µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/p90"),
-};
+pub static P90: Metric = Metric::lower("latency_p90_us", "p90 µs", 1, |measured| latency_us(measured, "/latency_ns/p90"));
 
-pub static P99: Metric = Metric {
-    name: "latency_p99_us",
-    title: "p99 µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/p99"),
-};
+pub static P99: Metric = Metric::lower("latency_p99_us", "p99 µs", 1, |measured| latency_us(measured, "/latency_ns/p99"));
 
-pub static P99_9: Metric = Metric {
-    name: "latency_p99_9_us",
-    title: "p99.9 µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/p99_9"),
-};
+pub static P99_9: Metric =
+    Metric::lower("latency_p99_9_us", "p99.9 µs", 1, |measured| latency_us(measured, "/latency_ns/p99_9"));
 
-pub static MAX: Metric = Metric {
-    name: "latency_max_us",
-    title: "max µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/latency_ns/max"),
-};
+pub static MAX: Metric = Metric::lower("latency_max_us", "max µs", 1, |measured| latency_us(measured, "/latency_ns/max"));
 
-pub static SERVED: Metric = Metric {
-    name: "connections_served",
-    title: "served",
-    digits: 0,
-    better: Better::Higher,
-    of: |measured| Some(measured.connections_asked as f64 - measured.connections_unserved as f64),
-};
+pub static SERVED: Metric = Metric::higher("connections_served", "served", 0, |measured| {
+    Some(measured.connections_asked as f64 - measured.connections_unserved as f64)
+});
 
-pub static JAIN: Metric = Metric {
-    name: "jain_index",
-    title: "Jain's index",
-    digits: 3,
-    better: Better::Higher,
-    of: |measured| number(&measured.load, "/connections/jain_index"),
-};
+pub static JAIN: Metric =
+    Metric::higher("jain_index", "Jain's index", 3, |measured| number(&measured.load, "/connections/jain_index"));
 
-pub static GREEDY_THROUGHPUT: Metric = Metric {
-    name: "greedy_throughput_per_s",
-    title: "the greedy one's replies/s",
-    digits: 0,
-    better: Better::Higher,
-    of: |measured| number(measured.greedy.as_ref()?, "/throughput_per_s"),
-};
+pub static GREEDY_THROUGHPUT: Metric = Metric::higher("greedy_throughput_per_s", "the greedy one's replies/s", 0, |measured| {
+    number(measured.greedy.as_ref()?, "/throughput_per_s")
+});
 
-pub static CPU_US: Metric = Metric {
-    name: "server_cpu_us_per_request",
-    title: "CPU µs/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| measured.cost.cpu_us_per_request,
-};
+pub static CPU_US: Metric =
+    Metric::lower("server_cpu_us_per_request", "CPU µs/request", 2, |measured| measured.cost.cpu_us_per_request);
 
-pub static CPU_SHARE: Metric = Metric {
-    name: "server_cpu_share",
-    title: "CPU share",
-    digits: 3,
-    better: Better::Lower,
-    of: |measured| Some(measured.cost.cpu_share),
-};
+pub static CPU_SHARE: Metric = Metric::lower("server_cpu_share", "CPU share", 3, |measured| Some(measured.cost.cpu_share));
 
-pub static USER_CPU_SHARE: Metric = Metric {
-    name: "server_user_cpu_share",
-    title: "user CPU share",
-    digits: 3,
-    better: Better::Lower,
-    of: |measured| Some(measured.cost.user_cpu_s / number(&measured.load, "/elapsed_s")?),
-};
+pub static USER_CPU_SHARE: Metric = Metric::lower("server_user_cpu_share", "user CPU share", 3, |measured| {
+    Some(measured.cost.user_cpu_s / number(&measured.load, "/elapsed_s")?)
+});
 
-pub static SYSTEM_CPU_SHARE: Metric = Metric {
-    name: "server_system_cpu_share",
-    title: "system CPU share",
-    digits: 3,
-    better: Better::Lower,
-    of: |measured| Some(measured.cost.system_cpu_s / number(&measured.load, "/elapsed_s")?),
-};
+pub static SYSTEM_CPU_SHARE: Metric = Metric::lower("server_system_cpu_share", "system CPU share", 3, |measured| {
+    Some(measured.cost.system_cpu_s / number(&measured.load, "/elapsed_s")?)
+});
 
-pub static SWITCHES: Metric = Metric {
-    name: "switches_per_request",
-    title: "switches/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| {
-        let cost = &measured.cost;
-        Some(cost.voluntary_switches_per_request? + cost.involuntary_switches_per_request?)
-    },
-};
+pub static SWITCHES: Metric = Metric::lower("switches_per_request", "switches/request", 2, |measured| {
+    let cost = &measured.cost;
+    Some(cost.voluntary_switches_per_request? + cost.involuntary_switches_per_request?)
+});
 
-pub static CALLS: Metric = Metric {
-    name: "calls_per_request",
-    title: "calls/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| {
-        let kinds = ["/waits", "/reads", "/writes", "/accepts", "/interest_changes"];
-        kinds.into_iter().map(|kind| counted_per_request(measured, kind)).sum()
-    },
-};
+pub static CALLS: Metric = Metric::lower("calls_per_request", "calls/request", 2, |measured| {
+    let kinds = ["/waits", "/reads", "/writes", "/accepts", "/interest_changes"];
+    kinds.into_iter().map(|kind| counted_per_request(measured, kind)).sum()
+});
 
-pub static WAITS: Metric = Metric {
-    name: "waits_per_request",
-    title: "waits/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| counted_per_request(measured, "/waits"),
-};
+pub static WAITS: Metric =
+    Metric::lower("waits_per_request", "waits/request", 2, |measured| counted_per_request(measured, "/waits"));
 
-pub static READS: Metric = Metric {
-    name: "reads_per_request",
-    title: "reads/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| counted_per_request(measured, "/reads"),
-};
+pub static READS: Metric =
+    Metric::lower("reads_per_request", "reads/request", 2, |measured| counted_per_request(measured, "/reads"));
 
-pub static WRITES: Metric = Metric {
-    name: "writes_per_request",
-    title: "writes/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| counted_per_request(measured, "/writes"),
-};
+pub static WRITES: Metric =
+    Metric::lower("writes_per_request", "writes/request", 2, |measured| counted_per_request(measured, "/writes"));
 
-pub static WOULD_BLOCK: Metric = Metric {
-    name: "would_block_per_request",
-    title: "would block/request",
-    digits: 2,
-    better: Better::Lower,
-    of: |measured| counted_per_request(measured, "/would_block"),
-};
+pub static WOULD_BLOCK: Metric = Metric::lower("would_block_per_request", "would block/request", 2, |measured| {
+    counted_per_request(measured, "/would_block")
+});
 
-pub static PEAK_RSS: Metric = Metric {
-    name: "server_peak_rss_bytes",
-    title: "peak RSS bytes",
-    digits: 0,
-    better: Better::Lower,
-    of: |measured| Some(measured.cost.peak_rss_bytes as f64),
-};
+pub static PEAK_RSS: Metric =
+    Metric::lower("server_peak_rss_bytes", "peak RSS bytes", 0, |measured| Some(measured.cost.peak_rss_bytes as f64));
 
-pub static CONNECTION_BYTES: Metric = Metric {
-    name: "bytes_per_connection",
-    title: "bytes/connection",
-    digits: 0,
-    better: Better::Lower,
-    of: |measured| measured.cost.bytes_per_connection,
-};
+pub static CONNECTION_BYTES: Metric =
+    Metric::lower("bytes_per_connection", "bytes/connection", 0, |measured| measured.cost.bytes_per_connection);
 
-pub static THREADS: Metric = Metric {
-    name: "server_threads",
-    title: "threads",
-    digits: 0,
-    better: Better::Lower,
-    of: |measured| Some(measured.cost.threads as f64),
-};
+pub static THREADS: Metric = Metric::lower("server_threads", "threads", 0, |measured| Some(measured.cost.threads as f64));
 
-pub static GENERATOR_BUSY: Metric = Metric {
-    name: "generator_busy_share",
-    title: "generator busy",
-    digits: 3,
-    better: Better::Lower,
-    of: |measured| number(&measured.load, "/cpu/busy_share"),
-};
+pub static GENERATOR_BUSY: Metric =
+    Metric::lower("generator_busy_share", "generator busy", 3, |measured| number(&measured.load, "/cpu/busy_share"));
+
+pub static GENERATOR_LAG: Metric =
+    Metric::lower("send_lag_p99_us", "send lag p99 µs", 1, |measured| latency_us(measured, "/send_lag_ns/p99"));
 
 /// All of them, in the order of summary.csv.
 pub static METRICS: [&Metric; 27] = [
@@ -271,14 +149,6 @@ pub static METRICS: [&Metric; 27] = [
     &GENERATOR_BUSY,
     &GENERATOR_LAG,
 ];
-
-pub static GENERATOR_LAG: Metric = Metric {
-    name: "send_lag_p99_us",
-    title: "send lag p99 µs",
-    digits: 1,
-    better: Better::Lower,
-    of: |measured| latency_us(measured, "/send_lag_ns/p99"),
-};
 
 /// A number in the generator's report, by its JSON pointer.
 pub fn number(report: &Value, pointer: &str) -> Option<f64> {

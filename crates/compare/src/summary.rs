@@ -1,12 +1,13 @@
 //! What the trials come to: for each server at each point its rounds, and at each point who is better.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
 use hdrhistogram::Histogram;
 use loadgen::{Interval, Times};
+use serde_json::Value;
 
 use crate::{
     bottleneck::Bottleneck,
@@ -191,6 +192,12 @@ impl Cell {
     /// Of the values that the rounds that did not fail have.
     pub fn estimate(&self, metric: &Metric) -> Option<Estimate> {
         Estimate::of(&self.values(metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>())
+    }
+
+    /// Which of a latency's numbers are lower bounds in some round, as requests without an answer count: `p99` and the like.
+    pub fn at_least(&self) -> BTreeSet<&str> {
+        let names = self.good().filter_map(|measured| measured.load.pointer("/latency_ns/at_least")?.as_array());
+        names.flatten().filter_map(Value::as_str).collect()
     }
 
     /// The rounds whose value lies far from the others', with it.

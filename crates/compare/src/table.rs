@@ -94,16 +94,17 @@ fn table(experiment: &Experiment, fields: &[Field]) -> Table {
     for field in fields {
         let mut place = name_of(field.point);
         for (cell, rank) in field.cells.iter().zip(&field.ranks) {
-            let ranked_by = cell.estimate(experiment.ranked_by);
+            let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
+                let told = cell.estimate(metric).map(|told| at_least(cell, metric).to_owned() + &text(told, metric.digits));
+                told.unwrap_or("-".into())
+            };
             let mut row = vec![
                 std::mem::take(&mut place),
                 cell.server.clone(),
                 rank.map_or("-".into(), |rank| rank.to_string()),
-                ranked_by.map_or("-".into(), |told| with_interval(told, experiment.ranked_by.digits)),
+                told(experiment.ranked_by, with_interval),
             ];
-            let median =
-                |metric: &&Metric| cell.estimate(metric).map_or("-".into(), |told| rounded(told.median, metric.digits));
-            row.extend(experiment.shows.iter().map(median));
+            row.extend(experiment.shows.iter().map(|metric| told(metric, |told, digits| rounded(told.median, digits))));
             row.push(limit(cell));
             row.push(clients(cell));
             table.add_row(row);
@@ -122,6 +123,13 @@ pub fn name_of(point: &Point) -> String {
         "" => point.x.to_string(),
         variant => format!("{variant}, {}", point.x),
     }
+}
+
+/// A mark before a latency that is a lower bound.
+fn at_least(cell: &Cell, metric: &Metric) -> &'static str {
+    let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
+    let is_bound = name.is_some_and(|name| cell.at_least().contains(name));
+    if is_bound { ">= " } else { "" }
 }
 
 pub fn rounded(value: f64, digits: usize) -> String {

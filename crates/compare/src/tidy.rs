@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The columns of summary.csv that are not metrics.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "experiment",
     "variant",
     "point",
@@ -24,6 +24,7 @@ const KEYS: [&str; 12] = [
     "ranked_by",
     "rank",
     "latency_count",
+    "latency_at_least",
 ];
 
 /// Writes all rows. Of each metric they have the median, and the ends of its interval.
@@ -57,6 +58,7 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         cell.experiment.ranked_by.name.into(),
         told(rank.map(|rank| rank.to_string())),
         cell.latency().len().to_string(),
+        cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
     ];
     for metric in METRICS {
         let estimate = cell.estimate(metric);
