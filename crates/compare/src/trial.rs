@@ -195,9 +195,9 @@ struct Seen {
     /// Memory before the first connection and at the end, in bytes.
     memory: Vec<u64>,
     /// Processor time and the like, at both ends of the window.
-    usage: Vec<Usage>,
+    usage: Vec<Result<Usage>>,
     /// Context switches, from before the first request to after the last reply.
-    switches: Vec<Switches>,
+    switches: Vec<Result<Switches>>,
     /// Its sockets before the first connection and at the end, where connections say nothing; elsewhere nobody looks.
     sockets: Vec<usize>,
 }
@@ -212,10 +212,10 @@ fn observed(server: &mut Server, config: &Config, load: &Load, interrupted: &Ato
             seen.count_sockets(server, load);
         }
         Phase::Ready => _ = server.find_processes(),
-        Phase::WarmingUp => seen.switches.extend(server.switches()),
-        Phase::Measuring | Phase::Draining => seen.usage.extend(server.usage()),
+        Phase::WarmingUp => seen.switches.push(server.switches()),
+        Phase::Measuring | Phase::Draining => seen.usage.push(server.usage()),
         Phase::Finished => {
-            seen.switches.extend(server.switches());
+            seen.switches.push(server.switches());
             seen.memory.extend(server.anonymous_bytes());
             seen.count_sockets(server, load);
         }
@@ -274,9 +274,7 @@ impl Seen {
     }
 
     fn cost(&self, measurement: &Measurement, counters: Option<Value>) -> Result<Cost> {
-        let ([before, after], [first, last]) = (&self.usage[..], &self.switches[..]) else {
-            bail!("the server was gone before the end");
-        };
+        let ((before, after), (first, last)) = (both_ends(&self.usage)?, both_ends(&self.switches)?);
         let cpu = after.cpu.saturating_sub(before.cpu);
         let all_requests = measurement.requests.answered + measurement.warmup_requests.answered;
         let per = |requests: u64, cost: f64| (requests > 0).then(|| cost / requests as f64);
@@ -300,6 +298,15 @@ impl Seen {
             threads: after.threads,
             counters,
         })
+    }
+}
+
+/// What was seen at the beginning and at the end.
+fn both_ends<T>(seen: &[Result<T>]) -> Result<(&T, &T)> {
+    match (seen, seen.iter().find_map(|one| one.as_ref().err())) {
+        ([Ok(first), Ok(last)], _) => Ok((first, last)),
+        (_, Some(error)) => bail!("the server was gone before the end: {error:#}"),
+        (_, None) => bail!("all connections were gone before anything was measured"),
     }
 }
 

@@ -100,7 +100,8 @@ fn parses_as(kind: &str, text: &str) -> bool {
 fn varied_run() -> Place {
     let place = Place::new();
     place.replace("poll", "exit 1");
-    place.run(&["--experiment", "latency-load,footprint,fairness", "--only", "blocking,poll,epoll"]);
+    let own = ["--server", "mine=false {port}", "--only", "blocking,poll,epoll,mine"];
+    place.run(&[&["--experiment", "latency-load,footprint,fairness"], &own[..]].concat());
     place
 }
 
