@@ -99,7 +99,7 @@ fn run(options: &Options) -> Result<bool> {
     let progress = Progress::start(&plan, &steps);
     for step in &steps {
         progress.begin(step);
-        let trial = bench.run(step, summary.capacity_per_s());
+        let trial = bench.run(step, summary.capacity_per_s(step.round));
         if interrupted.load(Relaxed) {
             break;
         }

@@ -31,6 +31,9 @@ impl Metric {
 
 const NS_PER_US: f64 = 1e3;
 
+/// At a lower rate, connections are meant to be silent.
+const LEAST_RATE_PER_S: f64 = 1.0;
+
 /// With fewer requests than this in a server's whole life, its calls a request are those of its start and its end.
 const FEW_REQUESTS: f64 = 100.0;
 
@@ -40,6 +43,11 @@ pub static THROUGHPUT: Metric =
 pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "MiB/s each way", 1, |measured| {
     let payload_bytes = number(&measured.load, "/config/payload_bytes")?;
     Some(number(&measured.load, "/throughput_per_s")? * payload_bytes / f64::from(1 << 20))
+});
+
+pub static ANSWERED: Metric = Metric::higher("answered_share", "answered share", 3, |measured| {
+    let asked_per_s = number(&measured.load, "/rate_asked_per_s").filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
+    Some(number(&measured.load, "/throughput_per_s")? / asked_per_s)
 });
 
 pub static CAPACITY: Metric =
@@ -120,9 +128,10 @@ pub static GENERATOR_LAG: Metric =
     Metric::lower("send_lag_p99_us", "send lag p99 µs", 1, |measured| latency_us(measured, "/send_lag_ns/p99"));
 
 /// All of them, in the order of summary.csv.
-pub static METRICS: [&Metric; 27] = [
+pub static METRICS: [&Metric; 28] = [
     &THROUGHPUT,
     &GOODPUT,
+    &ANSWERED,
     &CAPACITY,
     &MEAN,
     &P50,

@@ -14,13 +14,10 @@ use crate::{
 };
 
 /// What a trial takes beside warm-up and window: starting, draining, stopping.
-const AROUND_A_TRIAL: Duration = Duration::from_millis(120);
+const AROUND_A_TRIAL: Duration = Duration::from_millis(20);
 
 /// What a connection adds to that: opened, registered, closed, on both sides.
-const A_CONNECTION: Duration = Duration::from_micros(70);
-
-/// Rounds in which the capacity is found out.
-const CAPACITY_ROUNDS: u32 = 3;
+const A_CONNECTION: Duration = Duration::from_micros(120);
 
 /// What is to be compared, and how thoroughly: kept in run.json, and all that a plan is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,9 +118,9 @@ fn contestants(what: &What) -> Result<Vec<Contestant>> {
 
 impl Plan {
     /// In each round every server meets every point once. The points come in a new order, and at each point so do the
-    /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike.
+    /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike. Loads that
+    /// are shares of a capacity stay together, right after that has been found out anew.
     pub fn new(settings: Settings) -> Result<Plan> {
-        let mut order = StdRng::seed_from_u64(settings.seed);
         let mut experiments = Vec::new();
         for name in &settings.experiments {
             match Experiment::named(name) {
@@ -131,18 +128,17 @@ impl Plan {
                 None => bail!("this version of compare has no experiment '{name}'"),
             }
         }
-        let points =
-            |experiment: &'static Experiment| experiment.points_of(settings.profile).map(move |point| (experiment, point));
-        let all: Vec<_> = experiments.iter().copied().flat_map(points).collect();
+        let mut order = StdRng::seed_from_u64(settings.seed);
         let mut trials = Vec::new();
-        if all.iter().any(|(_, point)| matches!(point.load.demand, Demand::PercentOfCapacity(_))) {
-            for round in 1..=CAPACITY_ROUNDS.min(settings.rounds) {
-                let capacity = points(&CAPACITY).collect();
-                trials.extend(shuffled(capacity, settings.servers.len(), round, &mut order));
-            }
-        }
         for round in 1..=settings.rounds {
-            trials.extend(shuffled(all.clone(), settings.servers.len(), round, &mut order));
+            let mut groups: Vec<_> =
+                experiments.iter().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
+            groups.shuffle(&mut order);
+            for (experiment, point) in groups.into_iter().flatten() {
+                let mut servers: Vec<_> = (0..settings.servers.len()).collect();
+                servers.shuffle(&mut order);
+                trials.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
+            }
         }
         Ok(Plan { settings, trials })
     }
@@ -165,20 +161,16 @@ impl Plan {
     }
 }
 
-fn shuffled(
-    mut points: Vec<(&'static Experiment, &'static Point)>,
-    servers: usize,
-    round: u32,
-    order: &mut StdRng,
-) -> Vec<Step> {
-    points.shuffle(order);
-    let mut steps = Vec::new();
-    for (experiment, point) in points {
-        let mut servers: Vec<_> = (0..servers).collect();
-        servers.shuffle(order);
-        steps.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
-    }
-    steps
+type Place = (&'static Experiment, &'static Point);
+
+/// The points of an experiment, as groups that have to stay together and in order.
+fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<Place>> {
+    let of = |experiment: &'static Experiment| experiment.points_of(profile).map(move |point| (experiment, point));
+    let (mut shares, others): (Vec<Place>, Vec<Place>) =
+        of(experiment).partition(|(_, point)| matches!(point.load.demand, Demand::PercentOfCapacity(_)));
+    shares.shuffle(order);
+    let shares = if shares.is_empty() { None } else { Some(of(&CAPACITY).chain(shares).collect()) };
+    others.into_iter().map(|place| vec![place]).chain(shares).collect()
 }
 
 #[cfg(test)]
@@ -227,13 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn capacity_comes_first_where_it_is_needed_and_only_there() {
-        let first = |args: &[&str]| plan(args).trials.iter().map(|step| step.experiment.name).collect::<Vec<_>>();
-        let with = first(&["--experiment", "latency-load,idle"]);
-        assert_eq!(with.iter().rposition(|name| *name == "capacity"), Some(CAPACITY_ROUNDS as usize * 5 - 1));
-        assert!(!first(&["--experiment", "idle"]).contains(&"capacity"));
-        let once = first(&["--profile", "quick"]);
-        assert_eq!(once.iter().filter(|name| **name == "capacity").count(), 5);
+    fn capacity_comes_right_before_its_shares_in_every_round_and_only_there() {
+        let names = |args: &[&str]| plan(args).trials.iter().map(|step| (step.round, step.experiment.name)).collect::<Vec<_>>();
+        let all = names(&["--rounds", "4", "--seed", "5"]);
+        for round in 1..=4 {
+            let of_round: Vec<_> = all.iter().filter(|(of, _)| *of == round).map(|(_, name)| *name).collect();
+            let first = of_round.iter().position(|name| *name == "capacity").unwrap();
+            assert!(of_round[first..first + 5].iter().all(|name| *name == "capacity"));
+            assert!(of_round[first + 5..first + 5 + 30].iter().all(|name| *name == "latency-load"));
+        }
+        assert!(!names(&["--experiment", "idle"]).iter().any(|(_, name)| *name == "capacity"));
     }
 
     #[test]

@@ -128,6 +128,9 @@ impl RunFolder {
         let path = new_folder(results, &run.started.replace(':', "-"))?;
         let cannot = || format!("cannot write to {}", path.display());
         fs::create_dir(path.join("histograms")).with_context(cannot)?;
+        if run.plan.servers.iter().any(|server| !server.counts()) {
+            fs::create_dir(path.join("servers")).with_context(cannot)?;
+        }
         let trials = File::create(path.join("trials.jsonl")).with_context(cannot)?;
         lock(&trials, &path)?;
         let folder = RunFolder { path, run, trials, trials_bytes: 0, summarized: Instant::now(), traces: Vec::new() };

@@ -90,10 +90,20 @@ impl Summary {
         place.and_then(|place| self.cells.get(&place)).is_some_and(|cell| cell.trials.contains_key(&step.round))
     }
 
-    /// The most that a server answered to all its clients, by the median of its rounds.
-    pub fn capacity_per_s(&self) -> Option<f64> {
-        let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name && cell.serves_all());
-        cells.filter_map(|cell| cell.estimate(&metric::THROUGHPUT)).map(|told| told.median).max_by(f64::total_cmp)
+    /// The most that a server answered to all its clients in this round.
+    pub fn capacity_per_s(&self, round: u32) -> Option<f64> {
+        let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);
+        let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.failure.is_none());
+        let serving = trials.filter_map(|trial| trial.measured.as_ref()).filter(|measured| measured.connections_unserved == 0);
+        serving.filter_map(metric::THROUGHPUT.of).max_by(f64::total_cmp)
+    }
+
+    /// The least and the greatest of the rounds' capacities.
+    pub fn capacities_per_s(&self) -> Option<(f64, f64)> {
+        let rounds: BTreeSet<u32> = self.cells.values().flat_map(|cell| cell.trials.keys().copied()).collect();
+        let capacities: Vec<f64> = rounds.into_iter().filter_map(|round| self.capacity_per_s(round)).collect();
+        let least = capacities.iter().copied().min_by(f64::total_cmp)?;
+        Some((least, capacities.into_iter().max_by(f64::total_cmp)?))
     }
 
     /// The points of an experiment that have trials, with all servers and their ranks by `metric`.
@@ -182,11 +192,6 @@ impl Cell {
         let mut times: BTreeMap<Bottleneck, usize> = BTreeMap::new();
         self.good().for_each(|measured| *times.entry(measured.bottleneck).or_default() += 1);
         times.into_iter().max_by_key(|&(_, times)| times).map(|(bottleneck, _)| bottleneck)
-    }
-
-    /// Requests a second that were asked for, in an open loop.
-    pub fn rate_asked_per_s(&self) -> Option<f64> {
-        self.good().find_map(|measured| number(&measured.load, "/rate_asked_per_s"))
     }
 
     /// Of the values that the rounds that did not fail have.

@@ -26,10 +26,13 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
             "\n## {}\n\n{}\n\nThe textbook expects: {}\n",
             experiment.name, experiment.question, experiment.expectation
         );
-        if let (true, Some(capacity)) = (has_shares_of_capacity(experiment), summary.capacity_per_s()) {
-            let connections = CAPACITY.points[0].load.active;
-            let _ =
-                writeln!(text, "\n100 % is {capacity:.0} requests a second: the best server's with {connections} connections.");
+        if let (true, Some((least, greatest))) = (has_shares_of_capacity(experiment), summary.capacities_per_s()) {
+            let _ = writeln!(
+                text,
+                "\n100 % is what the best server answered with {} connections, found anew in every round: {least:.0} to \
+                 {greatest:.0} requests a second.",
+                CAPACITY.points[0].load.active
+            );
         }
         let _ = writeln!(text, "\n{}", table(experiment, &fields));
         let notes = notes(experiment, &fields);
@@ -164,9 +167,7 @@ fn clients(cell: &Cell) -> String {
 }
 
 fn is_saturated(cell: &Cell) -> bool {
-    let (asked, answered) = (cell.rate_asked_per_s(), cell.estimate(&metric::THROUGHPUT));
-    let answers = asked.zip(answered).filter(|_| matches!(cell.point.load.demand, Demand::PercentOfCapacity(_)));
-    answers.is_some_and(|(asked, answered)| answered.median < KEEPS_UP * asked)
+    cell.estimate(&metric::ANSWERED).is_some_and(|answered| answered.median < KEEPS_UP)
 }
 
 pub fn rounds_failed(cell: &Cell) -> String {

@@ -6,7 +6,7 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,6 +30,12 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long opening connections may make no progress: a full backlog drops what does not fit, and would be asked for minutes.
 /// What it has dropped is sent again after a second (RFC 6298, 2011), by which time a server that only fell behind has room.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// So many connections take a server longer to accept than a warm-up is.
+const MANY_CONNECTIONS: usize = 500;
+
+/// A server that has accepted nothing for so long takes no more clients.
+const ACCEPTS_NO_MORE: Duration = Duration::from_millis(200);
 
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -178,7 +184,7 @@ impl Bench<'_> {
             connections_unserved,
             bottleneck,
             capacity_derived_per_s: match bottleneck {
-                Bottleneck::Generator => bottleneck::derived_capacity(throughput_per_s, server_busy_share, counters),
+                Bottleneck::Generator => bottleneck::derived_capacity(throughput_per_s, server_busy_share),
                 _ => None,
             },
             load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
@@ -211,7 +217,12 @@ fn observed(server: &mut Server, config: &Config, load: &Load, interrupted: &Ato
             seen.memory.extend(server.anonymous_bytes());
             seen.count_sockets(server, load);
         }
-        Phase::Ready => _ = server.find_processes(),
+        Phase::Ready => {
+            if config.connections + config.idle_connections >= MANY_CONNECTIONS {
+                let_accept(server, interrupted);
+            }
+            _ = server.find_processes();
+        }
         Phase::WarmingUp => seen.switches.push(server.switches()),
         Phase::Measuring | Phase::Draining => seen.usage.push(server.usage()),
         Phase::Finished => {
@@ -221,6 +232,22 @@ fn observed(server: &mut Server, config: &Config, load: &Load, interrupted: &Ato
         }
     })?;
     Ok((measurement, seen))
+}
+
+/// Waits for the server to accept the connections that have opened, for as long as it goes on accepting: requests that are
+/// sent meanwhile would be answered by a server that is busy with something else.
+fn let_accept(server: &Server, interrupted: &AtomicBool) {
+    let (mut fewest, mut since) = (u32::MAX, Instant::now());
+    while let Ok(waiting @ 1..) = server.backlog()
+        && !interrupted.load(Relaxed)
+    {
+        if waiting < fewest {
+            (fewest, since) = (waiting, Instant::now());
+        } else if since.elapsed() > ACCEPTS_NO_MORE {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Does `work` while the greedy client, if there is one, does its own; returns that one's report, too.

@@ -5,6 +5,7 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{self, Write},
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -208,6 +209,48 @@ const WITH_A_SMALL_DISK: [&str; 5] = [
     "mount -t tmpfs -o size=96k none \"$1\" && disk=$1 copy=$2 && shift 2 && \"$@\"; code=$?; cp -r \"$disk/.\" \"$copy\"; exit $code",
     "sh",
 ];
+
+#[test]
+fn a_server_that_is_brought_takes_part_in_every_experiment() {
+    let place = Place::new();
+    let mine = format!("mine={} --listen {{addr}} --work {{work}}", built("poll").display());
+    place.run(&["--server", &mine, "--only", "mine"]);
+
+    let trials = place.trials();
+    let experiments: BTreeSet<_> = trials.iter().map(|trial| trial["experiment"].as_str().unwrap()).collect();
+    assert_eq!(experiments.len(), 9, "{experiments:?}");
+    for trial in &trials {
+        assert_eq!((&trial["failure"], &trial["measured"]["cost"]["counters"]), (&Value::Null, &Value::Null), "{trial}");
+        assert!(trial["measured"]["cost"]["peak_rss_bytes"].as_u64().unwrap() > 0, "{trial}");
+    }
+    let log = fs::read_to_string(place.latest("servers/mine.log")).unwrap();
+    assert_eq!(log.matches("--- started with work").count(), trials.len(), "{log}");
+    assert_eq!(log.matches("listening on 127.0.0.1:").count(), trials.len(), "{log}");
+    assert_eq!(servers_running(&place), Vec::<String>::new());
+}
+
+#[test]
+fn the_documented_python_server_takes_part_and_what_it_cannot_do_is_told() {
+    if Command::new("python3").arg("-V").output().is_err() {
+        let _ = writeln!(io::stderr(), "skipped: there is no python3");
+        return;
+    }
+    let place = Place::new();
+    let documentation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").canonicalize().unwrap();
+    let own = ["--server", "python=python3 echo_select.py {port}", "--server-cwd", documentation.to_str().unwrap()];
+    let what = ["--experiment", "scaling,churn,service", "--only", "python,epoll"];
+    place.run(&[&own[..], &what[..]].concat());
+
+    let of_python: Vec<_> = place.trials().into_iter().filter(|trial| trial["server"] == "python").collect();
+    let failure = |experiment: &str, point: u32| {
+        let trial = of_python.iter().find(|trial| trial["experiment"] == experiment && trial["point"] == point);
+        trial.unwrap()["failure"].as_str().map(str::to_owned)
+    };
+    assert_eq!((failure("scaling", 1), failure("scaling", 100), failure("churn", 64)), (None, None, None));
+    assert!(failure("service", 64).unwrap().contains("no {work}"));
+    let log = fs::read_to_string(place.latest("servers/python.log")).unwrap();
+    assert_eq!(log, "--- started with work none\n".repeat(4), "it said something");
+}
 
 #[test]
 fn a_full_disk_is_told_in_one_line_and_what_is_kept_is_whole() {

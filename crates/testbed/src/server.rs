@@ -12,7 +12,7 @@ use affinity::Cpus;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::{counted::Counted, listening::is_listened_on, process::Process};
+use crate::{counted::Counted, listening::backlog, process::Process};
 
 /// What a server may take to say where it listens, or to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +92,7 @@ impl Server {
     /// An address where somebody listens already is an error, a server that ends too early or does not listen for 10 s, too: that
     /// one tells the last lines written.
     pub fn start_supervised(cpus: &Cpus, supervisor: Command, address: SocketAddr, output: &Path) -> Result<Server> {
-        if is_listened_on(address)? {
+        if backlog(address)?.is_some() {
             bail!("somebody else listens on {address}");
         }
         let file = File::options().create(true).append(true).open(output);
@@ -101,7 +101,7 @@ impl Server {
         let mut process = Process::start_supervisor(supervisor, cpus, file)?;
 
         let deadline = Instant::now() + START_TIMEOUT;
-        while !is_listened_on(address)? {
+        while backlog(address)?.is_none() {
             let ended = process.wait(LOOK_INTERVAL)?;
             if ended.is_none() && Instant::now() < deadline {
                 continue;
@@ -129,6 +129,12 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections wait for it to accept them. Takes milliseconds where there are thousands: not to be asked while
+    /// something is measured.
+    pub fn backlog(&self) -> Result<u32> {
+        backlog(self.address)?.with_context(|| format!("nobody listens on {}", self.address))
     }
 
     /// Its process.
