@@ -1,10 +1,15 @@
-//! Whether somebody listens, seen without becoming a client: one that serves one client at a time must not notice.
+//! Whether somebody listens, and who waits there, seen without becoming a client: one that serves one client at a time must not
+//! notice.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    net::{IpAddr, SocketAddr},
+};
 
 use procfs::{
-    ProcResult,
-    net::{TcpState, tcp, tcp6},
+    FromBufReadSI, ProcResult, current_system_info,
+    net::{TcpNetEntries, TcpNetEntry},
 };
 
 use crate::counted::unless_gone;
@@ -14,9 +19,24 @@ use crate::counted::unless_gone;
 pub fn backlog(address: SocketAddr) -> ProcResult<Option<u32>> {
     let reaches = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip();
     // The second is missing where the kernel knows no IPv6.
-    let sockets = tcp()?.into_iter().chain(unless_gone(tcp6())?.into_iter().flatten());
-    let mut listening = sockets.filter(|socket| socket.state == TcpState::Listen);
-    let found = listening.find(|socket| socket.local_address.port() == address.port() && reaches(socket.local_address.ip()));
+    let sockets =
+        listening("/proc/net/tcp")?.into_iter().chain(unless_gone(listening("/proc/net/tcp6"))?.into_iter().flatten());
+    let mut found =
+        sockets.filter(|socket| socket.local_address.port() == address.port() && reaches(socket.local_address.ip()));
     // What is a receive queue elsewhere is the queue of connections here (proc_pid_net(5), tcp).
-    Ok(found.map(|socket| socket.rx_queue))
+    Ok(found.next().map(|socket| socket.rx_queue))
+}
+
+/// The listening sockets of a table. They come first in it, and who reads no further is spared the thousands that may follow.
+fn listening(table: &str) -> ProcResult<Vec<TcpNetEntry>> {
+    let mut lines = String::new();
+    for line in BufReader::new(File::open(table)?).lines() {
+        let line = line?;
+        if !matches!(line.split_whitespace().nth(3), Some("st" | "0A")) {
+            break;
+        }
+        lines += &line;
+        lines.push('\n');
+    }
+    TcpNetEntries::from_buf_read(lines.as_bytes(), current_system_info()).map(|entries| entries.0)
 }

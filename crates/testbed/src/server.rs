@@ -131,8 +131,7 @@ impl Server {
         self.address
     }
 
-    /// How many connections wait for it to accept them. Takes milliseconds where there are thousands: not to be asked while
-    /// something is measured.
+    /// How many connections wait for it to accept them.
     pub fn backlog(&self) -> Result<u32> {
         backlog(self.address)?.with_context(|| format!("nobody listens on {}", self.address))
     }
