@@ -625,7 +625,7 @@ mod tests {
             &told(before, after),
             &[
                 "kernel: 6.1.0 -> 6.18.0",
-                "window: 0.3 s -> 2 s",
+                "window: 0.15 s -> 2 s",
                 "processors: server on processor 0, generator on 1 -> server on processor 0, generator on 2-3",
                 r#"server epoll: {"model":"epoll","name":"epoll"} -> {"model":"poll","name":"epoll"}"#,
                 ANOTHER_MEASUREMENT,

@@ -11,9 +11,9 @@ use crate::metric::{self, Metric};
 pub enum Profile {
     /// One short round of a few points: a first look, without any statement of how sure it is.
     Quick,
-    /// Five rounds.
+    /// Nine rounds.
     Standard,
-    /// Ten longer rounds of more points.
+    /// Fifteen longer rounds of more points.
     Full,
 }
 
@@ -62,7 +62,8 @@ pub struct Load {
     pub demand: Demand,
     /// What serving a request costs, as a server's `--work` has it.
     pub work: Work,
-    /// Requests that one more client keeps in flight all the time, whatever the others get.
+    /// Requests that one more client keeps in flight all the time, whatever the others get. With 0 of them there is no such
+    /// client, but its place on the generator's processors stays empty, so that the others' is the same.
     pub greedy_pipeline: Option<u32>,
 }
 
@@ -148,6 +149,10 @@ const fn of_payload(payload_bytes: u32) -> Load {
 
 const fn silent(connections: u32) -> Load {
     Load { demand: Demand::Silent, idle: connections - 1, ..active(1) }
+}
+
+const fn beside_greedy(requests_in_flight: u32) -> Load {
+    Load { greedy_pipeline: Some(requests_in_flight), ..active(50) }
 }
 
 const CAPACITY_LOAD: Load = active(64);
@@ -290,10 +295,16 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             axis: "greedy clients",
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
-            points: &[point(Standard, 0, active(50)), point(Quick, 1, Load { greedy_pipeline: Some(1000), ..active(50) })],
+            points: &[point(Standard, 0, beside_greedy(0)), point(Quick, 1, beside_greedy(1000))],
         },
     ]
 };
+
+/// What the experiments ask, a line each.
+pub fn list() -> String {
+    let told = |experiment: &Experiment| format!("{:<14}{}", experiment.name, experiment.question);
+    EXPERIMENTS.iter().map(told).collect::<Vec<_>>().join("\n")
+}
 
 impl Experiment {
     /// The experiment of this name, [`CAPACITY`] among them.

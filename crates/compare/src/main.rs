@@ -35,7 +35,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -44,7 +44,6 @@ use signal_hook::{
 
 use crate::{
     contestant::Servers,
-    experiment::{CAPACITY, EXPERIMENTS},
     machine::Machine,
     options::{Action, Options},
     plan::{Plan, Settings, Step},
@@ -71,8 +70,9 @@ fn main() -> ExitCode {
 /// Does what is asked for. Only a comparison that is not complete fails without an error.
 fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
+        Some(Action::Report { run }) => say(report(run)?),
         Some(Action::Diff { before, after }) => say(diff::report(before, after)?),
-        None if options.list => say(list()),
+        None if options.list => say(experiment::list()),
         None => return run(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
     Ok(ExitCode::SUCCESS)
@@ -137,7 +137,7 @@ fn begun(options: &Options) -> Result<Option<Begun>> {
     let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
     let plan = Plan::new(Settings::new(&options.what)?)?;
     if options.dry_run {
-        say(described(&plan, &processors));
+        say(format!("{processors}\n{}", plan.described()));
         return Ok(None);
     }
     // Missing servers are told before anything is written.
@@ -150,16 +150,32 @@ fn begun(options: &Options) -> Result<Option<Begun>> {
 
 /// A run that was interrupted, to be gone on with: on the machine and with the build that began it, so that it stays one run.
 fn resumed(path: &Path) -> Result<Begun> {
-    let (folder, finished) = RunFolder::open(path)?;
+    let (folder, plan, summary) = opened(path)?;
+    ensure!(!folder.run().complete, "the run in {} is complete", path.display());
     let differences = folder.run().machine.differences(&Machine::look());
     if !differences.is_empty() {
         bail!("{} was begun under other conditions: {}", path.display(), differences.join("; "));
     }
+    Ok((folder, plan, summary))
+}
+
+/// Makes all files of a run again that are made from its trials; returns its rankings.
+fn report(path: &Path) -> Result<String> {
+    let (mut folder, _, summary) = opened(path)?;
+    for cell in summary.cells() {
+        folder.write_histograms(cell)?;
+    }
+    folder.summarize(&summary)?;
+    Ok(terminal::rankings(folder.run(), &summary))
+}
+
+/// A run that was made, with its trials.
+fn opened(path: &Path) -> Result<Begun> {
+    let (folder, finished) = RunFolder::open(path)?;
     let plan = Plan::new(folder.run().plan.clone())?;
     let mut summary = Summary::new(&plan);
     for trial in finished {
-        let cell = summary.add(trial).with_context(|| format!("{} has trials that its plan has not", path.display()))?;
-        folder.write_histograms(cell)?;
+        summary.add(trial).with_context(|| format!("{} has trials that its plan has not", path.display()))?;
     }
     Ok((folder, plan, summary))
 }
@@ -180,33 +196,6 @@ fn traces(bench: &Bench) -> Vec<Trace> {
         }
     }
     traces
-}
-
-/// The experiments and what they ask.
-fn list() -> String {
-    let told = |experiment: &experiment::Experiment| format!("{:<14}{}", experiment.name, experiment.question);
-    EXPERIMENTS.iter().map(told).collect::<Vec<_>>().join("\n")
-}
-
-/// The plan, for people.
-fn described(plan: &Plan, processors: &Processors) -> String {
-    let settings = &plan.settings;
-    let servers: Vec<_> = settings.servers.iter().map(|server| server.name.as_str()).collect();
-    let mut text = format!(
-        "servers: {}\n{processors}\n{} round(s) of {:.1} s after {:.1} s of warm-up, seed {}\n",
-        servers.join(", "),
-        settings.rounds,
-        settings.window_s,
-        settings.warmup_s,
-        settings.seed
-    );
-    for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
-        let steps: Vec<Step> = plan.trials.iter().filter(|step| step.experiment.name == experiment.name).copied().collect();
-        if !steps.is_empty() {
-            text += &format!("{:<14}{:>5} trials, {}\n", experiment.name, steps.len(), plan.duration_of(&steps));
-        }
-    }
-    text + &format!("{:<14}{:>5} trials, about {}", "all", plan.trials.len(), plan.duration_of(&plan.trials))
 }
 
 /// Prints a line for whoever listens. If nobody does any more, the results are in the files all the same.

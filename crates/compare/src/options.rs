@@ -49,6 +49,11 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
+    /// Make a run's summaries and histograms again, from its trials alone
+    Report {
+        /// Folder of the run, e.g. results/latest
+        run: PathBuf,
+    },
     /// Tell what changed between two runs beyond noise, and what differs in machine and build
     Diff {
         /// Folder of the earlier run, e.g. results/2026-01-31T12-00-00Z

@@ -55,9 +55,10 @@ impl Settings {
     /// What the command line asks for.
     pub fn new(what: &What) -> Result<Settings> {
         let (rounds, warmup_ms, window_ms) = match what.profile {
+            // Rather many short rounds than few long ones: what disturbs a machine comes in bursts, which a median passes over.
             Profile::Quick => (1, 100, 200),
-            Profile::Standard => (5, 100, 300),
-            Profile::Full => (10, 500, 2000),
+            Profile::Standard => (9, 50, 150),
+            Profile::Full => (15, 300, 1000),
         };
         let seconds = |given: Option<Duration>, ms| given.unwrap_or(Duration::from_millis(ms)).as_secs_f64();
         let settings = Settings {
@@ -72,6 +73,14 @@ impl Settings {
         };
         ensure!(settings.window_s > 0.0, "--window must be longer than nothing");
         Ok(settings)
+    }
+
+    /// Rounds, times and seed, for people.
+    pub fn described(&self) -> String {
+        let time = |seconds| humantime::format_duration(Duration::from_secs_f64(seconds));
+        let rounds = if self.rounds == 1 { "1 round".into() } else { format!("{} rounds", self.rounds) };
+        let (warmup, window) = (time(self.warmup_s), time(self.window_s));
+        format!("{rounds} of {window} after {warmup} of warm-up, order shuffled by seed {}", self.seed)
     }
 
     /// How long this load's requests flow before they are measured.
@@ -134,7 +143,8 @@ impl Plan {
             let mut groups: Vec<_> =
                 experiments.iter().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);
-            for (experiment, point) in groups.into_iter().flatten() {
+            let made = |(_, point): &Place| is_made(point, round, settings.rounds);
+            for (experiment, point) in groups.into_iter().flatten().filter(made) {
                 let mut servers: Vec<_> = (0..settings.servers.len()).collect();
                 servers.shuffle(&mut order);
                 trials.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
@@ -150,6 +160,20 @@ impl Plan {
         trials / servers.max(1) * (servers * servers.saturating_sub(1) / 2)
     }
 
+    /// What it comes to, for people.
+    pub fn described(&self) -> String {
+        let servers: Vec<_> = self.settings.servers.iter().map(|server| server.name.as_str()).collect();
+        let mut lines = vec![format!("servers: {}", servers.join(", ")), self.settings.described()];
+        for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
+            let steps: Vec<Step> = self.trials.iter().filter(|step| step.experiment.name == experiment.name).copied().collect();
+            if !steps.is_empty() {
+                lines.push(format!("{:<14}{:>5} trials, {}", experiment.name, steps.len(), self.duration_of(&steps)));
+            }
+        }
+        lines.push(format!("{:<14}{:>5} trials, about {}", "all", self.trials.len(), self.duration_of(&self.trials)));
+        lines.join("\n")
+    }
+
     /// About how long these of its trials take, for people.
     pub fn duration_of(&self, steps: &[Step]) -> String {
         let trial = |step: &Step| {
@@ -162,6 +186,17 @@ impl Plan {
 }
 
 type Place = (&'static Experiment, &'static Point);
+
+/// Points of so many connections take ten times as long as others: the connections are opened, accepted and closed.
+const MANY_CONNECTIONS: u32 = 5000;
+
+/// From so many rounds on, half of them are enough for such points.
+const MANY_ROUNDS: u32 = 9;
+
+fn is_made(point: &Point, round: u32, rounds: u32) -> bool {
+    let is_costly = point.load.active + point.load.idle >= MANY_CONNECTIONS;
+    !is_costly || rounds < MANY_ROUNDS || round % 2 == 1
+}
 
 /// The points of an experiment, as groups that have to stay together and in order.
 fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<Place>> {
@@ -209,6 +244,18 @@ mod tests {
         }
         assert_ne!(order(&plan, 1), order(&plan, 2));
         assert_eq!(plan.comparisons(), points * 10);
+    }
+
+    #[test]
+    fn of_many_rounds_every_second_has_the_points_of_many_connections() {
+        let rounds = |args: &[&str]| {
+            let trials = plan(args).trials;
+            let costly =
+                trials.iter().filter(|step| (step.experiment.name, step.point.x, step.server) == ("scaling", 10_000, 0));
+            costly.map(|step| step.round).collect::<Vec<_>>()
+        };
+        assert_eq!(rounds(&["--rounds", "9"]), [1, 3, 5, 7, 9]);
+        assert_eq!(rounds(&["--rounds", "5"]), [1, 2, 3, 4, 5]);
     }
 
     #[test]

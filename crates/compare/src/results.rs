@@ -109,6 +109,16 @@ pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
     parse_trials(whole_lines(&text), &path)
 }
 
+/// What strace counted, if it was asked to.
+fn read_traces(folder: &Path) -> Result<Vec<Trace>> {
+    let path = folder.join("trace.json");
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 /// A last line without an end was never finished.
 fn whole_lines(text: &[u8]) -> &[u8] {
     &text[..text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)]
@@ -139,10 +149,9 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Opens the folder of a run that was interrupted, to go on with it; returns the trials it has finished, too.
+    /// Opens the folder of a run that was made; returns the trials it has finished, too.
     pub fn open(path: &Path) -> Result<(RunFolder, Vec<Trial>)> {
         let run = Run::read(path)?;
-        ensure!(!run.complete, "the run in {} is complete", path.display());
         let file = path.join("trials.jsonl");
         let cannot = || format!("cannot go on with {}", file.display());
         let mut trials = OpenOptions::new().read(true).append(true).open(&file).with_context(cannot)?;
@@ -156,7 +165,8 @@ impl RunFolder {
         trials.set_len(trials_bytes).with_context(cannot)?;
         // `latest` may be pointed at another run meanwhile.
         let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
-        let folder = RunFolder { path, run, trials, trials_bytes, summarized: Instant::now(), traces: Vec::new() };
+        let traces = read_traces(&path)?;
+        let folder = RunFolder { path, run, trials, trials_bytes, summarized: Instant::now(), traces };
         Ok((folder, finished))
     }
 

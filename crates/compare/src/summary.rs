@@ -90,6 +90,11 @@ impl Summary {
         place.and_then(|place| self.cells.get(&place)).is_some_and(|cell| cell.trials.contains_key(&step.round))
     }
 
+    /// All cells, by experiment, point and server.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values()
+    }
+
     /// The most that a server answered to all its clients in this round.
     pub fn capacity_per_s(&self, round: u32) -> Option<f64> {
         let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);

@@ -70,8 +70,7 @@ fn heading(run: &Run) -> String {
         }
     };
     format!(
-        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n\
-         {} round{} of {:.1} s after {:.1} s of warm-up, order shuffled by seed {}. {interval}\n",
+        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n{}. {interval}\n",
         servers.join(", "),
         known(&machine.cpu_model),
         known(&machine.cpus_online),
@@ -80,11 +79,7 @@ fn heading(run: &Run) -> String {
         run.processors,
         known(&machine.commit),
         debug,
-        plan.rounds,
-        if plan.rounds == 1 { "" } else { "s" },
-        plan.window_s,
-        plan.warmup_s,
-        plan.seed,
+        plan.described(),
     )
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 use loadgen::{Config, Wait};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testbed::Server;
 
@@ -32,7 +32,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The system calls of one server's life, from when it listens until it ends.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Trace {
     /// The server's name.
     pub name: String,
@@ -46,10 +46,10 @@ pub struct Trace {
 }
 
 /// Calls of one kind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Calls {
     /// Which, by its name among the server's counters.
-    pub kind: &'static str,
+    pub kind: String,
     /// How many the server says it has made.
     pub counted_by_server: u64,
     /// How many it was seen to make.
@@ -114,7 +114,7 @@ pub fn trace(name: &str, server: &Command, processors: &Processors, interrupted:
     let counters: Value = serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?;
     let calls = KINDS.map(|kind| {
         let counted_by_server = counters[kind].as_u64().with_context(|| format!("the server does not count its {kind}"))?;
-        Ok(Calls { kind, counted_by_server, counted_by_strace: seen.calls(kind) })
+        Ok(Calls { kind: kind.into(), counted_by_server, counted_by_strace: seen.calls(kind) })
     });
     Ok(Trace {
         name: name.to_owned(),
@@ -372,7 +372,11 @@ recvfrom(8<socket:[51]>, "", 16384, 0, NULL, NULL) = 0
 
     #[test]
     fn the_table_tells_calls_a_request_and_where_counters_are_wrong() {
-        let calls = |kind, counted_by_server, counted_by_strace| Calls { kind, counted_by_server, counted_by_strace };
+        let calls = |kind: &str, counted_by_server, counted_by_strace| Calls {
+            kind: kind.into(),
+            counted_by_server,
+            counted_by_strace,
+        };
         let trace = |reads| Trace {
             name: "some".into(),
             requests: 200,

@@ -83,7 +83,8 @@ impl Bench<'_> {
         }
         let mut server = self.servers.start(contestant, load.work.option(), &self.processors.server)?;
         let config = self.config(step, &server, capacity_per_s)?;
-        let greedy = load.greedy_pipeline.map(|pipeline| self.greedy_config(&config, pipeline as usize));
+        let pipeline = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
+        let greedy = pipeline.map(|pipeline| self.greedy_config(&config, pipeline as usize));
         let (measurement, seen, greedy) = beside(greedy.as_ref(), || observed(&mut server, &config, load, self.interrupted))?;
 
         let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;

@@ -158,6 +158,19 @@ fn what_cannot_be_resumed_is_told_in_one_line() {
 }
 
 #[test]
+fn all_that_is_made_from_trials_can_be_made_again() {
+    let place = Place::new();
+    place.run(&["--experiment", "churn,footprint", "--only", "poll,epoll"]);
+    let files = ["summary.md", "summary.csv", "histograms/churn-64-poll.hgrm", "histograms/footprint-1000-epoll.hlog"];
+    let read = || files.map(|file| fs::read_to_string(place.latest(file)).unwrap());
+    let before = read();
+    files.iter().for_each(|file| fs::remove_file(place.latest(file)).unwrap());
+    let said = succeeded(Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(place.latest("")).output().unwrap());
+    assert!(said.contains("churn: "), "{said}");
+    assert_eq!(read(), before);
+}
+
+#[test]
 fn what_is_only_asked_for_makes_no_folder() {
     let place = Place::new();
     let list = succeeded(place.compare().arg("--list").output().unwrap());

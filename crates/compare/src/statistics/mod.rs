@@ -6,6 +6,8 @@ mod estimate;
 mod outliers;
 mod ranking;
 mod significance;
+mod trimming;
+
 #[cfg(test)]
 mod simulation;
 

@@ -3,8 +3,8 @@
 //! Intervals of medians alone do not do for that. Two copies of one server measured in five rounds: once in 16 times the same
 //! one is ahead in all five, so that the interval of their ratio leaves out 1, and a run makes hundreds of such comparisons. So
 //! two contestants are told apart by a t test of their logarithms, paired by round, at a level that is shared among all
-//! comparisons of the run; and since five differences alone say little about how noisy they are, the error is pooled from all
-//! contestants.
+//! comparisons of the run. Since a few differences alone say little about how noisy they are, the error is pooled from all
+//! contestants; and since machines are disturbed now and then, means and errors are trimmed.
 
 use serde::Serialize;
 use statrs::statistics::Statistics;
@@ -12,6 +12,7 @@ use statrs::statistics::Statistics;
 use super::{
     Estimate, FEWEST_ROUNDS, have_ratios, logs, median,
     significance::{SMALLEST_LOG_RATIO, critical_t},
+    trimming::Trimming,
 };
 
 /// Which values win.
@@ -92,16 +93,26 @@ fn slowest_to_fastest(contestants: &[&Contestant]) -> Option<Estimate> {
     Some(if up.median >= down.median { up } else { down })
 }
 
-/// The logarithms of contestants by rounds, with the levels of both taken away.
-fn residuals(contestants: &[&Contestant]) -> Vec<Vec<f64>> {
+/// The logarithms of contestants by rounds, with the levels of both taken away and each contestant's extreme rounds drawn in.
+fn residuals(contestants: &[&Contestant], trimming: Trimming) -> Vec<Vec<f64>> {
     let rounds = 0..contestants[0].logs.len();
-    let means_of_rounds: Vec<_> = rounds.map(|round| contestants.iter().map(|c| c.logs[round]).mean()).collect();
+    let levels: Vec<f64> = contestants.iter().map(|contestant| median(&contestant.logs)).collect();
+    // By medians, which one disturbed trial does not move.
+    let above_level =
+        |round: usize| contestants.iter().zip(&levels).map(move |(contestant, level)| contestant.logs[round] - level);
+    let swings: Vec<f64> = rounds.map(|round| median(&above_level(round).collect::<Vec<_>>())).collect();
+    let steady =
+        |contestant: &&Contestant| contestant.logs.iter().zip(&swings).map(|(log, swing)| log - swing).collect::<Vec<_>>();
+    let rows: Vec<Vec<f64>> = contestants.iter().map(|contestant| trimming.winsorized(&steady(contestant))).collect();
+
+    let rounds = 0..swings.len();
+    let means_of_rounds: Vec<f64> = rounds.map(|round| rows.iter().map(|row| row[round]).mean()).collect();
     let mean = (&means_of_rounds).mean();
-    let residuals_of = |contestant: &&Contestant| {
-        let level = (&contestant.logs).mean() - mean;
-        contestant.logs.iter().zip(&means_of_rounds).map(|(log, round)| log - round - level).collect()
+    let centred = |row: &Vec<f64>| {
+        let level = row.mean() - mean;
+        row.iter().zip(&means_of_rounds).map(|(log, round)| log - round - level).collect()
     };
-    contestants.iter().map(residuals_of).collect()
+    rows.iter().map(centred).collect()
 }
 
 fn dot(one: &[f64], other: &[f64]) -> f64 {
@@ -113,7 +124,7 @@ struct Yardstick {
     /// Of a log value, contestants' and rounds' own levels taken away.
     variance: f64,
     critical_t: f64,
-    rounds: f64,
+    trimming: Trimming,
 }
 
 impl Yardstick {
@@ -128,31 +139,32 @@ impl Yardstick {
         if contestants.len() < 2 || rounds < FEWEST_ROUNDS {
             return None;
         }
-        let residuals = residuals(contestants);
+        let trimming = Trimming::of(rounds);
+        let residuals = residuals(contestants, trimming);
         let products = |row: &Vec<f64>| residuals.iter().map(|other| dot(row, other)).collect::<Vec<_>>();
         let squares: f64 = residuals.iter().map(|row| dot(row, row)).sum();
         let squares_of_products: f64 = residuals.iter().flat_map(products).map(|product| product.powi(2)).sum();
-        let variance = squares / ((contestants.len() - 1) * (rounds - 1)) as f64;
+        let variance = trimming.inflation() * squares / ((contestants.len() - 1) * (rounds - 1)) as f64;
         let critical_t = if squares_of_products > 0.0 {
-            critical_t(comparisons, squares.powi(2) / squares_of_products * (rounds - 1) as f64)
+            critical_t(comparisons, squares.powi(2) / squares_of_products * (trimming.left() - 1) as f64)
         } else {
             0.0
         };
-        Some(Yardstick { variance, critical_t, rounds: rounds as f64 })
+        Some(Yardstick { variance, critical_t, trimming })
     }
 
     /// The mean difference of logarithms that a pair must exceed whose log values vary so much, at least the smallest of
     /// interest.
     fn bound(&self, variance: f64) -> f64 {
-        (self.critical_t * (2.0 * variance / self.rounds).sqrt()).max(SMALLEST_LOG_RATIO)
+        (self.critical_t * (2.0 * variance / self.trimming.rounds as f64).sqrt()).max(SMALLEST_LOG_RATIO)
     }
 
-    /// Whether one is larger beyond noise, by the mean of the rounds' ratios and by their median. A pair that is noisier than
+    /// Whether one is larger beyond noise, by the trimmed mean of the rounds' ratios and by their median. A pair that is noisier than
     /// the others is held against its own noise.
     fn tells_larger(&self, larger: &Contestant, smaller: &Contestant) -> bool {
         let differences: Vec<_> = larger.logs.iter().zip(&smaller.logs).map(|(larger, smaller)| larger - smaller).collect();
-        let variance = self.variance.max((&differences).variance() / 2.0);
-        (&differences).mean() > self.bound(variance) && median(&differences) > 0.0
+        let own_variance = self.trimming.inflation() * self.trimming.winsorized(&differences).variance() / 2.0;
+        self.trimming.mean(&differences) > self.bound(self.variance.max(own_variance)) && median(&differences) > 0.0
     }
 }
 

@@ -6,11 +6,15 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::{Better, changed, rank};
 
 const POINTS: usize = 40;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 /// What a round does to all of its contestants, and what it does to each: standard deviations of the logarithm.
 const ROUND_EFFECT: f64 = 0.10;
 const NOISE: f64 = 0.05;
+
+/// In how many trials something else disturbs the machine, and how much noisier these are.
+const DISTURBED: f64 = 0.1;
+const DISTURBANCE: f64 = 5.0;
 
 /// A contestant: its true speed, and its noise as a multiple of [`NOISE`].
 #[derive(Clone, Copy)]
@@ -40,7 +44,12 @@ impl Simulation {
     fn point(&mut self, contestants: &[Simulated]) -> Vec<Vec<f64>> {
         let rounds: Vec<_> = (0..ROUNDS).map(|_| self.noise(ROUND_EFFECT)).collect();
         let row = |contestant: &Simulated| {
-            rounds.iter().map(|round| contestant.speed * (round + self.noise(contestant.noise * NOISE)).exp()).collect()
+            let mut trial = |round: &f64| {
+                let is_disturbed = self.random.random_range(0.0..1.0) < DISTURBED;
+                let deviation = contestant.noise * NOISE * if is_disturbed { DISTURBANCE } else { 1.0 };
+                contestant.speed * (round + self.noise(deviation)).exp()
+            };
+            rounds.iter().map(&mut trial).collect()
         };
         contestants.iter().map(row).collect()
     }
