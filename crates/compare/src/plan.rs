@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a trial takes beside warm-up and window: starting, draining, stopping.
-const AROUND_A_TRIAL: Duration = Duration::from_millis(20);
+const AROUND_A_TRIAL: Duration = Duration::from_millis(70);
 
 /// What a connection adds to that: opened, registered, closed, on both sides.
 const A_CONNECTION: Duration = Duration::from_micros(120);
@@ -187,8 +187,8 @@ impl Plan {
 
 type Place = (&'static Experiment, &'static Point);
 
-/// Points of so many connections take ten times as long as others: the connections are opened, accepted and closed.
-const MANY_CONNECTIONS: u32 = 5000;
+/// Points of so many connections take several times as long as others: the connections are opened, accepted and closed.
+const MANY_CONNECTIONS: u32 = 4000;
 
 /// From so many rounds on, half of them are enough for such points.
 const MANY_ROUNDS: u32 = 9;

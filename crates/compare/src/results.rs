@@ -32,7 +32,7 @@ use crate::{
 pub const SCHEMA: &str = "io-models.run/2";
 
 /// How old summaries may get while trials are made.
-const SUMMARY_AGE: Duration = Duration::from_secs(5);
+const SUMMARY_AGE: Duration = Duration::from_secs(30);
 
 /// What run.json says.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -24,8 +24,9 @@ use crate::{
     record::{Cost, Measured, Trial},
 };
 
-/// How long replies still owed at the end of a window are awaited. A server that is alive needs a fraction of it.
-const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long replies still owed at the end of a window are awaited; longer, as the window, where there are many connections. A
+/// server that is alive needs a fraction of it.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long opening connections may make no progress: a full backlog drops what does not fit, and would be asked for minutes.
 /// What it has dropped is sent again after a second (RFC 6298, 2011), by which time a server that only fell behind has room.
@@ -117,7 +118,7 @@ impl Bench<'_> {
             wire: self.settings.servers[step.server].wire(),
             warmup: self.settings.warmup(load),
             duration: self.settings.window(load),
-            drain: REPLY_TIMEOUT,
+            drain: REPLY_TIMEOUT.mul_f64(load.stretch()),
             connect_timeout: CONNECT_TIMEOUT,
             threads: cpus.as_slice().len().min(load.active as usize),
             cpus: Some(cpus),
