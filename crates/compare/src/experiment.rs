@@ -286,7 +286,12 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             axis: "silent connections",
             ranked_by: &metric::CONNECTION_BYTES,
             shows: &[&metric::PEAK_RSS, &metric::THREADS, &metric::CPU_SHARE],
-            points: &[point(Standard, 1, silent(1)), point(Quick, 1000, silent(1000)), point(Standard, 4000, silent(4000))],
+            points: &[
+                point(Standard, 1, silent(1)),
+                point(Quick, 1000, silent(1000)),
+                point(Standard, 4000, silent(4000)),
+                point(Full, 10_000, silent(10_000)),
+            ],
         },
         Experiment {
             name: "fairness",
