@@ -46,8 +46,9 @@ pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "MiB/s each way
 });
 
 pub static ANSWERED: Metric = Metric::higher("answered_share", "answered share", 3, |measured| {
-    let asked_per_s = number(&measured.load, "/rate_asked_per_s").filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
-    Some(number(&measured.load, "/throughput_per_s")? / asked_per_s)
+    number(&measured.load, "/rate_asked_per_s").filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
+    let due_per_s = number(&measured.load, "/requests/due")? / number(&measured.load, "/elapsed_s")?;
+    Some(number(&measured.load, "/throughput_per_s")? / due_per_s).filter(|share| share.is_finite())
 });
 
 pub static CAPACITY: Metric =

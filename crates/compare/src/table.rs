@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{
+    bottleneck::Bottleneck,
     experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Point},
     metric::{self, Metric},
     results::Run,
@@ -144,9 +145,9 @@ fn with_interval(told: Estimate, digits: usize) -> String {
 /// Who was at its limit; where that was the generator, what the server could have done.
 fn limit(cell: &Cell) -> String {
     let Some(bottleneck) = cell.bottleneck() else { return "-".into() };
-    match cell.estimate(&metric::CAPACITY) {
-        Some(capacity) => format!("{bottleneck}; derived: {:.0}/s", capacity.median),
-        None => bottleneck.to_string(),
+    match (bottleneck, cell.estimate(&metric::CAPACITY)) {
+        (Bottleneck::Generator, Some(capacity)) => format!("{bottleneck}; derived: {:.0}/s", capacity.median),
+        _ => bottleneck.to_string(),
     }
 }
 
