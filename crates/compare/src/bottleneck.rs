@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::metric::number;
+use crate::number::number;
 
 /// From this share of its time on, a processor has none to spare.
 const NO_TIME_TO_SPARE: f64 = 0.95;

@@ -12,9 +12,11 @@ use serde_json::json;
 
 use crate::{
     experiment::{CAPACITY, Experiment},
-    metric::{self, Metric, number},
+    metric::{self, Metric},
+    number::number,
     record::{Measured, Trial},
-    results::{Run, read_trials},
+    results::read_trials,
+    run::Run,
     statistics::{Better, Change, Estimate, FEWEST_ROUNDS, changed},
 };
 

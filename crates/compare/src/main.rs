@@ -8,6 +8,7 @@ mod experiment;
 mod guard;
 mod machine;
 mod metric;
+mod number;
 mod options;
 mod own_server;
 mod plan;
@@ -15,6 +16,7 @@ mod processors;
 mod progress;
 mod record;
 mod results;
+mod run;
 mod statistics;
 mod summary;
 mod table;
@@ -49,7 +51,8 @@ use crate::{
     plan::{Plan, Settings, Step},
     processors::Processors,
     progress::Progress,
-    results::{Run, RunFolder},
+    results::RunFolder,
+    run::Run,
     summary::Summary,
     trace::Trace,
     trial::Bench,

@@ -1,8 +1,6 @@
 //! What is read from a trial, as data: the columns of summary.csv and of the tables.
 
-use serde_json::Value;
-
-use crate::{record::Measured, statistics::Better};
+use crate::{number::number, record::Measured, statistics::Better};
 
 /// One number of a trial.
 #[derive(Debug)]
@@ -159,11 +157,6 @@ pub static METRICS: [&Metric; 28] = [
     &GENERATOR_BUSY,
     &GENERATOR_LAG,
 ];
-
-/// A number in the generator's report, by its JSON pointer.
-pub fn number(report: &Value, pointer: &str) -> Option<f64> {
-    report.pointer(pointer)?.as_f64()
-}
 
 fn latency_us(measured: &Measured, pointer: &str) -> Option<f64> {
     number(&measured.load, pointer).map(|ns| ns / NS_PER_US)

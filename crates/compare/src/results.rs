@@ -8,48 +8,24 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use loadgen::Interval;
 use rustix::{
     fs::{FlockOperation, fcntl_lock},
     io::Errno,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::{
-    experiment::Experiment,
-    machine::Machine,
-    plan::Settings,
-    processors::Processors,
     record::Trial,
+    run::Run,
     summary::{Cell, Summary},
     table, tidy,
     trace::Trace,
 };
 
-/// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
-pub const SCHEMA: &str = "io-models.run/2";
-
 /// How old summaries may get while trials are made.
 const SUMMARY_AGE: Duration = Duration::from_secs(30);
-
-/// What run.json says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Run {
-    pub schema: String,
-    pub started: String,
-    pub finished: Option<String>,
-    /// Whether every trial of the plan was made.
-    pub complete: bool,
-    pub machine: Machine,
-    pub processors: Processors,
-    pub plan: Settings,
-    /// How many trials the plan has.
-    pub trials: usize,
-    /// What the experiments ask: a run is to be understood without this program.
-    pub experiments: Vec<Value>,
-}
 
 /// The folder of one run. Every file in it is whole at any time but for the last line of trials.jsonl, from which all others
 /// but run.json are made: a run that is cut short keeps what it has finished.
@@ -62,44 +38,6 @@ pub struct RunFolder {
     trials_bytes: u64,
     summarized: Instant,
     traces: Vec<Trace>,
-}
-
-impl Run {
-    /// A run that begins now.
-    pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
-        let experiments = plan.experiments.iter().filter_map(|name| Experiment::named(name));
-        let describe = |experiment: &Experiment| {
-            json!({
-                "name": experiment.name,
-                "question": experiment.question,
-                "expectation": experiment.expectation,
-                "axis": experiment.axis,
-                "ranked_by": experiment.ranked_by.name,
-            })
-        };
-        Run {
-            schema: SCHEMA.into(),
-            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            finished: None,
-            complete: false,
-            machine,
-            processors,
-            experiments: experiments.map(describe).collect(),
-            plan,
-            trials,
-        }
-    }
-
-    /// What run.json in this folder says.
-    pub fn read(folder: &Path) -> Result<Run> {
-        let path = folder.join("run.json");
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("{} is no run's folder: cannot read run.json", folder.display()))?;
-        let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let schema = value["schema"].as_str().unwrap_or("nothing");
-        ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
-        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
-    }
 }
 
 /// The finished trials of a run.

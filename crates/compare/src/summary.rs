@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::{
     bottleneck::Bottleneck,
     experiment::{CAPACITY, EXPERIMENTS, Experiment, Point},
-    metric::{self, Metric, number},
+    metric::{self, Metric},
+    number::number,
     plan::{Plan, Step},
     record::{Measured, Trial},
     statistics::{Estimate, Ranking, outliers, rank},

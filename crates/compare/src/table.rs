@@ -8,7 +8,7 @@ use crate::{
     bottleneck::Bottleneck,
     experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Point},
     metric::{self, Metric},
-    results::Run,
+    run::Run,
     statistics::Estimate,
     summary::{Cell, Field, Summary},
     trace::{self, Trace},

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     experiment::EXPERIMENTS,
     metric::Metric,
-    results::Run,
+    run::Run,
     statistics::Better,
     summary::{Cell, Field, Summary},
     table::{name_of, rounded, rounds_failed},
