@@ -57,22 +57,6 @@ impl Times {
         self.extreme(self.all.max())
     }
 
-    /// Adds the times of another measurement to these: counts to counts, and blocks index by index.
-    ///
-    /// # Panics
-    /// When `other` holds times beyond the bounds that [`Times::default`] and [`Times::empty_block`] give.
-    pub fn merge(&mut self, other: &Times) {
-        self.all.add(&other.all).expect("all histograms have the same bounds");
-        self.unanswered += other.unanswered;
-        self.unanswered_from_ns = [self.unanswered_from_ns, other.unanswered_from_ns].into_iter().flatten().min();
-        if self.blocks.len() < other.blocks.len() {
-            self.blocks.resize_with(other.blocks.len(), Times::empty_block);
-        }
-        for (block, others) in self.blocks.iter_mut().zip(&other.blocks) {
-            block.add(others).expect("all blocks have the same bounds");
-        }
-    }
-
     /// Whether a quantile with this value is a lower bound only: the true time of an unanswered request may be anything
     /// above its age, so it can shift every quantile from that age on, and none below.
     pub(super) fn at_least(&self, value_ns: u64) -> bool {
@@ -124,22 +108,5 @@ pub(super) mod tests {
         add_unanswered(&mut times, 50);
         assert_eq!(times.min(), Some(Extreme { value_ns: 50, at_least: true }));
         assert_eq!(times.count(), 4);
-    }
-
-    #[test]
-    fn merging_adds_counts_and_keeps_the_youngest_age() {
-        let mut sum = times(&[vec![1, 2]]);
-        let mut other = times(&[vec![3], vec![4, 5, 6]]);
-        add_unanswered(&mut other, 70);
-        sum.merge(&other);
-        assert_eq!((sum.count(), sum.unanswered, sum.unanswered_from_ns), (7, 1, Some(70)));
-        assert_eq!(sum.blocks.iter().map(Histogram::len).collect::<Vec<_>>(), [3, 3]);
-        assert_eq!((sum.blocks[0].max(), sum.blocks[1].min()), (3, 4));
-
-        let mut older = times(&[vec![1], vec![1], vec![1]]);
-        add_unanswered(&mut older, 90);
-        older.merge(&sum);
-        assert_eq!((older.count(), older.unanswered, older.unanswered_from_ns), (11, 2, Some(70)));
-        assert_eq!(older.blocks.iter().map(Histogram::len).collect::<Vec<_>>(), [4, 4, 1]);
     }
 }
