@@ -66,7 +66,7 @@ pub enum Action {
 /// What is compared, and how thoroughly.
 #[derive(Debug, Args)]
 pub struct What {
-    /// How thorough: quick is under a minute, standard under ten, full about an hour
+    /// How thorough: quick is under a minute, standard under ten, full well over an hour
     #[arg(long, value_enum, default_value = "standard")]
     pub profile: Profile,
 

@@ -112,8 +112,8 @@ impl Summary {
         Some((least, capacities.into_iter().max_by(f64::total_cmp)?))
     }
 
-    /// The points of an experiment that have trials, with all servers and their ranks by `metric`.
-    pub fn fields(&self, experiment: &Experiment, metric: &Metric) -> Vec<Field<'_>> {
+    /// The points of an experiment that have trials, with all servers and their ranks.
+    pub fn fields(&self, experiment: &Experiment) -> Vec<Field<'_>> {
         let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
         for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
             match fields.last_mut() {
@@ -121,7 +121,7 @@ impl Summary {
                 _ => fields.push((point, vec![cell])),
             }
         }
-        fields.into_iter().map(|(_, cells)| Field::new(cells, metric, self.comparisons)).collect()
+        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, self.comparisons)).collect()
     }
 }
 

@@ -21,7 +21,7 @@ const KEEPS_UP: f64 = 0.99;
 pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     let mut text = heading(run);
     for experiment in EXPERIMENTS.iter().filter(|experiment| run.plan.experiments.iter().any(|name| name == experiment.name)) {
-        let fields = summary.fields(experiment, experiment.ranked_by);
+        let fields = summary.fields(experiment);
         let _ = write!(
             text,
             "\n## {}\n\n{}\n\nThe textbook expects: {}\n",

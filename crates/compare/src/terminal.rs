@@ -18,7 +18,7 @@ pub fn rankings(run: &Run, summary: &Summary) -> String {
         let metric = experiment.ranked_by;
         let _ = writeln!(text, "\n{}: {}", experiment.name, experiment.question);
         let _ = writeln!(text, "  {}: {}", experiment.axis, metric.title);
-        for field in summary.fields(experiment, metric) {
+        for field in summary.fields(experiment) {
             let _ = writeln!(text, "  {:>18}: {}", name_of(field.point), standing(&field, metric));
         }
     }

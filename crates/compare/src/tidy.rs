@@ -33,7 +33,7 @@ pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
     let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
     for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
-        for field in summary.fields(experiment, experiment.ranked_by) {
+        for field in summary.fields(experiment) {
             for (cell, rank) in field.cells.iter().zip(&field.ranks) {
                 csv.write_record(row(cell, *rank))?;
             }
