@@ -400,7 +400,7 @@ mod tests {
         options::Options,
         plan::Settings,
         processors::{Processors, Sharing},
-        record::Cost,
+        record::{Cost, Packed},
         results::RunFolder,
     };
 
@@ -446,7 +446,7 @@ mod tests {
     /// A noise of 1 %, another for each server and point, and others in other rounds.
     fn trial(server: &str, point: u32, round: u32) -> Trial {
         let noise = 1.0 + f64::from((round + point + server.len() as u32) % 5) / 200.0;
-        let times = Times::default().all;
+        let times = Packed::new(&Times::default().all);
         Trial {
             experiment: "scaling".into(),
             variant: String::new(),

@@ -95,6 +95,11 @@ pub enum Work {
 const CONNECTIONS_OF_A_WINDOW: u32 = 1500;
 
 impl Load {
+    /// Whether it depends on what a server has been found to be able to.
+    pub fn is_share_of_capacity(&self) -> bool {
+        matches!(self.demand, Demand::PercentOfCapacity(_))
+    }
+
     /// By how much warm-up and window are longer than usual, so that each of many connections has several turns in them: else
     /// a slow server would seem to starve those whose turn did not come.
     pub fn stretch(&self) -> f64 {
@@ -305,6 +310,11 @@ pub static EXPERIMENTS: [Experiment; 8] = {
     ]
 };
 
+/// All of them, and before them [`CAPACITY`].
+pub fn all() -> impl Iterator<Item = &'static Experiment> {
+    [&CAPACITY].into_iter().chain(&EXPERIMENTS)
+}
+
 /// What the experiments ask, a line each.
 pub fn list() -> String {
     let told = |experiment: &Experiment| format!("{:<14}{}", experiment.name, experiment.question);
@@ -314,7 +324,7 @@ pub fn list() -> String {
 impl Experiment {
     /// The experiment of this name, [`CAPACITY`] among them.
     pub fn named(name: &str) -> Option<&'static Experiment> {
-        EXPERIMENTS.iter().chain([&CAPACITY]).find(|experiment| experiment.name == name)
+        all().find(|experiment| experiment.name == name)
     }
 
     /// The points that a profile has.

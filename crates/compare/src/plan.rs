@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     contestant::{Contestant, MODELS},
-    experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Load, Point, Profile},
+    experiment::{self, CAPACITY, EXPERIMENTS, Experiment, Load, Point, Profile},
     options::What,
     own_server::OwnServer,
 };
@@ -75,6 +75,11 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The experiments of these names; one that this version does not have is left out.
+    pub fn experiments(&self) -> impl Iterator<Item = &'static Experiment> {
+        self.experiments.iter().filter_map(|name| Experiment::named(name))
+    }
+
     /// Rounds, times and seed, for people.
     pub fn described(&self) -> String {
         let time = |seconds| humantime::format_duration(Duration::from_secs_f64(seconds));
@@ -130,18 +135,14 @@ impl Plan {
     /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike. Loads that
     /// are shares of a capacity stay together, right after that has been found out anew.
     pub fn new(settings: Settings) -> Result<Plan> {
-        let mut experiments = Vec::new();
-        for name in &settings.experiments {
-            match Experiment::named(name) {
-                Some(experiment) => experiments.push(experiment),
-                None => bail!("this version of compare has no experiment '{name}'"),
-            }
+        if let Some(name) = settings.experiments.iter().find(|name| Experiment::named(name).is_none()) {
+            bail!("this version of compare has no experiment '{name}'");
         }
         let mut order = StdRng::seed_from_u64(settings.seed);
         let mut trials = Vec::new();
         for round in 1..=settings.rounds {
             let mut groups: Vec<_> =
-                experiments.iter().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
+                settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);
             let made = |(_, point): &Place| is_made(point, round, settings.rounds);
             for (experiment, point) in groups.into_iter().flatten().filter(made) {
@@ -164,7 +165,7 @@ impl Plan {
     pub fn described(&self) -> String {
         let servers: Vec<_> = self.settings.servers.iter().map(|server| server.name.as_str()).collect();
         let mut lines = vec![format!("servers: {}", servers.join(", ")), self.settings.described()];
-        for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
+        for experiment in experiment::all() {
             let steps: Vec<Step> = self.trials.iter().filter(|step| step.experiment.name == experiment.name).copied().collect();
             if !steps.is_empty() {
                 lines.push(format!("{:<14}{:>5} trials, {}", experiment.name, steps.len(), self.duration_of(&steps)));
@@ -202,7 +203,7 @@ fn is_made(point: &Point, round: u32, rounds: u32) -> bool {
 fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<Place>> {
     let of = |experiment: &'static Experiment| experiment.points_of(profile).map(move |point| (experiment, point));
     let (mut shares, others): (Vec<Place>, Vec<Place>) =
-        of(experiment).partition(|(_, point)| matches!(point.load.demand, Demand::PercentOfCapacity(_)));
+        of(experiment).partition(|(_, point)| point.load.is_share_of_capacity());
     shares.shuffle(order);
     let shares = if shares.is_empty() { None } else { Some(of(&CAPACITY).chain(shares).collect()) };
     others.into_iter().map(|place| vec![place]).chain(shares).collect()

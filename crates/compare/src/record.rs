@@ -1,11 +1,12 @@
 //! A trial as it is kept: a line of trials.jsonl.
 
+use anyhow::{Context, Result, anyhow};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hdrhistogram::{
     Histogram,
-    serialization::{Serializer as _, V2DeflateSerializer},
+    serialization::{Deserializer, Serializer, V2DeflateSerializer},
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bottleneck::Bottleneck;
@@ -48,11 +49,9 @@ pub struct Measured {
     /// The report of the greedy client's generator, if there was one.
     pub greedy: Option<Value>,
     /// Latencies of all requests in nanoseconds; of those without an answer, how long they were awaited.
-    #[serde(with = "text")]
-    pub latency_hdr: Histogram<u64>,
+    pub latency_hdr: Packed,
     /// The same from when each was sent. In a closed loop that is the same.
-    #[serde(with = "text")]
-    pub service_hdr: Histogram<u64>,
+    pub service_hdr: Packed,
 }
 
 /// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no
@@ -80,18 +79,51 @@ pub struct Cost {
     pub counters: Option<Value>,
 }
 
-/// A histogram as interval logs have it: V2, compressed, in base 64.
-mod text {
-    use super::*;
+/// A histogram as interval logs have it: V2, compressed, in base 64. Unpacked it takes hundreds of times the memory, and a run
+/// keeps thousands of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Packed(String);
 
-    pub fn serialize<S: Serializer>(histogram: &Histogram<u64>, to: S) -> Result<S::Ok, S::Error> {
+impl Packed {
+    pub fn new(histogram: &Histogram<u64>) -> Packed {
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(histogram, &mut bytes).map_err(ser::Error::custom)?;
-        to.serialize_str(&BASE64_STANDARD.encode(bytes))
+        V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes whatever is written to it");
+        Packed(BASE64_STANDARD.encode(bytes))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Histogram<u64>, D::Error> {
-        let bytes = BASE64_STANDARD.decode(String::deserialize(from)?).map_err(de::Error::custom)?;
-        hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)
+    pub fn unpacked(&self) -> Histogram<u64> {
+        unpack(&self.0).expect("it was packed here, or tried when it was read")
+    }
+}
+
+impl TryFrom<String> for Packed {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Packed> {
+        unpack(&text).map(|_| Packed(text))
+    }
+}
+
+fn unpack(text: &str) -> Result<Histogram<u64>> {
+    let bytes = BASE64_STANDARD.decode(text).context("a histogram is not in base 64")?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| anyhow!("a histogram is damaged: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::Times;
+
+    use super::*;
+
+    #[test]
+    fn what_is_packed_comes_out_again_and_damage_is_told() {
+        let mut histogram = Times::default().all;
+        histogram.record_n(1_234_567, 89).unwrap();
+        let kept = serde_json::to_string(&Packed::new(&histogram)).unwrap();
+        assert_eq!(serde_json::from_str::<Packed>(&kept).unwrap().unpacked(), histogram);
+        for damaged in ["\"?\"", "\"HIST\""] {
+            assert!(serde_json::from_str::<Packed>(damaged).unwrap_err().to_string().contains("a histogram is"), "{damaged}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub struct Run {
 impl Run {
     /// A run that begins now.
     pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
-        let experiments = plan.experiments.iter().filter_map(|name| Experiment::named(name));
+        let experiments = plan.experiments();
         let describe = |experiment: &Experiment| {
             json!({
                 "name": experiment.name,

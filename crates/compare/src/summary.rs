@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     bottleneck::Bottleneck,
-    experiment::{CAPACITY, EXPERIMENTS, Experiment, Point},
+    experiment::{self, CAPACITY, Experiment, Point},
     metric::{self, Metric},
     number::number,
     plan::{Plan, Step},
@@ -63,7 +63,7 @@ impl Summary {
     /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
         let place = self.place(&trial.experiment, &trial.variant, trial.point, &trial.server)?;
-        let experiment = all_experiments().nth(place.0).expect("it was found there");
+        let experiment = experiment::all().nth(place.0).expect("it was found there");
         let cell = self.cells.entry(place).or_insert_with(|| Cell {
             experiment,
             point: &experiment.points[place.1],
@@ -75,7 +75,7 @@ impl Summary {
     }
 
     fn place(&self, experiment: &str, variant: &str, point: u32, server: &str) -> Option<Place> {
-        let (index, experiment) = all_experiments().enumerate().find(|(_, one)| one.name == experiment)?;
+        let (index, experiment) = experiment::all().enumerate().find(|(_, one)| one.name == experiment)?;
         let point = experiment.points.iter().position(|one| one.variant == variant && one.x == point)?;
         Some((index, point, self.servers.iter().position(|one| one == server)?))
     }
@@ -125,10 +125,6 @@ impl Summary {
     }
 }
 
-fn all_experiments() -> impl Iterator<Item = &'static Experiment> {
-    [&CAPACITY].into_iter().chain(&EXPERIMENTS)
-}
-
 impl<'a> Field<'a> {
     fn new(cells: Vec<&'a Cell>, metric: &Metric, comparisons: usize) -> Field<'a> {
         let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
@@ -148,9 +144,14 @@ impl Cell {
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
         for measured in self.good() {
-            all.add(&measured.latency_hdr).expect("all latencies have the same bounds");
+            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
         }
         all
+    }
+
+    /// How many requests there are in that.
+    pub fn latency_count(&self) -> u64 {
+        self.good().filter_map(|measured| measured.load.pointer("/latency_ns/count")?.as_u64()).sum()
     }
 
     /// The latencies round by round, as intervals since the run began.
@@ -161,8 +162,8 @@ impl Cell {
             Some(Interval {
                 start: started.duration_since(run_started).unwrap_or_default(),
                 length: seconds("/elapsed_s")?,
-                latency: measured.latency_hdr.clone(),
-                service: measured.service_hdr.clone(),
+                latency: measured.latency_hdr.unpacked(),
+                service: measured.service_hdr.unpacked(),
                 send_lag: None,
             })
         };

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{
     bottleneck::Bottleneck,
-    experiment::{CAPACITY, Demand, EXPERIMENTS, Experiment, Point},
+    experiment::{CAPACITY, Experiment, Point},
     metric::{self, Metric},
     run::Run,
     statistics::Estimate,
@@ -20,7 +20,7 @@ const KEEPS_UP: f64 = 0.99;
 /// The whole summary as Markdown.
 pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     let mut text = heading(run);
-    for experiment in EXPERIMENTS.iter().filter(|experiment| run.plan.experiments.iter().any(|name| name == experiment.name)) {
+    for experiment in run.plan.experiments() {
         let fields = summary.fields(experiment);
         let _ = write!(
             text,
@@ -53,7 +53,7 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
 }
 
 fn has_shares_of_capacity(experiment: &Experiment) -> bool {
-    experiment.points.iter().any(|point| matches!(point.load.demand, Demand::PercentOfCapacity(_)))
+    experiment.points.iter().any(|point| point.load.is_share_of_capacity())
 }
 
 /// Which machine and plan the numbers belong to.

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use crate::{
-    experiment::EXPERIMENTS,
     metric::Metric,
     run::Run,
     statistics::Better,
@@ -14,7 +13,7 @@ use crate::{
 /// The ranking at each point, a line each, for the terminal.
 pub fn rankings(run: &Run, summary: &Summary) -> String {
     let mut text = String::new();
-    for experiment in EXPERIMENTS.iter().filter(|experiment| run.plan.experiments.iter().any(|name| name == experiment.name)) {
+    for experiment in run.plan.experiments() {
         let metric = experiment.ranked_by;
         let _ = writeln!(text, "\n{}: {}", experiment.name, experiment.question);
         let _ = writeln!(text, "  {}: {}", experiment.axis, metric.title);

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::{
-    experiment::{CAPACITY, EXPERIMENTS},
+    experiment,
     metric::METRICS,
     summary::{Cell, Summary},
 };
@@ -32,7 +32,7 @@ pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
-    for experiment in [&CAPACITY].into_iter().chain(&EXPERIMENTS) {
+    for experiment in experiment::all() {
         for field in summary.fields(experiment) {
             for (cell, rank) in field.cells.iter().zip(&field.ranks) {
                 csv.write_record(row(cell, *rank))?;
@@ -57,7 +57,7 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         told(cell.bottleneck().map(|bottleneck| bottleneck.to_string())),
         cell.experiment.ranked_by.name.into(),
         told(rank.map(|rank| rank.to_string())),
-        cell.latency().len().to_string(),
+        cell.latency_count().to_string(),
         cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
     ];
     for metric in METRICS {

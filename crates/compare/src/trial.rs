@@ -21,7 +21,7 @@ use crate::{
     experiment::{Demand, Load, Work},
     plan::{Settings, Step},
     processors::{Processors, Sharing},
-    record::{Cost, Measured, Trial},
+    record::{Cost, Measured, Packed, Trial},
 };
 
 /// How long replies still owed at the end of a window are awaited; longer, as the window, where there are many connections. A
@@ -191,8 +191,8 @@ impl Bench<'_> {
             },
             load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
             greedy,
-            latency_hdr: measurement.latency.all.clone(),
-            service_hdr: measurement.service.all.clone(),
+            latency_hdr: Packed::new(&measurement.latency.all),
+            service_hdr: Packed::new(&measurement.service.all),
             cost,
         })
     }
