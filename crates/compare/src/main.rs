@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod bottleneck;
+mod claim;
 mod contestant;
 mod diff;
 mod experiment;
 mod guard;
 mod machine;
+#[cfg(test)]
+mod made_up;
 mod metric;
 mod number;
 mod options;
+mod overview;
 mod own_server;
 mod plan;
 mod processors;
@@ -17,14 +21,17 @@ mod progress;
 mod record;
 mod results;
 mod run;
+mod sentence;
 mod statistics;
 mod summary;
 mod table;
 mod terminal;
+mod textbook;
 mod tidy;
 mod topology;
 mod trace;
 mod trial;
+mod words;
 
 use std::{
     env,
@@ -120,7 +127,7 @@ fn run(options: &Options) -> Result<bool> {
     }
     folder.summarize(&summary)?;
     folder.close(complete)?;
-    say(terminal::rankings(&run, &summary));
+    say(terminal::screen(&run, &summary));
     if !complete {
         say(format!(
             "interrupted: {} of {} trials were made and kept; go on with --resume {}",
@@ -162,14 +169,14 @@ fn resumed(path: &Path) -> Result<Begun> {
     Ok((folder, plan, summary))
 }
 
-/// Makes all files of a run again that are made from its trials; returns its rankings.
+/// Makes all files of a run again that are made from its trials; returns its first screen.
 fn report(path: &Path) -> Result<String> {
     let (mut folder, _, summary) = opened(path)?;
     for cell in summary.cells() {
         folder.write_histograms(cell)?;
     }
     folder.summarize(&summary)?;
-    Ok(terminal::rankings(folder.run(), &summary))
+    Ok(terminal::screen(folder.run(), &summary))
 }
 
 /// A run that was made, with its trials.

@@ -8,9 +8,12 @@ use crate::{
     bottleneck::Bottleneck,
     experiment::{CAPACITY, Experiment, Point},
     metric::{self, Metric},
+    overview::{Overview, Standing},
     run::Run,
+    sentence,
     statistics::Estimate,
     summary::{Cell, Field, Summary},
+    textbook,
     trace::{self, Trace},
 };
 
@@ -19,14 +22,12 @@ const KEEPS_UP: f64 = 0.99;
 
 /// The whole summary as Markdown.
 pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
-    let mut text = heading(run);
+    let mut text = heading(&Overview::of(run, summary));
     for experiment in run.plan.experiments() {
         let fields = summary.fields(experiment);
-        let _ = write!(
-            text,
-            "\n## {}\n\n{}\n\nThe textbook expects: {}\n",
-            experiment.name, experiment.question, experiment.expectation
-        );
+        let _ =
+            write!(text, "\n## {}\n\n{}\n\n{}\n", experiment.name, experiment.question, sentence::shows(experiment, &fields));
+        let _ = write!(text, "\nThe textbook expects:\n\n{}", claims(experiment, &fields));
         if let (true, Some((least, greatest))) = (has_shares_of_capacity(experiment), summary.capacities_per_s()) {
             let _ = writeln!(
                 text,
@@ -52,49 +53,46 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     text
 }
 
+/// A line for each claim, with its verdict and why.
+fn claims(experiment: &Experiment, fields: &[Field]) -> String {
+    let judged = textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields));
+    judged.map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because)).collect()
+}
+
 fn has_shares_of_capacity(experiment: &Experiment) -> bool {
     experiment.points.iter().any(|point| point.load.is_share_of_capacity())
 }
 
-/// Which machine and plan the numbers belong to.
-fn heading(run: &Run) -> String {
-    let (machine, plan) = (&run.machine, &run.plan);
-    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
-    let servers: Vec<_> = plan.servers.iter().map(|server| server.name.as_str()).collect();
-    let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
-    let interval = match plan.rounds {
-        1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
-        2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
-        _ => {
-            "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
-             who failed, or left clients without service, has none."
-        }
-    };
-    format!(
-        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n{}. {interval}\n",
-        servers.join(", "),
-        known(&machine.cpu_model),
-        known(&machine.cpus_online),
-        known(&machine.kernel),
-        if machine.virtualized == Some(true) { " (virtual)" } else { "" },
-        run.processors,
-        known(&machine.commit),
-        debug,
-        plan.described(),
-    )
+/// The first screen, as terminal and page have it.
+fn heading(overview: &Overview) -> String {
+    let answer: String = overview.answer.iter().map(|sentence| format!("- {sentence}\n")).collect();
+    let Overview { title, machine, method, standings, .. } = overview;
+    format!("# {title}\n\n{machine}\n\n{answer}{}\n{method}\n", standings.iter().map(ranking).collect::<String>())
+}
+
+fn ranking(standing: &Standing) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["rank", "server", &standing.metric.title(), "95 % interval", ""]);
+    for row in &standing.rows {
+        let rank = row.rank.map_or("-".into(), |rank| rank.to_string());
+        let cells = [&rank, &row.cell.server, &row.value, &row.interval];
+        table.add_row(cells.into_iter().chain([&row.remark.clone().unwrap_or_default()]));
+    }
+    format!("\n**{}**, at {}:\n\n{table}\n", standing.concern, standing.at)
 }
 
 fn table(experiment: &Experiment, fields: &[Field]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    let shown = experiment.shows.iter().map(|metric| metric.title);
-    let head = [experiment.axis, "server", "rank", experiment.ranked_by.title];
-    table.set_header(head.into_iter().chain(shown).chain(["limit", "clients"]));
+    let shown = experiment.shows.iter().map(|metric| metric.title());
+    let head = [experiment.axis, "server", "rank"].map(String::from).into_iter().chain([experiment.ranked_by.title()]);
+    table.set_header(head.chain(shown).chain(["limit", "clients"].map(String::from)));
     for field in fields {
         let mut place = name_of(field.point);
         for (cell, rank) in field.cells.iter().zip(&field.ranks) {
             let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
-                let told = cell.estimate(metric).map(|told| at_least(cell, metric).to_owned() + &text(told, metric.digits));
+                let told = cell.estimate(metric).map(|told| cell.at_least_mark(metric).to_owned() + &text(told, metric.digits));
                 told.unwrap_or("-".into())
             };
             let mut row = vec![
@@ -122,13 +120,6 @@ pub fn name_of(point: &Point) -> String {
         "" => point.x.to_string(),
         variant => format!("{variant}, {}", point.x),
     }
-}
-
-/// A mark before a latency that is a lower bound.
-fn at_least(cell: &Cell, metric: &Metric) -> &'static str {
-    let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
-    let is_bound = name.is_some_and(|name| cell.at_least().contains(name));
-    if is_bound { ">= " } else { "" }
 }
 
 pub fn rounded(value: f64, digits: usize) -> String {
@@ -180,7 +171,7 @@ fn notes(experiment: &Experiment, fields: &[Field]) -> String {
             let _ = writeln!(
                 text,
                 "- {place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
-                metric.title,
+                metric.title(),
                 with_interval(ratio, 2),
                 (floor - 1.0) * 100.0
             );
