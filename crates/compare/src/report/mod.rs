@@ -12,7 +12,7 @@ use crate::{
     metric::Metric,
     picture::Server,
     run::Run,
-    statistics::FEWEST_ROUNDS,
+    statistics::{Better, FEWEST_ROUNDS},
     summary::{Field, Summary},
     table,
     trace::{self, Trace},
@@ -38,7 +38,7 @@ pub fn page(run: &Run, summary: &Summary, traces: &[Trace]) -> Result<String> {
     let experiments: Vec<(&Experiment, Vec<Field>)> = experiments().filter(|(_, fields)| !fields.is_empty()).collect();
     let standings = words::standings(&experiments, &servers);
     let page = Page {
-        about: format!("{}, {}", enumerated(&servers.names), run.plan.described()),
+        about: enumerated(&servers.names),
         machine: machine(run),
         warnings: warnings(run, summary),
         answer: words::answer(&standings),
@@ -78,6 +78,15 @@ struct Standing {
     metric: &'static Metric,
     /// From the best to the worst, and then those without a rank.
     rows: Vec<Place>,
+}
+
+impl Standing {
+    fn better(&self) -> &'static str {
+        match self.metric.better {
+            Better::Higher => "more",
+            Better::Lower => "less",
+        }
+    }
 }
 
 /// One server's place.
@@ -180,9 +189,9 @@ impl Servers {
         Servers { names, slots }
     }
 
+    /// Of a server that has trials.
     fn slot(&self, name: &str) -> usize {
-        let index = self.names.iter().position(|other| other == name).expect("trials are those of the run's servers");
-        self.slots[index]
+        self.all().find(|server| server.name == name).expect("trials are those of the run's servers").slot
     }
 
     fn all(&self) -> impl Iterator<Item = Server<'_>> {
@@ -274,8 +283,11 @@ fn grid(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Grid {
 }
 
 fn traced(traces: &[Trace], servers: &Servers) -> Grid {
-    let row = |trace: &Trace| Row { slot: servers.slot(&trace.name), first: true, cells: trace::row(trace) };
-    Grid { head: trace::head(), rows: traces.iter().map(row).collect() }
+    let of_server = |server: Server| {
+        let trace = traces.iter().find(|trace| trace.name == server.name)?;
+        Some(Row { slot: server.slot, first: true, cells: trace::row(trace) })
+    };
+    Grid { head: trace::head(), rows: servers.all().filter_map(of_server).collect() }
 }
 
 #[cfg(test)]
