@@ -48,6 +48,18 @@ pub enum Verdict {
     CannotBeTold,
 }
 
+impl Verdict {
+    /// Its name in files.
+    pub fn key(self) -> &'static str {
+        match self {
+            Verdict::Holds => "holds",
+            Verdict::HoldsInPart => "holds-in-part",
+            Verdict::DoesNotHold => "does-not-hold",
+            Verdict::CannotBeTold => "cannot-be-told",
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

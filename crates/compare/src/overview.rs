@@ -44,7 +44,6 @@ pub struct Row<'a> {
     /// `None` of one that failed or left clients unserved, or with too few rounds.
     pub rank: Option<usize>,
     pub cell: &'a Cell,
-    #[expect(dead_code, reason = "the page draws it")]
     pub estimate: Option<Estimate>,
     /// The median for people, marked where it is a lower bound; `-` where there is none.
     pub value: String,
@@ -112,15 +111,19 @@ fn machine(run: &Run) -> String {
 }
 
 fn method(run: &Run) -> String {
-    let sureness = match run.plan.rounds {
+    format!("{}. {}", run.plan.described(), sureness(run.plan.rounds))
+}
+
+/// What the values of a run with so many rounds are, and what they are not.
+pub fn sureness(rounds: u32) -> &'static str {
+    match rounds {
         1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
         2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
         _ => {
             "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
              who failed, or left clients without service, has none."
         }
-    };
-    format!("{}. {sureness}", run.plan.described())
+    }
 }
 
 /// The first experiment of the run that tells of a concern, at the point that stands for it.

@@ -25,30 +25,21 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     let mut text = heading(&Overview::of(run, summary));
     for experiment in run.plan.experiments() {
         let fields = summary.fields(experiment);
-        let _ =
-            write!(text, "\n## {}\n\n{}\n\n{}\n", experiment.name, experiment.question, sentence::shows(experiment, &fields));
+        let shown = sentence::shows(experiment, &fields);
+        let _ = write!(text, "\n## {}\n\n{}\n\n{shown}\n", experiment.name, experiment.question);
         let _ = write!(text, "\nThe textbook expects:\n\n{}", claims(experiment, &fields));
-        if let (true, Some((least, greatest))) = (has_shares_of_capacity(experiment), summary.capacities_per_s()) {
-            let _ = writeln!(
-                text,
-                "\n100 % is what the best server answered with {} connections, found anew in every round: {least:.0} to \
-                 {greatest:.0} requests a second.",
-                CAPACITY.points[0].load.active
-            );
+        if let Some(told) = what_100_percent_is(experiment, summary) {
+            let _ = writeln!(text, "\n{told}");
         }
         let _ = writeln!(text, "\n{}", table(experiment, &fields));
         let notes = notes(experiment, &fields);
         if !notes.is_empty() {
-            let _ = write!(text, "\n{notes}");
+            let _ = write!(text, "\n- {}\n", notes.join("\n- "));
         }
     }
     if !traces.is_empty() {
         let table = trace::table(traces, presets::ASCII_MARKDOWN);
-        let _ = write!(
-            text,
-            "\n## System calls a request, counted by strace\n\nWith 10 connections. A traced server is many times slower and so finds \
-             more of them ready at a time.\n\n{table}\n"
-        );
+        let _ = write!(text, "\n## System calls a request, counted by strace\n\n{}\n\n{table}\n", trace::HOW_COUNTED);
     }
     text
 }
@@ -57,10 +48,6 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
 fn claims(experiment: &Experiment, fields: &[Field]) -> String {
     let judged = textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields));
     judged.map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because)).collect()
-}
-
-fn has_shares_of_capacity(experiment: &Experiment) -> bool {
-    experiment.points.iter().any(|point| point.load.is_share_of_capacity())
 }
 
 /// The first screen, as terminal and page have it.
@@ -82,30 +69,53 @@ fn ranking(standing: &Standing) -> String {
     format!("\n**{}**, at {}:\n\n{table}\n", standing.concern, standing.at)
 }
 
+/// Of an experiment whose axis is a share of the best server's capacity: how much that was.
+pub fn what_100_percent_is(experiment: &Experiment, summary: &Summary) -> Option<String> {
+    let (least, greatest) = summary.capacities_per_s()?;
+    experiment.points.iter().any(|point| point.load.is_share_of_capacity()).then(|| {
+        format!(
+            "100 % is what the best server answered with {} connections, found anew in every round: {least:.0} to {greatest:.0} \
+             requests a second.",
+            CAPACITY.points[0].load.active
+        )
+    })
+}
+
+/// What the columns of an experiment's table are.
+pub fn head(experiment: &Experiment) -> Vec<String> {
+    let shown = experiment.shows.iter().map(|metric| metric.title());
+    let head = [experiment.axis, "server", "rank"].map(String::from).into_iter().chain([experiment.ranked_by.title()]);
+    head.chain(shown).chain(["limit", "clients"].map(String::from)).collect()
+}
+
+/// The rows of one point, a row a server; each begins with the point and the server.
+pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
+    let row = |(cell, rank): (&&Cell, &Option<usize>)| {
+        let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
+            let told = cell.estimate(metric).map(|told| cell.at_least_mark(metric).to_owned() + &text(told, metric.digits));
+            told.unwrap_or("-".into())
+        };
+        let mut row = vec![
+            name_of(field.point),
+            cell.server.clone(),
+            rank.map_or("-".into(), |rank| rank.to_string()),
+            told(experiment.ranked_by, with_interval),
+        ];
+        row.extend(experiment.shows.iter().map(|metric| told(metric, |told, digits| rounded(told.median, digits))));
+        row.extend([limit(cell), clients(cell)]);
+        row
+    };
+    field.cells.iter().zip(&field.ranks).map(row).collect()
+}
+
 fn table(experiment: &Experiment, fields: &[Field]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    let shown = experiment.shows.iter().map(|metric| metric.title());
-    let head = [experiment.axis, "server", "rank"].map(String::from).into_iter().chain([experiment.ranked_by.title()]);
-    table.set_header(head.chain(shown).chain(["limit", "clients"].map(String::from)));
+    table.set_header(head(experiment));
     for field in fields {
-        let mut place = name_of(field.point);
-        for (cell, rank) in field.cells.iter().zip(&field.ranks) {
-            let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
-                let told = cell.estimate(metric).map(|told| cell.at_least_mark(metric).to_owned() + &text(told, metric.digits));
-                told.unwrap_or("-".into())
-            };
-            let mut row = vec![
-                std::mem::take(&mut place),
-                cell.server.clone(),
-                rank.map_or("-".into(), |rank| rank.to_string()),
-                told(experiment.ranked_by, with_interval),
-            ];
-            row.extend(experiment.shows.iter().map(|metric| told(metric, |told, digits| rounded(told.median, digits))));
-            row.push(limit(cell));
-            row.push(clients(cell));
-            table.add_row(row);
-        }
+        let mut rows = rows(experiment, field);
+        rows.iter_mut().skip(1).for_each(|row| row[0].clear());
+        table.add_rows(rows);
     }
     for column in (2..4 + experiment.shows.len()).chain([0]) {
         if let Some(column) = table.column_mut(column) {
@@ -126,7 +136,7 @@ pub fn rounded(value: f64, digits: usize) -> String {
     format!("{value:.digits$}")
 }
 
-fn with_interval(told: Estimate, digits: usize) -> String {
+pub fn with_interval(told: Estimate, digits: usize) -> String {
     match told.interval {
         Some((low, high)) => format!("{told:.digits$} ({low:.digits$} .. {high:.digits$})", told = told.median),
         None => rounded(told.median, digits),
@@ -143,7 +153,7 @@ fn limit(cell: &Cell) -> String {
 }
 
 /// How many of the clients were served at all, and whether the server kept up with what was asked.
-fn clients(cell: &Cell) -> String {
+pub fn clients(cell: &Cell) -> String {
     let Some((asked, unserved)) = cell.clients() else { return "failed".into() };
     let behind = if is_saturated(cell) { ", saturated" } else { "" };
     let failed = if cell.failures().is_empty() { String::new() } else { format!(", {} failed", rounds_failed(cell)) };
@@ -153,7 +163,7 @@ fn clients(cell: &Cell) -> String {
     }
 }
 
-fn is_saturated(cell: &Cell) -> bool {
+pub fn is_saturated(cell: &Cell) -> bool {
     cell.estimate(&metric::ANSWERED).is_some_and(|answered| answered.median < KEEPS_UP)
 }
 
@@ -162,32 +172,30 @@ pub fn rounds_failed(cell: &Cell) -> String {
 }
 
 /// What the table does not show: how far apart the servers are, why rounds failed, which rounds lie far from the others.
-fn notes(experiment: &Experiment, fields: &[Field]) -> String {
+pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let metric = experiment.ranked_by;
-    let mut text = String::new();
+    let mut notes = Vec::new();
     for field in fields {
         let place = name_of(field.point);
         if let (Some(ratio), Some(floor)) = (field.slowest_to_fastest, field.told_apart_from) {
-            let _ = writeln!(
-                text,
-                "- {place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
+            notes.push(format!(
+                "{place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
                 metric.title(),
                 with_interval(ratio, 2),
                 (floor - 1.0) * 100.0
-            );
+            ));
         }
         for cell in &field.cells {
             if let [first, ..] = cell.failures()[..] {
-                let _ = writeln!(text, "- {place}, {}: {} failed: {first}", cell.server, rounds_failed(cell));
+                notes.push(format!("{place}, {}: {} failed: {first}", cell.server, rounds_failed(cell)));
             }
             for (round, value) in cell.outliers(metric) {
                 let (value, median) =
                     (rounded(value, metric.digits), cell.estimate(metric).map(|told| rounded(told.median, metric.digits)));
                 let median = median.unwrap_or_default();
-                let _ =
-                    writeln!(text, "- {place}, {}: round {round} is an outlier: {value}, the median is {median}", cell.server);
+                notes.push(format!("{place}, {}: round {round} is an outlier: {value}, the median is {median}", cell.server));
             }
         }
     }
-    text
+    notes
 }
