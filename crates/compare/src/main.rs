@@ -11,6 +11,8 @@ mod metric;
 mod number;
 mod options;
 mod own_server;
+#[allow(dead_code, unused_imports, reason = "the report is going to show them")]
+mod picture;
 mod plan;
 mod processors;
 mod progress;
