@@ -2,6 +2,8 @@
 
 mod figures;
 
+use std::ptr;
+
 use anyhow::Result;
 use askama::Template;
 
@@ -209,7 +211,7 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
 fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
     let stands_for_it = |field: &&Field| ptr::eq(field.point, experiment.telling_point());
     let told_at = fields.iter().find(stands_for_it).unwrap_or(&fields[fields.len() - 1]);
-    let elsewhere = || fields.iter().filter(|field| !std::ptr::eq(*field, told_at));
+    let elsewhere = || fields.iter().filter(|field| !ptr::eq(*field, told_at));
     let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
     notes.extend(table::notes(experiment, fields));
     Section {
@@ -232,10 +234,7 @@ fn grid(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Grid {
         let row = |(index, cells): (usize, Vec<String>)| GridRow { slot: servers.slot(&cells[1]), first: index == 0, cells };
         table::rows(experiment, field).into_iter().enumerate().map(row)
     };
-    Grid {
-        head: table::head(experiment),
-        rows: fields.iter().flat_map(rows_of).collect(),
-    }
+    Grid { head: table::head(experiment), rows: fields.iter().flat_map(rows_of).collect() }
 }
 
 fn traced(traces: &[Trace], servers: &Servers) -> Grid {
