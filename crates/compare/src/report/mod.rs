@@ -3,6 +3,8 @@
 mod figures;
 mod words;
 
+use std::ptr;
+
 use anyhow::Result;
 use askama::Template;
 
@@ -10,7 +12,7 @@ use crate::{
     contestant::MODELS,
     experiment::Experiment,
     metric::Metric,
-    picture::Server,
+    picture::{CSS as PALETTE, Server},
     run::Run,
     statistics::{Better, FEWEST_ROUNDS},
     summary::{Field, Summary},
@@ -24,7 +26,6 @@ use self::figures::Figure;
 const SLOTS: usize = 8;
 
 /// What is included as it stands.
-const PALETTE: &str = include_str!("../picture/palette.css");
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
@@ -253,7 +254,7 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
 
 fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
     let told_at = fields.last().expect("only experiments with trials have a section");
-    let elsewhere = || fields.iter().filter(|field| !std::ptr::eq(*field, told_at));
+    let elsewhere = || fields.iter().filter(|field| !ptr::eq(*field, told_at));
     let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
     notes.extend(table::notes(experiment, fields));
     Section {

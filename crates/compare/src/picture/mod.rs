@@ -1,0 +1,84 @@
+//! The pictures of a report: SVG that stands by itself, from plain data.
+
+mod axis;
+mod canvas;
+mod curves;
+mod frame;
+mod label;
+mod marker;
+mod palette;
+mod stand_in;
+
+pub use curves::curves;
+pub use marker::glyph;
+pub use palette::CSS;
+pub use stand_in::{Bar, Distribution, bars, heat, percentiles};
+
+/// Whose a curve or a row is.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// Which colour and shape are its own: 0 to 4 are the built-in models', from 5 on are for those brought along.
+    pub slot: usize,
+    pub name: &'a str,
+}
+
+/// How an axis is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    Linear,
+    Log,
+}
+
+/// What runs along an edge.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis<'a> {
+    /// With the unit.
+    pub title: &'a str,
+    pub scale: Scale,
+}
+
+/// A server's points along an axis, in its order.
+#[derive(Clone, Debug)]
+pub struct Curve<'a> {
+    pub server: Server<'a>,
+    pub points: Vec<Dot>,
+}
+
+/// One measured point.
+#[derive(Clone, Debug)]
+pub struct Dot {
+    pub x: f64,
+    /// `None` of one that failed.
+    pub value: Option<Value>,
+    /// What is shown to whoever points at it.
+    pub says: String,
+}
+
+/// What was measured at a point.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub y: f64,
+    /// The ends of its 95 % interval.
+    pub interval: Option<(f64, f64)>,
+    pub mark: Mark,
+}
+
+/// How far a value can be believed to be the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// It is.
+    Full,
+    /// Something else was the limit: the generator, or the rate that was asked for.
+    Hollow,
+    /// It is that of the clients that were served; others were not.
+    Unserved,
+}
+
+/// The same picture as a file of its own, with its colours and its paper.
+pub fn standalone(svg: &str) -> String {
+    let (root, content) = svg.split_once('>').expect("a picture begins with its root");
+    let paper = palette::Paint::Paper.fill();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{CSS}</style><rect width=\"100%\" height=\"100%\" {paper}/>{content}"
+    )
+}
