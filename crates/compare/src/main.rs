@@ -128,6 +128,7 @@ fn run(options: &Options) -> Result<bool> {
         folder.keep_traces(traces(&bench))?;
     }
     folder.summarize(&summary)?;
+    folder.write_report(&summary)?;
     folder.close(complete)?;
     say(terminal::screen(&run, &summary));
     if !complete {
@@ -138,6 +139,7 @@ fn run(options: &Options) -> Result<bool> {
             folder.path().display()
         ));
     }
+    say(format!("to look at: {}", folder.path().join("report.html").display()));
     say(format!("kept in {} (how to read it: results/README.md)", folder.path().display()));
     Ok(complete)
 }
@@ -178,6 +180,7 @@ fn report(path: &Path) -> Result<String> {
         folder.write_histograms(cell)?;
     }
     folder.summarize(&summary)?;
+    folder.write_report(&summary)?;
     Ok(terminal::screen(folder.run(), &summary))
 }
 

@@ -12,7 +12,7 @@ use crate::{
     contestant::MODELS,
     experiment::Experiment,
     overview::{self, Overview, Row, Standing},
-    picture::Server,
+    picture::{self, CSS as PALETTE, Server},
     run::Run,
     sentence,
     statistics::{Better, FEWEST_ROUNDS},
@@ -28,7 +28,6 @@ use self::figures::Figure;
 const SLOTS: usize = 8;
 
 /// What is included as it stands.
-const PALETTE: &str = include_str!("../picture/palette.css");
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
@@ -51,6 +50,14 @@ pub fn page(run: &Run, summary: &Summary, traces: &[Trace]) -> Result<String> {
         overview: &overview,
     };
     Ok(page.render()?)
+}
+
+/// The main pictures of all experiments, each as a file that stands by itself, with its name.
+pub fn pictures(run: &Run, summary: &Summary) -> Vec<(String, String)> {
+    let servers = Servers::of(run);
+    let experiments = run.plan.experiments().map(|experiment| (experiment, summary.fields(experiment)));
+    let figures = experiments.flat_map(|(experiment, fields)| figures::main(experiment, &fields, &servers));
+    figures.map(|Figure { id, views, .. }| (id, picture::standalone(&views[0].svg))).collect()
 }
 
 #[derive(Template)]
@@ -77,17 +84,17 @@ struct Ranking<'a> {
 struct Ranked<'a> {
     row: &'a Row<'a>,
     slot: usize,
-    /// Length of its bar, from 0 to 1.
+    /// Length of its bar, from 0 to 1: no bar for one whose number hides that clients went unserved.
     share: f64,
 }
 
 impl<'a> Ranking<'a> {
     fn of(standing: &'a Standing<'a>, servers: &Servers) -> Ranking<'a> {
         let median = |row: &Row| row.estimate.map_or(0.0, |estimate| estimate.median);
-        // Of those without a rank, a latency may be thousands of times the others'.
         let ranked = standing.rows.iter().filter(|row| row.remark.is_none());
         let greatest = ranked.map(median).fold(f64::MIN_POSITIVE, f64::max);
-        let bar = |row| Ranked { row, slot: servers.slot(&row.cell.server), share: (median(row) / greatest).min(1.0) };
+        let share = |row: &Row| if row.remark.is_none() { median(row) / greatest } else { 0.0 };
+        let bar = |row| Ranked { row, slot: servers.slot(&row.cell.server), share: share(row) };
         Ranking { of: standing, bars: standing.rows.iter().map(bar).collect() }
     }
 
