@@ -109,7 +109,7 @@ impl Drawing<'_> {
         let data = format!("data-x=\"{}\" data-y=\"{}\"", dot.x, value.y);
         let says = if place.is_some() { dot.says.clone() } else { format!("{} (not on this axis)", dot.says) };
         let shapes = canvas::shapes(|sheet| {
-            if let Some(ends) = value.interval {
+            if let Some(ends) = value.interval.filter(|(low, high)| !low.is_nan() && !high.is_nan()) {
                 self.draw_interval(sheet, dot.x, ends);
             }
             match value.mark {

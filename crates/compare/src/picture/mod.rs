@@ -10,6 +10,8 @@ mod label;
 mod marker;
 mod palette;
 mod percentiles;
+#[cfg(test)]
+mod tests;
 
 use hdrhistogram::Histogram;
 

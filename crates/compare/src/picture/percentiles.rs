@@ -70,15 +70,29 @@ fn points(latency_ns: &Histogram<u64>) -> Vec<(f64, f64)> {
     if latency_ns.is_empty() {
         return Vec::new();
     }
-    let end = (latency_ns.len() as f64).log10();
+    let requests = latency_ns.len() as f64;
+    let end = requests.log10();
     let mut rarities: Vec<f64> = (0..=STEPS).map(|step| end * f64::from(step) / f64::from(STEPS)).collect();
     rarities.extend(Some(sure_until(latency_ns)).filter(|&sure| sure > 0.0));
     rarities.sort_by(f64::total_cmp);
+    let recorded = up_to_each_value(latency_ns);
     let us_at = |rarity: f64| {
-        let within = latency_ns.value_at_quantile(1.0 - 10_f64.powf(-rarity)).min(latency_ns.max());
-        (if rarity < end { within } else { latency_ns.max() }) as f64 / NS_PER_US
+        let answered = requests - requests * 10_f64.powf(-rarity);
+        let index = recorded.partition_point(|&(count, _)| (count as f64) < answered);
+        recorded[index.min(recorded.len() - 1)].1 as f64 / NS_PER_US
     };
-    rarities.into_iter().map(|rarity| (rarity, us_at(rarity))).collect()
+    let mut points: Vec<(f64, f64)> = rarities.into_iter().map(|rarity| (rarity, us_at(rarity))).collect();
+    points.last_mut().expect("there are steps").1 = latency_ns.max() as f64 / NS_PER_US;
+    points
+}
+
+/// How many requests took no longer than each value that was recorded.
+fn up_to_each_value(latency_ns: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let recorded = latency_ns.iter_recorded().scan(0, |count, value| {
+        *count += value.count_at_value();
+        Some((*count, value.value_iterated_to().min(latency_ns.max())))
+    });
+    recorded.collect()
 }
 
 /// The rarest that enough requests tell of.
