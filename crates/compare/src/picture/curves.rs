@@ -44,7 +44,7 @@ fn note(curves: &[Curve], y: &Ruler) -> String {
     let marked =
         |mark: Mark| has(&|dot| dot.value.as_ref().is_some_and(|value| value.mark == mark && y.place(value.y).is_some()));
     let notes = [
-        (marked(Mark::Hollow), "hollow: not the server's limit"),
+        (marked(Mark::Hollow), "hollow: limited elsewhere"),
         (marked(Mark::Unserved), "×, dashed: clients unserved"),
         (has(&|dot| dot.value.is_none()), "× on axis: failed"),
     ];

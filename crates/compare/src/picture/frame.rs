@@ -8,7 +8,7 @@ use plotters::{
 use super::{
     Server,
     axis::Ruler,
-    canvas::{self, FONT, HEIGHT, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
     marker,
     palette::Paint,
 };
@@ -110,7 +110,7 @@ impl Frame {
 
 /// Writes it as large as fits.
 pub fn write_title(sheet: &Sheet, title: &str) {
-    let room = WIDTH - 2.0 * MARGIN;
+    let room = (WIDTH - 2.0 * MARGIN) / BOLDNESS;
     let size = (TITLE_SIZE * room / width_of(title, TITLE_SIZE).max(1.0)).clamp(LEAST_TITLE_SIZE, TITLE_SIZE);
     write(sheet, &cut(title, size, room), &bold(size, Paint::Ink, HPos::Left), (MARGIN, TITLE_LINE));
 }

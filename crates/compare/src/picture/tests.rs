@@ -173,6 +173,20 @@ fn bars_are_as_long_as_what_they_stand_for() {
 }
 
 #[test]
+fn a_picture_grows_with_what_is_in_it() {
+    let server = |slot| Server { slot, name: "a-server-with-a-long-name" };
+    let rows: Vec<Bar> = (0..20).map(|slot| Bar { server: server(slot), parts: vec![1.0], says: String::new() }).collect();
+    let svg = bars("", "", &["all"], &rows);
+    let picture = Document::parse(&svg).unwrap();
+    let number = |node: &Node, name| node.attribute(name).unwrap().parse::<f64>().unwrap();
+    let parts: Vec<_> = of_class(&picture, "k0").into_iter().skip(1).collect();
+    assert!(parts.iter().all(|part| number(part, "height") == number(&parts[0], "height")), "none is cut off");
+    let height: f64 = picture.root_element().attribute("viewBox").unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    let last = parts.last().unwrap();
+    assert!(number(last, "y") + number(last, "height") < 10.0 * height);
+}
+
+#[test]
 fn a_picture_of_its_own_has_its_colours() {
     let svg = curves("", &LINEAR, &LOG, &[]);
     let file = standalone(&svg);
