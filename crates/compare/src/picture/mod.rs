@@ -55,7 +55,7 @@ pub struct Curve<'a> {
 #[derive(Clone, Debug)]
 pub struct Dot {
     pub x: f64,
-    /// `None` of one that failed.
+    /// `None` where there is none, as of one that failed or had too few requests: a cross on the axis, that says why.
     pub value: Option<Value>,
     /// What is shown to whoever points at it.
     pub says: String,

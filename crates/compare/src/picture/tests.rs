@@ -68,7 +68,7 @@ fn marks_tell_what_a_value_is_worth() {
     let drawn = vec![dot(1.0, 5.0, Mark::Full), dot(2.0, 5.0, Mark::Hollow), dot(3.0, 5.0, Mark::Unserved), failed(4.0)];
     let svg = curves("marks", &LINEAR, &LINEAR, &[Curve { server: EPOLL, points: drawn }]);
     let picture = Document::parse(&svg).unwrap();
-    let [full, hollow, unserved, failed] = of_class(&picture, "mark")[..] else { panic!("{svg}") };
+    let [full, hollow, unserved, missing] = of_class(&picture, "mark")[..] else { panic!("{svg}") };
     assert_eq!(shapes(&full, "polygon")[0].attribute("class"), None);
     assert_eq!(shapes(&hollow, "polygon")[0].attribute("class"), Some("paper"));
     assert_eq!(hollow.attribute("stroke"), Some("currentColor"));
@@ -76,12 +76,12 @@ fn marks_tell_what_a_value_is_worth() {
     let dashed = of_class(&picture, "dashed")[0];
     assert_eq!(points(dashed.first_element_child().unwrap())[1].0, middle(shapes(&unserved, "polyline")[1]).0);
     // On the axis, which is where marks of 0 would be.
-    let [one, other] = shapes(&failed, "polyline")[..] else { panic!("{svg}") };
+    let [one, other] = shapes(&missing, "polyline")[..] else { panic!("{svg}") };
     assert_eq!(middle(one), middle(other));
     let axis = of_class(&picture, "muted-line").into_iter().find(|line| points(*line)[0].0 < points(*line)[1].0).unwrap();
     assert_eq!(middle(one).1, points(axis)[0].1);
-    assert_eq!(failed.attribute("data-y"), None);
-    for note in ["hollow: ", "×, dashed: ", "× on axis: "] {
+    assert_eq!(missing.attribute("data-y"), None);
+    for note in ["hollow: ", "×: ", "× on axis: "] {
         assert!(svg.contains(note), "{note}");
     }
 }
