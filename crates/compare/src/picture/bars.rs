@@ -4,7 +4,7 @@ use plotters::{prelude::Rectangle, style::text_anchor::HPos};
 
 use super::{
     Bar,
-    canvas::{self, BOLDNESS, FONT, HEIGHT, Sheet, WIDTH, at, bold, cut, filled, name_tag, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, at, bold, cut, filled, name_tag, width_of, words, write},
     frame::{self, LEGEND_LINE, LINE, MARGIN},
     label::rounded,
     marker,
@@ -20,7 +20,6 @@ const LEAST_PITCH: f64 = 26.0;
 /// How much of that a bar takes.
 const THICKNESS: f64 = 0.62;
 const SWATCH: f64 = 11.0;
-const SMALL: f64 = 11.5;
 const OUTLINE: &str = "stroke-width=\"7\"";
 
 /// A picture of these bars, in the order given, with the parts in the order of the kinds.

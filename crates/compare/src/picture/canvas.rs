@@ -17,6 +17,8 @@ pub const WIDTH: f64 = 440.0;
 pub const HEIGHT: f64 = 300.0;
 /// How large words are.
 pub const FONT: f64 = 13.0;
+/// How large words at the edge of things are.
+pub const SMALL: f64 = 11.5;
 /// plotters cuts off what is beyond its sheet: this is higher than any picture.
 const SHEET_HEIGHT: u32 = 10_000_000;
 /// plotters draws in whole numbers: these are tenths.

@@ -8,7 +8,7 @@ use plotters::{
 use super::{
     Server,
     axis::Ruler,
-    canvas::{self, BOLDNESS, FONT, HEIGHT, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
     marker,
     palette::Paint,
 };
@@ -31,7 +31,6 @@ const LINES_OF_LEGEND: usize = 2;
 const NAME_WIDTH: f64 = 130.0;
 /// How long ticks are; labels are twice as far away, so that marks on the axis do not touch them.
 const TICK: f64 = 4.0;
-const NOTE_SIZE: f64 = 11.5;
 
 /// Where everything has its place.
 #[derive(Debug)]
@@ -84,7 +83,7 @@ impl Frame {
                 self.draw_axes(sheet, x, y);
                 let x_title = cut(x_title, FONT, RIGHT - LEFT);
                 write(sheet, &x_title, &muted(HPos::Center), ((LEFT + RIGHT) / 2.0, self.bottom + 30.5));
-                let note_style = words(NOTE_SIZE, Paint::Muted, HPos::Left);
+                let note_style = words(SMALL, Paint::Muted, HPos::Left);
                 if !note.is_empty() {
                     write(sheet, note, &note_style, self.note());
                 }

@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use super::NS_PER_US;
+
 /// A number as short as it is exact: 0.25, 10k, 1.5M, 64Ki.
 pub fn human(value: f64) -> String {
     if value != 0.0 && !(1e-4..1e15).contains(&value.abs()) {
@@ -50,7 +52,7 @@ pub fn rounded(value: f64) -> String {
 
 /// A latency in microseconds, with its unit.
 pub fn micros(ns: u64) -> String {
-    let us = ns as f64 / 1e3;
+    let us = ns as f64 / NS_PER_US;
     if us < 1000.0 { format!("{us:.1} µs") } else { format!("{} µs", grouped(us.round() as i64)) }
 }
 

@@ -21,6 +21,10 @@ pub use heat::heat;
 pub use palette::CSS;
 pub use percentiles::percentiles;
 
+/// A percentile needs this many requests beyond it.
+const BEYOND: u64 = 10;
+const NS_PER_US: f64 = 1e3;
+
 /// Whose a curve or a row is.
 #[derive(Clone, Copy, Debug)]
 pub struct Server<'a> {
@@ -101,8 +105,6 @@ pub struct Bar<'a> {
 /// The same picture as a file of its own, with its colours and its paper.
 pub fn standalone(svg: &str) -> String {
     let (root, content) = svg.split_once('>').expect("a picture begins with its root");
-    let paper = palette::Paint::Paper.fill();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{CSS}</style><rect width=\"100%\" height=\"100%\" {paper}/>{content}"
-    )
+    let paper = format!("<rect width=\"100%\" height=\"100%\" {}/>", palette::Paint::Paper.fill());
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{CSS}</style>{paper}{content}")
 }

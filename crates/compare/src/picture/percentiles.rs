@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use plotters::prelude::PathElement;
 
 use super::{
-    Distribution, Scale, Server,
+    BEYOND, Distribution, NS_PER_US, Scale, Server,
     axis::Ruler,
     canvas::{self, at, line},
     frame::{self, Frame},
@@ -18,8 +18,6 @@ use super::{
 const STEPS: u32 = 300;
 /// How far a drawn curve may be off, in units: what does not show is left out.
 const TOLERANCE: f64 = 0.3;
-/// A percentile needs this many requests beyond it.
-const BEYOND: f64 = 10.0;
 /// Shares that have a mark where enough requests lie beyond: for people, and in tenths of a percent.
 const MARKED: [(&str, u32); 4] = [("50 %", 500), ("90 %", 900), ("99 %", 990), ("99.9 %", 999)];
 /// How far the axis goes where there is nothing to show.
@@ -27,7 +25,6 @@ const EMPTY_END: f64 = 2.0;
 /// What is left free at the right end of the axis, as a share of it.
 const FREE: f64 = 0.02;
 const FAINT: &str = "class=\"faint\" opacity=\"0.4\"";
-const NS_PER_US: f64 = 1e3;
 
 /// A picture of these distributions; the part of each that fewer than ten requests make is faint.
 pub fn percentiles(title: &str, scale: Scale, distributions: &[Distribution]) -> String {
@@ -97,7 +94,7 @@ fn up_to_each_value(latency_ns: &Histogram<u64>) -> Vec<(u64, u64)> {
 
 /// The rarest that enough requests tell of.
 fn sure_until(latency_ns: &Histogram<u64>) -> f64 {
-    (latency_ns.len() as f64 / BEYOND).log10()
+    (latency_ns.len() as f64 / BEYOND as f64).log10()
 }
 
 /// The same line through fewer points: those of Ramer, Douglas and Peucker.
@@ -130,7 +127,7 @@ fn marks(server: &Server, latency_ns: &Histogram<u64>, place: impl Fn((f64, f64)
     let requests = latency_ns.len();
     let mark = |(share, permille): (&str, u32)| {
         let beyond = u128::from(requests) * u128::from(1000 - permille);
-        if beyond < 1000 * BEYOND as u128 {
+        if beyond < 1000 * u128::from(BEYOND) {
             return String::new();
         }
         let quantile = f64::from(permille) / 1000.0;
