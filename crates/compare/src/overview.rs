@@ -11,7 +11,7 @@ use crate::{
     sentence,
     statistics::{Estimate, FEWEST_ROUNDS},
     summary::{Cell, Field, Summary},
-    words::{listed, place, times},
+    words::{clause, listed, place, times},
 };
 
 /// What a run comes to.
@@ -179,7 +179,7 @@ fn answer(first: Option<&(&Experiment, &Concern, Field)>, fields: &[(&Experiment
     if let (true, Some(reason)) =
         (all.iter().all(failed), all.iter().find_map(|field| field.cells[0].failures().first().copied()))
     {
-        return vec![format!("Every trial failed: {reason}.")];
+        return vec![format!("Every trial failed: {}.", clause(reason))];
     }
     let first = first.map(|(experiment, _, field)| sentence::shows(experiment, std::slice::from_ref(field)));
     let sure =

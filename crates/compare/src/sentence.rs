@@ -3,7 +3,7 @@
 use crate::{
     experiment::{Experiment, Point},
     summary::{Cell, Field},
-    words::{capitalized, listed, numbers, places},
+    words::{capitalized, clause, listed, numbers, places},
 };
 
 /// What the data at a point say of its servers.
@@ -80,7 +80,7 @@ fn segment(fields: &[&Field], places: &str) -> String {
         Outcome::NobodyServedAll => format!("at {places} no server serves all clients"),
         Outcome::AllFailed => {
             let reason = last.cells.iter().find_map(|cell| cell.failures().first().copied()).unwrap_or("for no reason given");
-            format!("at {places} every server failed: {reason}")
+            format!("at {places} every server failed: {}", clause(reason))
         }
     }
 }

@@ -24,6 +24,11 @@ pub fn times(ratio: f64) -> String {
     grouped(ratio, if ratio < 10.0 { 1 } else { 0 }) + " times"
 }
 
+/// What was a sentence, as a part of another.
+pub fn clause(sentence: &str) -> &str {
+    sentence.trim_end_matches(['.', '?'])
+}
+
 /// With a capital letter in front.
 pub fn capitalized(sentence: &str) -> String {
     let mut letters = sentence.chars();
