@@ -24,8 +24,9 @@
   const isShown = (mark) => mark.getClientRects().length > 0;
   const marks = (svg) => [...svg.querySelectorAll(".mark")].filter(isShown);
 
+  // Of the marker, which is drawn last: over the bar of the interval.
   function middle(mark) {
-    const box = (mark.querySelector(".shape") ?? mark).getBoundingClientRect();
+    const box = mark.lastElementChild.getBoundingClientRect();
     return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
   }
 
