@@ -7,12 +7,9 @@ mod frame;
 mod label;
 mod marker;
 mod palette;
-mod stand_in;
 
 pub use curves::curves;
-pub use marker::glyph;
 pub use palette::CSS;
-pub use stand_in::{Bar, Distribution, bars, heat, percentiles};
 
 /// Whose a curve or a row is.
 #[derive(Clone, Copy, Debug)]
