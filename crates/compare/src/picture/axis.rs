@@ -84,6 +84,14 @@ impl Ruler {
         ruler
     }
 
+    /// From one value to another, linear, with these labels where there is room for them: one is as wide as the function says.
+    pub fn of_ticks(ends: (f64, f64), ticks: impl Iterator<Item = (f64, String)>, width: impl Fn(&str) -> f64) -> Ruler {
+        let mut ruler = Ruler { scale: Scale::Linear, ends, zero: None, ticks: Vec::new() };
+        let labels = ticks.map(|(value, label)| (ruler.nearest(value), label)).filter(|(place, _)| *place < 1.0);
+        ruler.ticks = thinned_out(labels.collect(), width);
+        ruler
+    }
+
     /// Where a value is; `None` if nowhere.
     pub fn place(&self, value: f64) -> Option<f64> {
         let (start, end) = self.ends;
@@ -123,7 +131,7 @@ impl ValueFormatter<f64> for Ruler {
 }
 
 /// Of labels, in order, those that do not touch the one before.
-pub fn thinned_out(labels: Vec<(f64, String)>, width: impl Fn(&str) -> f64) -> Vec<(f64, String)> {
+fn thinned_out(labels: Vec<(f64, String)>, width: impl Fn(&str) -> f64) -> Vec<(f64, String)> {
     let mut kept: Vec<(f64, String)> = Vec::new();
     for (place, label) in labels {
         let free_from = kept.last().map_or(f64::NEG_INFINITY, |(place, label)| place + width(label) / 2.0);

@@ -16,7 +16,7 @@ pub const WIDTH: f64 = 440.0;
 /// Of a picture that needs no more.
 pub const HEIGHT: f64 = 300.0;
 /// How large words are.
-pub const FONT: f64 = 12.5;
+pub const FONT: f64 = 13.0;
 /// plotters draws in whole numbers: these are tenths.
 const FINENESS: f64 = 10.0;
 /// What plotters enlarges the fonts of SVG by.

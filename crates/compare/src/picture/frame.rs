@@ -14,7 +14,7 @@ use super::{
 };
 
 /// What is left free at the sides.
-const MARGIN: f64 = 8.0;
+pub const MARGIN: f64 = 8.0;
 /// Where the drawing begins and ends: left of it are the labels of its values.
 const LEFT: f64 = 50.0;
 const RIGHT: f64 = WIDTH - MARGIN;
@@ -22,9 +22,9 @@ const RIGHT: f64 = WIDTH - MARGIN;
 const TITLE_SIZE: f64 = 14.5;
 const LEAST_TITLE_SIZE: f64 = 12.0;
 const TITLE_LINE: f64 = 13.0;
-const LEGEND_LINE: f64 = 34.0;
+pub const LEGEND_LINE: f64 = 34.0;
 /// From the middle of a line of words to that of the next.
-const LINE: f64 = 17.0;
+pub const LINE: f64 = 17.0;
 /// A picture is no higher for so many lines of its legend.
 const LINES_OF_LEGEND: usize = 2;
 /// How much of a server's name is shown.
@@ -55,6 +55,11 @@ impl Frame {
         self.legend[index]
     }
 
+    /// Where the line of notes begins.
+    pub fn note(&self) -> (f64, f64) {
+        (MARGIN, self.height - 9.0)
+    }
+
     /// How high the picture is.
     pub fn height(&self) -> f64 {
         self.height
@@ -79,7 +84,7 @@ impl Frame {
                 write(sheet, &x_title, &muted(HPos::Center), ((LEFT + RIGHT) / 2.0, self.bottom + 29.0));
                 let note_style = words(NOTE_SIZE, Paint::Muted, HPos::Left);
                 if !note.is_empty() {
-                    write(sheet, note, &note_style, (MARGIN, self.height - 9.0));
+                    write(sheet, note, &note_style, self.note());
                 }
             }),
         )

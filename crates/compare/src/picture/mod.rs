@@ -1,15 +1,23 @@
 //! The pictures of a report: SVG that stands by itself, from plain data.
 
 mod axis;
+mod bars;
 mod canvas;
 mod curves;
 mod frame;
+mod heat;
 mod label;
 mod marker;
 mod palette;
+mod percentiles;
 
+use hdrhistogram::Histogram;
+
+pub use bars::bars;
 pub use curves::curves;
+pub use heat::heat;
 pub use palette::CSS;
+pub use percentiles::percentiles;
 
 /// Whose a curve or a row is.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +77,23 @@ pub enum Mark {
     Hollow,
     /// It is that of the clients that were served; others were not.
     Unserved,
+}
+
+/// Latencies of a server's requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Distribution<'a> {
+    pub server: Server<'a>,
+    pub latency_ns: &'a Histogram<u64>,
+}
+
+/// What something is made up of, of one server.
+#[derive(Clone, Debug)]
+pub struct Bar<'a> {
+    pub server: Server<'a>,
+    /// One for each kind, in their order.
+    pub parts: Vec<f64>,
+    /// What is shown to whoever points at it.
+    pub says: String,
 }
 
 /// The same picture as a file of its own, with its colours and its paper.

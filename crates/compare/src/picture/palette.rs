@@ -21,6 +21,8 @@ pub enum Paint {
     Ink,
     Muted,
     Grid,
+    /// Not to be seen, but to be pointed at.
+    Nothing,
     /// One of the kinds that make up a bar.
     Kind(usize),
 }
@@ -28,7 +30,9 @@ pub enum Paint {
 impl Paint {
     /// All that differ.
     pub fn all() -> impl Iterator<Item = Paint> {
-        [Paint::Server, Paint::Paper, Paint::Ink, Paint::Muted, Paint::Grid].into_iter().chain((0..KINDS).map(Paint::Kind))
+        [Paint::Server, Paint::Paper, Paint::Ink, Paint::Muted, Paint::Grid, Paint::Nothing]
+            .into_iter()
+            .chain((0..KINDS).map(Paint::Kind))
     }
 
     /// What stands for it as long as plotters draws, which knows numbers only.
@@ -39,6 +43,9 @@ impl Paint {
 
     /// The attributes of a shape that is filled with it.
     pub fn fill(self) -> String {
+        if self == Paint::Nothing {
+            return "fill=\"none\" pointer-events=\"all\"".into();
+        }
         self.class().map_or("fill=\"currentColor\"".into(), |class| format!("class=\"{class}\" fill=\"{}\"", light(&class)))
     }
 
@@ -50,7 +57,7 @@ impl Paint {
 
     fn class(self) -> Option<String> {
         match self.reduced() {
-            Paint::Server => None,
+            Paint::Server | Paint::Nothing => None,
             Paint::Paper => Some("paper".into()),
             Paint::Ink => Some("ink".into()),
             Paint::Muted => Some("muted".into()),
