@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 pub use bars::bars;
 pub use curves::curves;
 pub use heat::heat;
+pub use marker::glyph;
 pub use palette::CSS;
 pub use percentiles::percentiles;
 

@@ -258,7 +258,7 @@ impl<'a> Look<'a> {
         }
         let title = self.title("Latency percentiles");
         let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
-        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.";
+        let caption = "Each step to the right is ten times rarer.";
         Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
     }
 
@@ -271,7 +271,7 @@ impl<'a> Look<'a> {
         let range_ns = (least.max(1), filled().map(Histogram::max).max().unwrap_or(least));
         let figure = |(cell, columns): &(&'a Cell, Vec<Histogram<u64>>)| {
             let server = self.server(cell);
-            let title = self.title(&format!("{}: latency round by round", cell.server));
+            let title = self.title("Latency round by round");
             let svg = picture::heat(&title, &server, columns, range_ns);
             self.figure("latency_heat", Some(server.slot), vec![View::new(Scale::Log, svg)])
         };
