@@ -16,6 +16,9 @@ use crate::{
 /// From this ratio of the greatest to the least on, a log axis shows more.
 const WIDE: f64 = 30.0;
 
+/// From this ratio of the last to the first place on an experiment's axis on, the places would crowd at its left end.
+const SPREAD: f64 = 10.0;
+
 /// Under this ratio, a log axis has hardly a tick to be read by.
 const NARROW: f64 = 3.0;
 
@@ -42,6 +45,8 @@ const OTHERS: usize = 3;
 pub struct Figure {
     /// A name that no other has.
     pub id: String,
+    /// As the picture itself has it.
+    pub title: String,
     /// What it shows: a metric's name, or a kind of picture.
     pub metric: &'static str,
     pub variant: &'static str,
@@ -100,7 +105,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
         _ => format!("{} by {}, {variant}", metric.title, experiment.axis),
     };
     let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
-    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= WIDE { Scale::Log } else { Scale::Linear } };
+    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
     let ys: Vec<f64> = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).collect();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
@@ -110,6 +115,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
     let views = scales(&ys).into_iter().map(|scale| View::new(scale, draw(scale))).collect();
     Some(Figure {
         id: id(&[experiment.name, metric.name, variant]),
+        title,
         metric: metric.name,
         variant,
         point: None,
@@ -225,20 +231,19 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn title(&self, what: &str) -> String {
-        format!("{what}, at {}", place(self.field.point))
-    }
-
-    fn figure(&self, metric: &'static str, slot: Option<usize>, views: Vec<View>) -> Figure {
+    /// Of all servers, or of the one named.
+    fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
         let point = self.field.point;
-        let slot_name = slot.map(|slot| format!("s{slot}")).unwrap_or_default();
+        let title = format!("{what}, at {}", place(point));
+        let name = of.map_or("", |server| server.name);
         Figure {
-            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), &slot_name]),
+            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), name]),
+            views: draw(&title),
+            title,
             metric,
             variant: point.variant,
             point: Some(point.x),
-            slot,
-            views,
+            slot: of.map(|server| server.slot),
             caption: "",
         }
     }
@@ -256,10 +261,12 @@ impl<'a> Look<'a> {
         if distributions.is_empty() {
             return None;
         }
-        let title = self.title("Latency percentiles");
-        let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
+        let draw = |title: &str| {
+            let view = |&scale: &Scale| View::new(scale, picture::percentiles(title, scale, &distributions));
+            scales.iter().map(view).collect()
+        };
         let caption = "Each step to the right is ten times rarer.";
-        Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
+        Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
     /// Latencies over the rounds, a picture a server, all with the same range.
@@ -271,9 +278,8 @@ impl<'a> Look<'a> {
         let range_ns = (least.max(1), filled().map(Histogram::max).max().unwrap_or(least));
         let figure = |(cell, columns): &(&'a Cell, Vec<Histogram<u64>>)| {
             let server = self.server(cell);
-            let title = self.title("Latency round by round");
-            let svg = picture::heat(&title, &server, columns, range_ns);
-            self.figure("latency_heat", Some(server.slot), vec![View::new(Scale::Log, svg)])
+            let draw = |title: &str| vec![View::new(Scale::Log, picture::heat(title, &server, columns, range_ns))];
+            self.figure("latency_heat", "Latency round by round", Some(&server), draw)
         };
         let told = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
         all.iter().filter(told).map(figure).collect()
@@ -292,8 +298,8 @@ impl<'a> Look<'a> {
             return None;
         }
         let kinds: Vec<&str> = parts.iter().map(|(kind, _)| *kind).collect();
-        let svg = picture::bars(&self.title(what), unit, &kinds, &bars);
-        Some(self.figure(metric, None, vec![View::new(Scale::Linear, svg)]))
+        let draw = |title: &str| vec![View::new(Scale::Linear, picture::bars(title, unit, &kinds, &bars))];
+        Some(self.figure(metric, what, None, draw))
     }
 }
 
