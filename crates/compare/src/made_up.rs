@@ -60,7 +60,6 @@ impl MadeUp {
 /// A noise of 1 %, another for each server and point, and others in other rounds.
 fn trial(step: &Step, server: &str) -> Trial {
     let noise = 1.0 + f64::from((step.round + step.point.x + server.len() as u32) % 5) / 200.0;
-    let times = Packed::new(&Times::default().all);
     Trial {
         experiment: step.experiment.name.into(),
         variant: step.point.variant.into(),
@@ -87,8 +86,8 @@ fn trial(step: &Step, server: &str) -> Trial {
             },
             load: json!({"throughput_per_s": 100_000.0 * noise, "latency_ns": {"p99": 50_000.0 / noise}}),
             greedy: None,
-            latency_hdr: times.clone(),
-            service_hdr: times,
+            latency_hdr: Packed::new(&Times::default().all),
+            service_hdr: None,
         }),
     }
 }

@@ -226,7 +226,7 @@ impl Cell {
                 start: started.duration_since(run_started).unwrap_or_default(),
                 length: seconds("/elapsed_s")?,
                 latency: measured.latency_hdr.unpacked(),
-                service: measured.service_hdr.unpacked(),
+                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).unpacked(),
                 send_lag: None,
             })
         };
