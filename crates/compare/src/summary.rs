@@ -199,15 +199,17 @@ impl Cell {
     /// counts added, never percentiles averaged.
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
-        for round in self.latency_of_rounds() {
-            all.add(round).expect("all latencies have the same bounds");
+        for measured in self.good() {
+            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
         }
         all
     }
 
-    /// The same of each round that did not fail.
+    /// The same of each round in turn; of one that failed it is empty.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
-        self.good().map(|measured| measured.latency_hdr.unpacked())
+        let good =
+            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.unpacked());
+        self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
     /// How many requests there are in that.

@@ -24,8 +24,9 @@
   const isShown = (mark) => mark.getClientRects().length > 0;
   const marks = (svg) => [...svg.querySelectorAll(".mark")].filter(isShown);
 
+  // Of the marker, which is drawn last: over the bar of the interval.
   function middle(mark) {
-    const box = (mark.querySelector(".shape") ?? mark).getBoundingClientRect();
+    const box = mark.lastElementChild.getBoundingClientRect();
     return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
   }
 
@@ -159,6 +160,7 @@
   }
 
   function addDownloads(figure) {
+    const title = figure.querySelector(".view > svg").getAttribute("aria-label");
     const group = document.createElement("div");
     group.className = "downloads";
     for (const format of ["svg", "png"]) {
@@ -167,7 +169,7 @@
       button.className = "download";
       button.dataset.format = format;
       button.textContent = format.toUpperCase();
-      button.setAttribute("aria-label", `Download ${figure.id} as ${format.toUpperCase()}`);
+      button.setAttribute("aria-label", `${format.toUpperCase()}: download ${title}`);
       group.append(button);
     }
     figure.querySelector(".toolbar").append(group);

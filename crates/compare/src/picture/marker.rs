@@ -14,9 +14,9 @@ pub const RADIUS: f64 = 4.5;
 
 /// The mark of the server in this slot by itself, in the colour of the words around it.
 pub fn glyph(slot: usize) -> String {
-    let middle = (RADIUS * 1.5, RADIUS * 1.5);
-    let shapes = canvas::shapes(|sheet| draw(sheet, slot, middle, Paint::Server));
-    let size = 20.0 * middle.0;
+    let middle = RADIUS * 1.5;
+    let shapes = canvas::shapes(|sheet| draw(sheet, slot, (middle, middle), Paint::Server));
+    let size = 20.0 * middle;
     format!("<svg viewBox=\"0 0 {size} {size}\" fill=\"currentColor\" aria-hidden=\"true\">{shapes}</svg>")
 }
 

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::Servers;
 use crate::{
     bottleneck::Bottleneck,
-    experiment::Experiment,
+    experiment::{Experiment, Point},
     metric::{self, Metric},
     number::grouped,
     picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
@@ -16,6 +16,9 @@ use crate::{
 
 /// From this ratio of the greatest to the least on, a log axis shows more.
 const WIDE: f64 = 30.0;
+
+/// From this ratio of the last to the first place on an experiment's axis on, the places would crowd at its left end.
+const SPREAD: f64 = 10.0;
 
 /// Under this ratio, a log axis has hardly a tick to be read by.
 const NARROW: f64 = 3.0;
@@ -43,6 +46,8 @@ const OTHERS: usize = 3;
 pub struct Figure {
     /// A name that no other has.
     pub id: String,
+    /// As the picture itself has it.
+    pub title: String,
     /// What it shows: a metric's name, or a kind of picture.
     pub metric: &'static str,
     pub variant: &'static str,
@@ -52,7 +57,8 @@ pub struct Figure {
     pub slot: Option<usize>,
     /// One or two; the first is shown until another is chosen.
     pub views: Vec<View>,
-    pub caption: String,
+    /// What the picture does not say itself.
+    pub caption: &'static str,
 }
 
 /// The same picture on another scale.
@@ -63,34 +69,34 @@ pub struct View {
 
 /// What the servers are ranked by over the axis, a figure a variant.
 pub fn main(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
-    over_axis(experiment, experiment.ranked_by, fields, servers)
+    over_axis(experiment, &[experiment.ranked_by], fields, servers)
 }
 
 /// What else is worth a picture.
 pub fn others(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
     let shown = |metric: &&&Metric| experiment.shows.iter().any(|other| other.name == metric.name);
-    let metrics = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS);
-    metrics.flat_map(|metric| over_axis(experiment, metric, fields, servers)).collect()
+    let metrics: Vec<&Metric> = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS).copied().collect();
+    over_axis(experiment, &metrics, fields, servers)
 }
 
-fn over_axis(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Vec<Figure> {
-    let mut variants: Vec<&'static str> = fields.iter().map(|field| field.point.variant).collect();
-    variants.dedup();
-    let figure = |variant| {
-        let fields: Vec<&Field> = fields.iter().filter(|field| field.point.variant == variant).collect();
-        curves(experiment, metric, variant, &fields, servers)
+/// Variant by variant, a figure a metric.
+fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Field], servers: &Servers) -> Vec<Figure> {
+    let of_variant = |fields: &[Field]| {
+        let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, servers));
+        figures.collect::<Vec<_>>()
     };
-    variants.into_iter().filter_map(figure).collect()
+    fields.chunk_by(|one, next| one.point.variant == next.point.variant).flat_map(of_variant).collect()
+}
+
+/// The place of a point on its axis: `10 active, 10,000`.
+fn place(point: &Point) -> String {
+    let x = grouped(f64::from(point.x), 0);
+    if point.variant.is_empty() { x } else { format!("{}, {x}", point.variant) }
 }
 
 /// `None` where no trial has such a value, and none failed.
-fn curves(
-    experiment: &Experiment,
-    metric: &'static Metric,
-    variant: &'static str,
-    fields: &[&Field],
-    servers: &Servers,
-) -> Option<Figure> {
+fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Option<Figure> {
+    let variant = fields.first()?.point.variant;
     let cells = || fields.iter().flat_map(|field| &field.cells);
     if !cells().any(|cell| dot(cell, metric).is_some()) {
         return None;
@@ -100,7 +106,7 @@ fn curves(
         _ => format!("{} by {}, {variant}", metric.title(), experiment.axis),
     };
     let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
-    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= WIDE { Scale::Log } else { Scale::Linear } };
+    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
     let ys: Vec<f64> = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).collect();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
@@ -110,12 +116,13 @@ fn curves(
     let views = scales(&ys).into_iter().map(|scale| View::new(scale, draw(scale))).collect();
     Some(Figure {
         id: id(&[experiment.name, metric.name, variant]),
+        title,
         metric: metric.name,
         variant,
         point: None,
         slot: None,
         views,
-        caption: caption(cells()),
+        caption: "",
     })
 }
 
@@ -169,34 +176,18 @@ fn remark(cell: &Cell) -> String {
     remarks.join("; ")
 }
 
-/// Says of the marks that a picture has what they mean.
-fn caption<'a>(cells: impl Iterator<Item = &'a &'a Cell>) -> String {
-    let (mut unserved, mut bound, mut saturated, mut failed) = (false, false, false, false);
-    for cell in cells {
-        failed |= !cell.failures().is_empty();
-        unserved |= cell.failures().is_empty() && !cell.serves_all();
-        bound |= is_generator_bound(cell);
-        saturated |= table::is_saturated(cell);
-    }
-    let meanings = [
-        (unserved, "Cross, dashed: some clients got no reply; the value is of those that did."),
-        (bound, "Hollow: the generator was the limit, not the server."),
-        (saturated, "Hollow: the server did not keep up with the rate asked."),
-        (failed, "Cross on the bottom edge: failed."),
-    ];
-    meanings.iter().filter(|(here, _)| *here).map(|(_, meaning)| *meaning).collect::<Vec<_>>().join(" ")
-}
-
 /// A closer look at one point: how latencies are spread, what the processor did, which calls were made.
 pub fn closer(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
     let at = Look { experiment, field, servers };
-    let costs = [
-        at.bars("cpu_split", "CPU time in user mode and in the kernel", "share of one processor", &CPU_SPLIT),
-        at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND),
-        at.bars("switches", "Context switches a request", "switches/request", &SWITCHES),
-    ];
     let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
-    percentiles.into_iter().chain(costs.into_iter().flatten()).chain(at.heat()).collect()
+    let split = at.bars("cpu_split", "CPU time, user and kernel", "share of one processor", &CPU_SPLIT);
+    // Connections that say nothing have no requests that a cost could be shared among.
+    let a_request = percentiles.is_some().then(|| {
+        let calls = at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND);
+        [calls, at.bars("switches", "Context switches a request", "switches/request", &SWITCHES)]
+    });
+    let costs = [split].into_iter().chain(a_request.into_iter().flatten()).flatten();
+    percentiles.into_iter().chain(costs).chain(at.heat()).collect()
 }
 
 /// How latencies are spread at a point, and over its rounds.
@@ -239,21 +230,20 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn title(&self, what: &str) -> String {
-        format!("{what}, at {}", table::name_of(self.field.point))
-    }
-
-    fn figure(&self, metric: &'static str, slot: Option<usize>, views: Vec<View>) -> Figure {
+    /// Of all servers, or of the one named.
+    fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
         let point = self.field.point;
-        let slot_name = slot.map(|slot| format!("s{slot}")).unwrap_or_default();
+        let title = format!("{what}, at {}", place(point));
+        let name = of.map_or("", |server| server.name);
         Figure {
-            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), &slot_name]),
+            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), name]),
+            views: draw(&title),
+            title,
             metric,
             variant: point.variant,
             point: Some(point.x),
-            slot,
-            views,
-            caption: String::new(),
+            slot: of.map(|server| server.slot),
+            caption: "",
         }
     }
 
@@ -270,10 +260,12 @@ impl<'a> Look<'a> {
         if distributions.is_empty() {
             return None;
         }
-        let title = self.title("Latency percentiles");
-        let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
-        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.".into();
-        Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
+        let draw = |title: &str| {
+            let view = |&scale: &Scale| View::new(scale, picture::percentiles(title, scale, &distributions));
+            scales.iter().map(view).collect()
+        };
+        let caption = "Each step to the right is ten times rarer.";
+        Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
     /// Latencies over the rounds, a picture a server, all with the same range.
@@ -285,9 +277,8 @@ impl<'a> Look<'a> {
         let range_ns = (least.max(1), filled().map(Histogram::max).max().unwrap_or(least));
         let figure = |(cell, columns): &(&'a Cell, Vec<Histogram<u64>>)| {
             let server = self.server(cell);
-            let title = self.title(&format!("{}: latency round by round", cell.server));
-            let svg = picture::heat(&title, &server, columns, range_ns);
-            self.figure("latency_heat", Some(server.slot), vec![View::new(Scale::Log, svg)])
+            let draw = |title: &str| vec![View::new(Scale::Log, picture::heat(title, &server, columns, range_ns))];
+            self.figure("latency_heat", "Latency round by round", Some(&server), draw)
         };
         let told = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
         all.iter().filter(told).map(figure).collect()
@@ -306,8 +297,8 @@ impl<'a> Look<'a> {
             return None;
         }
         let kinds: Vec<&str> = parts.iter().map(|(kind, _)| *kind).collect();
-        let svg = picture::bars(&self.title(what), unit, &kinds, &bars);
-        Some(self.figure(metric, None, vec![View::new(Scale::Linear, svg)]))
+        let draw = |title: &str| vec![View::new(Scale::Linear, picture::bars(title, unit, &kinds, &bars))];
+        Some(self.figure(metric, what, None, draw))
     }
 }
 
