@@ -139,8 +139,7 @@ fn run(options: &Options) -> Result<bool> {
             folder.path().display()
         ));
     }
-    say(format!("to look at: {}", folder.path().join("report.html").display()));
-    say(format!("kept in {} (how to read it: results/README.md)", folder.path().display()));
+    say(where_to_look(&folder));
     Ok(complete)
 }
 
@@ -181,7 +180,16 @@ fn report(path: &Path) -> Result<String> {
     }
     folder.summarize(&summary)?;
     folder.write_report(&summary)?;
-    Ok(terminal::screen(folder.run(), &summary))
+    Ok(format!("{}\n{}", terminal::screen(folder.run(), &summary), where_to_look(&folder)))
+}
+
+fn where_to_look(folder: &RunFolder) -> String {
+    let path = folder.path();
+    format!(
+        "to look at: {}\nkept in {} (how to read it: results/README.md)",
+        path.join("report.html").display(),
+        path.display()
+    )
 }
 
 /// A run that was made, with its trials.

@@ -49,7 +49,7 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Make a run's summaries and histograms again, from its trials alone
+    /// Make a run's page (report.html), pictures, summaries and histograms again, from its trials alone
     Report {
         /// Folder of the run, e.g. results/latest
         run: PathBuf,

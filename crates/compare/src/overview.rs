@@ -175,6 +175,9 @@ fn remark(cell: &Cell) -> Option<String> {
 /// Who is ahead, where it matters most, and how much cannot be told.
 fn answer(first: Option<&(&Experiment, &Concern, Field)>, fields: &[(&Experiment, Vec<Field>)]) -> Vec<String> {
     let all: Vec<&Field> = fields.iter().flat_map(|(_, fields)| fields).collect();
+    if all.is_empty() {
+        return vec!["No trial was made.".into()];
+    }
     let failed = |field: &&Field| field.cells.iter().all(|cell| cell.failures().len() == cell.rounds());
     if let (true, Some(reason)) =
         (all.iter().all(failed), all.iter().find_map(|field| field.cells[0].failures().first().copied()))
@@ -290,6 +293,13 @@ mod tests {
         let mut run = MadeUp::of(&["--rounds", "5"]);
         run.trials.iter_mut().for_each(|trial| fail(trial, "cannot connect"));
         assert_eq!(answer_of(&run), ["Every trial failed: cannot connect."]);
+    }
+
+    #[test]
+    fn nothing_yet() {
+        let mut run = MadeUp::of(&["--rounds", "5"]);
+        run.trials.clear();
+        assert_eq!(answer_of(&run), ["No trial was made."]);
     }
 
     #[test]
