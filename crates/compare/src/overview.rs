@@ -184,7 +184,7 @@ fn answer(first: Option<&(&Experiment, &Concern, Field)>, fields: &[(&Experiment
     {
         return vec![format!("Every trial failed: {}.", clause(reason))];
     }
-    let first = first.map(|(experiment, _, field)| sentence::shows(experiment, std::slice::from_ref(field)));
+    let first = first.map(|(experiment, _, field)| sentence::shows(experiment, std::slice::from_ref(field)).concat());
     let sure =
         if all.iter().any(|field| !field.ranks.iter().all(Option::is_none)) { told_apart(&all) } else { too_few_rounds(&all) };
     [first, widest_gap(fields), Some(sure)].into_iter().flatten().collect()

@@ -24,9 +24,9 @@ enum Outcome<'a> {
 }
 
 /// What the experiment shows, a sentence for each of its curves.
-pub fn shows(experiment: &Experiment, fields: &[Field]) -> String {
+pub fn shows(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let curves = fields.chunk_by(|one, other| one.point.variant == other.point.variant);
-    curves.map(|curve| capitalized(&of_curve(experiment, curve)) + ".").collect::<Vec<_>>().join(" ")
+    curves.map(|curve| capitalized(&of_curve(experiment, curve)) + ".").collect()
 }
 
 fn of_curve(experiment: &Experiment, fields: &[Field]) -> String {
@@ -131,7 +131,7 @@ mod tests {
 
     fn said(made_up: &MadeUp) -> String {
         let scaling = Experiment::named("scaling").unwrap();
-        shows(scaling, &made_up.summary().fields(scaling))
+        shows(scaling, &made_up.summary().fields(scaling)).concat()
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     let mut text = heading(&Overview::of(run, summary));
     for experiment in run.plan.experiments() {
         let fields = summary.fields(experiment);
-        let shown = sentence::shows(experiment, &fields);
+        let shown = sentence::shows(experiment, &fields).join("\n\n");
         let _ = write!(text, "\n## {}\n\n{}\n\n{shown}\n", experiment.name, experiment.question);
         let _ = write!(text, "\nThe textbook expects:\n\n{}", claims(experiment, &fields));
         if let Some(told) = what_100_percent_is(experiment, summary) {

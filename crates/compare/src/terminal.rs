@@ -19,7 +19,7 @@ pub fn screen(run: &Run, summary: &Summary) -> String {
             "\n{}: {}\n{}\n",
             experiment.name,
             experiment.question,
-            sentence::shows(experiment, &summary.fields(experiment))
+            sentence::shows(experiment, &summary.fields(experiment)).join("\n")
         )
     });
     format!("\n{}\n\n{answer}{standings}{}", overview.machine, shown.collect::<String>())

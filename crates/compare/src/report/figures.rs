@@ -107,13 +107,19 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
     };
     let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
     let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
-    let ys: Vec<f64> = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).collect();
+    // One who served nobody has 0 replies, which no log axis has.
+    let ys = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).filter(|&y| y > 0.0).collect::<Vec<_>>();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
         let curves: Vec<Curve> = servers.all().map(|server| Curve { points: points(server.name), server }).collect();
         picture::curves(&title, &x, &Axis { title: &metric.title(), scale }, &curves)
     };
-    let views = scales(&ys).into_iter().map(|scale| View::new(scale, draw(scale))).collect();
+    let mut scales = scales(&ys);
+    if metric.unit.is_empty() {
+        // Shares are read from 0 to 1.
+        scales.sort_by_key(|&scale| scale == Scale::Log);
+    }
+    let views = scales.into_iter().map(|scale| View::new(scale, draw(scale))).collect();
     Some(Figure {
         id: id(&[experiment.name, metric.name, variant]),
         title,

@@ -117,8 +117,8 @@ struct Shown {
 struct Section<'a> {
     name: &'a str,
     question: &'a str,
-    /// What the pictures show, in one sentence.
-    shows: String,
+    /// What the pictures show, a sentence a curve.
+    shows: Vec<String>,
     claims: Vec<Judged>,
     /// The value that servers are ranked by, a figure a variant.
     main: Vec<Figure>,
