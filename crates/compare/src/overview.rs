@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn a_tie() {
         let expected = [
-            "At 100 active connections poll and epoll cannot be told apart (replies/s: poll 101,000, epoll 101,000; differences \
-             under 2 % cannot be told).",
+            "At 100 active connections poll and epoll cannot be told apart (replies/s: poll 101,000, epoll 101,000; 1.00 \
+             times in the median round, and less than 1.02 times cannot be told).",
             "At 5 of 5 points no server that serves all clients can be told from another; every server serves all clients \
              everywhere.",
         ];

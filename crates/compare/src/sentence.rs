@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(
             said(&made_up(&["--rounds", "5", "--only", "poll,epoll"])),
             "At 1, 10, 100, 1,000 and 10,000 active connections poll and epoll cannot be told apart (at the last replies/s: poll \
-             101,000, epoll 101,000; differences under 2 % cannot be told)."
+             101,000, epoll 101,000; 1.00 times in the median round, and less than 1.02 times cannot be told)."
         );
     }
 

@@ -171,10 +171,11 @@ impl<'a> Field<'a> {
     /// Why servers that differ as much as these share a rank.
     pub fn why_even(&self) -> Option<String> {
         let (floor, spread) = (self.told_apart_from?, self.slowest_to_fastest?.median);
-        Some(match floor {
-            _ if spread >= floor => "their rounds differ too much to tell".into(),
-            ..2.0 => format!("differences under {:.0} % cannot be told", (floor - 1.0) * 100.0),
-            _ => format!("differences under {} cannot be told", times(floor)),
+        let in_rounds = format!("{} in the median round", times(spread));
+        Some(if spread < floor {
+            format!("{in_rounds}, and less than {} cannot be told", times(floor))
+        } else {
+            format!("{in_rounds}, but the rounds differ too much to tell")
         })
     }
 

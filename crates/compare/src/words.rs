@@ -19,9 +19,14 @@ pub fn listed<W: AsRef<str>>(words: &[W]) -> String {
     }
 }
 
-/// A ratio: `318 times`, `1.5 times`.
+/// A ratio: `318 times`, `4.1 times`, `1.05 times`.
 pub fn times(ratio: f64) -> String {
-    grouped(ratio, if ratio < 10.0 { 1 } else { 0 }) + " times"
+    let digits = match ratio {
+        ..2.0 => 2,
+        ..10.0 => 1,
+        _ => 0,
+    };
+    grouped(ratio, digits) + " times"
 }
 
 /// What was a sentence, as a part of another.
