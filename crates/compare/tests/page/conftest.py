@@ -66,24 +66,35 @@ def any_report(request):
 
 
 @pytest.fixture
-def visit(browser):
-    """Opens a report in a fresh window; the arguments are those of Playwright's contexts.
+def blank(browser):
+    """Opens a fresh window without a network; the arguments are those of Playwright's contexts.
 
     A test in which a page writes an error to the console or asks for anything over a network fails.
     """
     contexts, faults = [], []
 
-    def visit(report, **options):
+    def blank(**options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "offline": True, **options})
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: None if request.url.startswith(LOCAL) else faults.append(f"asks for {request.url}"))
-        page.goto(report.page.as_uri())
         return page
 
-    yield visit
+    yield blank
     for context in contexts:
         context.close()
     assert faults == []
+
+
+@pytest.fixture
+def visit(blank):
+    """Opens a report in a fresh window."""
+
+    def visit(report, **options):
+        page = blank(**options)
+        page.goto(report.page.as_uri())
+        return page
+
+    return visit

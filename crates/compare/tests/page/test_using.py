@@ -1,0 +1,201 @@
+"""What can be done with the page: point at marks, walk over them, choose servers and scales, take pictures along."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from math import dist
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from reading import IS_SEEN, assert_says, marks, seen, values
+
+FIGURES = "section.experiment figure.picture"
+
+# So far, in pixels, a mark has to be from others of its picture to be meant by who points at it.
+APART = 14
+
+COLORS = """picture => Object.fromEntries([...picture.querySelectorAll('g.server')].map(
+    group => [group.dataset.server, getComputedStyle(group).color]))"""
+
+scripts = pytest.mark.parametrize("java_script_enabled", [True, False], ids=["scripts", "no scripts"])
+
+
+def in_the_middle(page, figure):
+    """Scrolls there, so that nothing sticky lies above it."""
+    picture = page.locator(FIGURES).nth(figure)
+    picture.evaluate("element => element.scrollIntoView({block: 'center', behavior: 'instant'})")
+    return picture
+
+
+def by_figure(marks):
+    figures = defaultdict(list)
+    for mark in marks:
+        figures[mark.figure].append(mark)
+    return figures
+
+
+@pytest.mark.parametrize("name", ["complete", "damaged"])
+def test_who_points_at_a_mark_reads_its_value(visit, request, name):
+    report = request.getfixturevalue(name)
+    page = visit(report)
+    tooltip = page.locator("div.tooltip[role=status]")
+    pointed_at = set()
+    for figure in by_figure(values(page, report)):
+        in_the_middle(page, figure)
+        here = [mark for mark in marks(page) if mark.figure == figure]
+        lonely = [m for m in here if m.y is not None and sum(dist(m.middle, other.middle) < APART for other in here) == 1]
+        for mark in {mark.server: mark for mark in lonely}.values():
+            page.mouse.move(0, 0)
+            expect(tooltip).to_be_hidden()
+            page.mouse.move(*mark.middle)
+            expect(tooltip).to_be_visible()
+            assert_says(tooltip.inner_text(), mark, report)
+            assert_is_in_the_window(page, tooltip)
+            pointed_at.add((mark.metric, mark.server))
+    metrics = {mark.metric for mark in values(page, report)}
+    measured = {mark.server for mark in values(page, report)}
+    assert len(metrics) > 3
+    assert pointed_at == {(metric, server) for metric in metrics for server in measured}
+
+
+def assert_is_in_the_window(page, tooltip):
+    box, window = tooltip.bounding_box(), page.viewport_size
+    assert box["x"] >= 0 and box["y"] >= 0
+    assert box["x"] + box["width"] <= window["width"] and box["y"] + box["height"] <= window["height"]
+
+
+def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
+    page = visit(complete)
+    tooltip = page.locator("div.tooltip[role=status]")
+    for experiment in complete.experiments:
+        figure = page.locator(f"#{experiment} figure.picture").first
+        index = page.locator(FIGURES).evaluate_all("(all, one) => all.indexOf(one)", figure.element_handle())
+        here = {(mark.server, mark.x): mark for mark in values(page, complete) if mark.figure == index}
+        points, servers = len({x for _, x in here}), len({server for server, _ in here})
+        figure.locator(f"svg:visible").focus()
+        walked = []
+
+        def walk(key, steps):
+            for _ in range(steps):
+                page.keyboard.press(key)
+                text = tooltip.inner_text()
+                mark = next(mark for mark in here.values() if said(mark, text))
+                assert_says(text, mark, complete)
+                walked.append((mark.server, mark.x))
+
+        def said(mark, text):
+            return text.startswith(f"{mark.server} at {mark.x:,.0f}:")
+
+        for _ in range(servers):
+            walk("ArrowLeft", points)
+            walk("ArrowRight", points)
+            walk("ArrowDown", 1)
+        assert set(walked) == set(here), experiment
+        assert one_step_at_a_time(walked)
+        page.keyboard.press("Escape")
+        expect(tooltip).to_be_hidden()
+
+
+def one_step_at_a_time(walked):
+    """Whether each step of a walk changes either the server or the place, or, at an end, nothing."""
+    return all(before[0] == after[0] or before[1] == after[1] for before, after in zip(walked, walked[1:]))
+
+
+@scripts
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_a_server_that_is_not_chosen_is_in_no_picture_and_no_table(visit, complete, how, java_script_enabled):
+    page = visit(complete, java_script_enabled=java_script_enabled)
+    before = shown_servers(page)
+    assert set(before) == set(complete.servers)
+    for server in complete.servers:
+        toggle(page, server, how)
+        without = {name: count for name, count in before.items() if name != server}
+        assert shown_servers(page) == without
+        toggle(page, server, how)
+    assert shown_servers(page) == before
+
+
+def shown_servers(page):
+    """How many things can be seen of each server, but for its checkbox."""
+    counts = defaultdict(int)
+    script = f"all => all.filter(one => !one.closest('#servers')).filter({IS_SEEN}).map(one => one.dataset.server)"
+    for server in page.locator("[data-server]").evaluate_all(script):
+        counts[server] += 1
+    return dict(counts)
+
+
+def toggle(page, server, how):
+    """Chooses a server or does not, and leaves the keyboard's focus nowhere."""
+    checkbox = page.locator(f"#servers input[value={json.dumps(server)}]")
+    was_checked = checkbox.is_checked()
+    if how == "mouse":
+        page.locator("#servers label").filter(has=checkbox).click()
+    else:
+        page.evaluate("document.activeElement.blur()")
+        for _ in range(60):
+            if checkbox.evaluate("element => element === document.activeElement"):
+                break
+            page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+    assert checkbox.is_checked() != was_checked
+
+
+@scripts
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_a_picture_is_shown_on_the_scale_chosen(visit, complete, how, java_script_enabled):
+    page = visit(complete, java_script_enabled=java_script_enabled)
+    figures = page.locator(FIGURES).filter(has=page.locator("fieldset.scale:visible"))
+    assert figures.count() > 0
+    for figure in figures.all():
+        for _ in range(2):
+            [shown] = shown_views(figure)
+            other = "linear" if shown == "log" else "log"
+            if how == "mouse":
+                figure.locator("fieldset.scale label").filter(has=page.locator(f"input.{other}")).click()
+            else:
+                figure.locator("fieldset.scale input:checked").focus()
+                page.keyboard.press("ArrowRight")
+            assert shown_views(figure) == [other]
+
+
+def shown_views(figure):
+    script = f"views => views.filter({IS_SEEN}).map(view => view.classList.contains('log') ? 'log' : 'linear')"
+    return figure.locator(".view").evaluate_all(script)
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_a_picture_is_taken_along_as_svg(visit, complete, tmp_path, color_scheme):
+    page = visit(complete, color_scheme=color_scheme)
+    figure = page.locator(FIGURES).first
+    colors = figure.locator("svg:visible").evaluate(COLORS)
+    path = downloaded(page, figure, tmp_path, "svg")
+    assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    alone = visit_file(page, path)
+    assert alone.evaluate(f"({COLORS})(document)").keys() == colors.keys()
+    assert alone.evaluate("document.querySelectorAll('.mark').length") > 0
+
+
+def test_a_picture_is_taken_along_as_png(visit, complete, tmp_path):
+    page = visit(complete)
+    figure = page.locator(FIGURES).first
+    colors = figure.locator("svg:visible").evaluate(COLORS)
+    with Image.open(downloaded(page, figure, tmp_path, "png")) as image:
+        assert image.width >= 440 and image.height >= 300
+        painted = {f"rgb{color}" for _, color in image.convert("RGB").getcolors(1 << 24)}
+    assert set(colors.values()) <= painted
+
+
+def downloaded(page, figure, folder, kind):
+    with page.expect_download() as download:
+        figure.locator(f"button.download[data-format={kind}]").click()
+    path = folder / download.value.suggested_filename
+    assert path.suffix == f".{kind}"
+    download.value.save_as(path)
+    return path
+
+
+def visit_file(page, path):
+    page.goto(path.as_uri())
+    return page
