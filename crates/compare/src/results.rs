@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     record::Trial,
+    report,
     run::Run,
     summary::{Cell, Summary},
     table, tidy,
@@ -143,6 +144,7 @@ impl RunFolder {
     pub fn summarize(&mut self, summary: &Summary) -> Result<()> {
         self.write("summary.md", |out| Ok(out.write_all(table::markdown(&self.run, summary, &self.traces).as_bytes())?))?;
         self.write("summary.csv", |out| tidy::write(summary, out))?;
+        self.write("report.html", |out| Ok(out.write_all(report::page(&self.run, summary, &self.traces)?.as_bytes())?))?;
         self.summarized = Instant::now();
         Ok(())
     }

@@ -143,10 +143,15 @@ impl Cell {
     /// counts added, never percentiles averaged.
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
-        for measured in self.good() {
-            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
+        for round in self.latency_of_rounds() {
+            all.add(round).expect("all latencies have the same bounds");
         }
         all
+    }
+
+    /// The same of each round that did not fail.
+    pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
+        self.good().map(|measured| measured.latency_hdr.unpacked())
     }
 
     /// How many requests there are in that.

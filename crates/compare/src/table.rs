@@ -27,33 +27,44 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
             "\n## {}\n\n{}\n\nThe textbook expects: {}\n",
             experiment.name, experiment.question, experiment.expectation
         );
-        if let (true, Some((least, greatest))) = (has_shares_of_capacity(experiment), summary.capacities_per_s()) {
-            let _ = writeln!(
-                text,
-                "\n100 % is what the best server answered with {} connections, found anew in every round: {least:.0} to \
-                 {greatest:.0} requests a second.",
-                CAPACITY.points[0].load.active
-            );
+        if let Some(told) = what_100_percent_is(experiment, summary) {
+            let _ = writeln!(text, "\n{told}");
         }
         let _ = writeln!(text, "\n{}", table(experiment, &fields));
         let notes = notes(experiment, &fields);
         if !notes.is_empty() {
-            let _ = write!(text, "\n{notes}");
+            let _ = write!(text, "\n- {}\n", notes.join("\n- "));
         }
     }
     if !traces.is_empty() {
         let table = trace::table(traces, presets::ASCII_MARKDOWN);
-        let _ = write!(
-            text,
-            "\n## System calls a request, counted by strace\n\nWith 10 connections. A traced server is many times slower and so finds \
-             more of them ready at a time.\n\n{table}\n"
-        );
+        let _ = write!(text, "\n## System calls a request, counted by strace\n\n{}\n\n{table}\n", trace::HOW_COUNTED);
     }
     text
 }
 
-fn has_shares_of_capacity(experiment: &Experiment) -> bool {
-    experiment.points.iter().any(|point| point.load.is_share_of_capacity())
+/// Of an experiment whose axis is a share of the best server's capacity: how much that was.
+pub fn what_100_percent_is(experiment: &Experiment, summary: &Summary) -> Option<String> {
+    let (least, greatest) = summary.capacities_per_s()?;
+    experiment.points.iter().any(|point| point.load.is_share_of_capacity()).then(|| {
+        format!(
+            "100 % is what the best server answered with {} connections, found anew in every round: {least:.0} to {greatest:.0} \
+             requests a second.",
+            CAPACITY.points[0].load.active
+        )
+    })
+}
+
+/// What the values of a run with so many rounds are, and what they are not.
+pub fn what_values_are(rounds: u32) -> &'static str {
+    match rounds {
+        1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
+        2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
+        _ => {
+            "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
+             who failed, or left clients without service, has none."
+        }
+    }
 }
 
 /// Which machine and plan the numbers belong to.
@@ -62,16 +73,8 @@ fn heading(run: &Run) -> String {
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
     let servers: Vec<_> = plan.servers.iter().map(|server| server.name.as_str()).collect();
     let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
-    let interval = match plan.rounds {
-        1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
-        2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
-        _ => {
-            "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
-             who failed, or left clients without service, has none."
-        }
-    };
     format!(
-        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n{}. {interval}\n",
+        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n{}. {}\n",
         servers.join(", "),
         known(&machine.cpu_model),
         known(&machine.cpus_online),
@@ -81,33 +84,45 @@ fn heading(run: &Run) -> String {
         known(&machine.commit),
         debug,
         plan.described(),
+        what_values_are(plan.rounds),
     )
+}
+
+/// What the columns of an experiment's table are.
+pub fn head(experiment: &Experiment) -> Vec<&'static str> {
+    let shown = experiment.shows.iter().map(|metric| metric.title);
+    let head = [experiment.axis, "server", "rank", experiment.ranked_by.title];
+    head.into_iter().chain(shown).chain(["limit", "clients"]).collect()
+}
+
+/// The rows of one point, a row a server; each begins with the point and the server.
+pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
+    let row = |(cell, rank): (&&Cell, &Option<usize>)| {
+        let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
+            let told = cell.estimate(metric).map(|told| at_least(cell, metric).to_owned() + &text(told, metric.digits));
+            told.unwrap_or("-".into())
+        };
+        let mut row = vec![
+            name_of(field.point),
+            cell.server.clone(),
+            rank.map_or("-".into(), |rank| rank.to_string()),
+            told(experiment.ranked_by, with_interval),
+        ];
+        row.extend(experiment.shows.iter().map(|metric| told(metric, |told, digits| rounded(told.median, digits))));
+        row.extend([limit(cell), clients(cell)]);
+        row
+    };
+    field.cells.iter().zip(&field.ranks).map(row).collect()
 }
 
 fn table(experiment: &Experiment, fields: &[Field]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    let shown = experiment.shows.iter().map(|metric| metric.title);
-    let head = [experiment.axis, "server", "rank", experiment.ranked_by.title];
-    table.set_header(head.into_iter().chain(shown).chain(["limit", "clients"]));
+    table.set_header(head(experiment));
     for field in fields {
-        let mut place = name_of(field.point);
-        for (cell, rank) in field.cells.iter().zip(&field.ranks) {
-            let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
-                let told = cell.estimate(metric).map(|told| at_least(cell, metric).to_owned() + &text(told, metric.digits));
-                told.unwrap_or("-".into())
-            };
-            let mut row = vec![
-                std::mem::take(&mut place),
-                cell.server.clone(),
-                rank.map_or("-".into(), |rank| rank.to_string()),
-                told(experiment.ranked_by, with_interval),
-            ];
-            row.extend(experiment.shows.iter().map(|metric| told(metric, |told, digits| rounded(told.median, digits))));
-            row.push(limit(cell));
-            row.push(clients(cell));
-            table.add_row(row);
-        }
+        let mut rows = rows(experiment, field);
+        rows.iter_mut().skip(1).for_each(|row| row[0].clear());
+        table.add_rows(rows);
     }
     for column in (2..4 + experiment.shows.len()).chain([0]) {
         if let Some(column) = table.column_mut(column) {
@@ -125,17 +140,25 @@ pub fn name_of(point: &Point) -> String {
 }
 
 /// A mark before a latency that is a lower bound.
-fn at_least(cell: &Cell, metric: &Metric) -> &'static str {
+pub fn at_least(cell: &Cell, metric: &Metric) -> &'static str {
     let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
     let is_bound = name.is_some_and(|name| cell.at_least().contains(name));
     if is_bound { ">= " } else { "" }
+}
+
+/// With a comma after each three digits before the point, as people read large numbers.
+pub fn grouped(value: f64, digits: usize) -> String {
+    let text = rounded(value, digits);
+    let whole = text.find('.').unwrap_or(text.len());
+    let comma = |index: usize| index > 0 && index < whole && (whole - index).is_multiple_of(3) && !text[..index].ends_with('-');
+    text.char_indices().flat_map(|(index, sign)| comma(index).then_some(',').into_iter().chain([sign])).collect()
 }
 
 pub fn rounded(value: f64, digits: usize) -> String {
     format!("{value:.digits$}")
 }
 
-fn with_interval(told: Estimate, digits: usize) -> String {
+pub fn with_interval(told: Estimate, digits: usize) -> String {
     match told.interval {
         Some((low, high)) => format!("{told:.digits$} ({low:.digits$} .. {high:.digits$})", told = told.median),
         None => rounded(told.median, digits),
@@ -152,7 +175,7 @@ fn limit(cell: &Cell) -> String {
 }
 
 /// How many of the clients were served at all, and whether the server kept up with what was asked.
-fn clients(cell: &Cell) -> String {
+pub fn clients(cell: &Cell) -> String {
     let Some((asked, unserved)) = cell.clients() else { return "failed".into() };
     let behind = if is_saturated(cell) { ", saturated" } else { "" };
     let failed = if cell.failures().is_empty() { String::new() } else { format!(", {} failed", rounds_failed(cell)) };
@@ -162,7 +185,7 @@ fn clients(cell: &Cell) -> String {
     }
 }
 
-fn is_saturated(cell: &Cell) -> bool {
+pub fn is_saturated(cell: &Cell) -> bool {
     cell.estimate(&metric::ANSWERED).is_some_and(|answered| answered.median < KEEPS_UP)
 }
 
@@ -171,32 +194,44 @@ pub fn rounds_failed(cell: &Cell) -> String {
 }
 
 /// What the table does not show: how far apart the servers are, why rounds failed, which rounds lie far from the others.
-fn notes(experiment: &Experiment, fields: &[Field]) -> String {
+pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let metric = experiment.ranked_by;
-    let mut text = String::new();
+    let mut notes = Vec::new();
     for field in fields {
         let place = name_of(field.point);
         if let (Some(ratio), Some(floor)) = (field.slowest_to_fastest, field.told_apart_from) {
-            let _ = writeln!(
-                text,
-                "- {place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
+            notes.push(format!(
+                "{place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
                 metric.title,
                 with_interval(ratio, 2),
                 (floor - 1.0) * 100.0
-            );
+            ));
         }
         for cell in &field.cells {
             if let [first, ..] = cell.failures()[..] {
-                let _ = writeln!(text, "- {place}, {}: {} failed: {first}", cell.server, rounds_failed(cell));
+                notes.push(format!("{place}, {}: {} failed: {first}", cell.server, rounds_failed(cell)));
             }
             for (round, value) in cell.outliers(metric) {
                 let (value, median) =
                     (rounded(value, metric.digits), cell.estimate(metric).map(|told| rounded(told.median, metric.digits)));
                 let median = median.unwrap_or_default();
-                let _ =
-                    writeln!(text, "- {place}, {}: round {round} is an outlier: {value}, the median is {median}", cell.server);
+                notes.push(format!("{place}, {}: round {round} is an outlier: {value}, the median is {median}", cell.server));
             }
         }
     }
-    text
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped_by_three() {
+        let cases =
+            [(0.0, 0, "0"), (999.95, 1, "1,000.0"), (137_480.2, 0, "137,480"), (1e6, 2, "1,000,000.00"), (-123.0, 0, "-123")];
+        for (value, digits, text) in cases {
+            assert_eq!(grouped(value, digits), text);
+        }
+    }
 }

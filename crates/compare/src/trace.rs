@@ -25,6 +25,10 @@ const KINDS: [&str; 5] = ["waits", "reads", "writes", "accepts", "interest_chang
 const CONNECTIONS: usize = 10;
 const WINDOW: Duration = Duration::from_millis(500);
 
+/// What the numbers of [`table`] belong to.
+pub const HOW_COUNTED: &str =
+    "With 10 connections. A traced server is many times slower and so finds more of them ready at a time.";
+
 /// How long replies still owed at the end are awaited.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -128,21 +132,27 @@ pub fn trace(name: &str, server: &Command, processors: &Processors, interrupted:
 pub fn table(traces: &[Trace], style: TableStyle) -> Table {
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
-    let kinds = KINDS.map(|kind| format!("{}/request", kind.replace('_', " ")));
-    table.set_header(
-        [&["model".into(), "requests".into()], &kinds[..], &["others/request".into(), "own counters".into()]].concat(),
-    );
-    for trace in traces {
-        let per_request = |calls: u64| format!("{:.3}", calls as f64 / trace.requests as f64);
-        let mut row = vec![trace.name.clone(), trace.requests.to_string()];
-        row.extend(trace.calls.iter().map(|calls| per_request(calls.counted_by_strace)));
-        row.extend([per_request(trace.other_calls), own_counters(trace)]);
-        table.add_row(row);
-    }
+    table.set_header(head());
+    table.add_rows(traces.iter().map(row));
     for column in table.column_iter_mut().skip(1).take(2 + KINDS.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// What the columns of that table are.
+pub fn head() -> Vec<String> {
+    let kinds = KINDS.map(|kind| format!("{}/request", kind.replace('_', " ")));
+    [&["model".into(), "requests".into()], &kinds[..], &["others/request".into(), "own counters".into()]].concat()
+}
+
+/// The row of one server; it begins with the server.
+pub fn row(trace: &Trace) -> Vec<String> {
+    let per_request = |calls: u64| format!("{:.3}", calls as f64 / trace.requests as f64);
+    let mut row = vec![trace.name.clone(), trace.requests.to_string()];
+    row.extend(trace.calls.iter().map(|calls| per_request(calls.counted_by_strace)));
+    row.extend([per_request(trace.other_calls), own_counters(trace)]);
+    row
 }
 
 /// Whether they agree, or where they do not.

@@ -1,0 +1,361 @@
+//! The figures of an experiment: what is drawn of it, and in which views.
+
+use hdrhistogram::Histogram;
+
+use super::Servers;
+use crate::{
+    bottleneck::Bottleneck,
+    experiment::Experiment,
+    metric::{self, Metric},
+    picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
+    statistics::Estimate,
+    summary::{Cell, Field},
+    table,
+};
+
+/// From this ratio of the greatest to the least on, a log axis shows more.
+const WIDE: f64 = 30.0;
+
+/// Under this ratio, a log axis has hardly a tick to be read by.
+const NARROW: f64 = 3.0;
+
+/// Of what an experiment shows beside its main value, what is drawn before other things.
+const WORTH_A_PICTURE: [&Metric; 12] = [
+    &metric::P99,
+    &metric::P99_9,
+    &metric::GOODPUT,
+    &metric::CPU_US,
+    &metric::CPU_SHARE,
+    &metric::JAIN,
+    &metric::GREEDY_THROUGHPUT,
+    &metric::PEAK_RSS,
+    &metric::THREADS,
+    &metric::CALLS,
+    &metric::THROUGHPUT,
+    &metric::P50,
+];
+
+/// How many of these.
+const OTHERS: usize = 3;
+
+/// A picture with what belongs to it.
+pub struct Figure {
+    /// A name that no other has.
+    pub id: String,
+    /// What it shows: a metric's name, or a kind of picture.
+    pub metric: &'static str,
+    pub variant: &'static str,
+    /// Where on the axis, of a picture of one point.
+    pub point: Option<u32>,
+    /// Whose picture it is, where it is one server's.
+    pub slot: Option<usize>,
+    /// One or two; the first is shown until another is chosen.
+    pub views: Vec<View>,
+    pub caption: String,
+}
+
+/// The same picture on another scale.
+pub struct View {
+    pub scale: &'static str,
+    pub svg: String,
+}
+
+/// What the servers are ranked by over the axis, a figure a variant.
+pub fn main(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
+    over_axis(experiment, experiment.ranked_by, fields, servers)
+}
+
+/// What else is worth a picture.
+pub fn others(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
+    let shown = |metric: &&&Metric| experiment.shows.iter().any(|other| other.name == metric.name);
+    let metrics = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS);
+    metrics.flat_map(|metric| over_axis(experiment, metric, fields, servers)).collect()
+}
+
+fn over_axis(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Vec<Figure> {
+    let mut variants: Vec<&'static str> = fields.iter().map(|field| field.point.variant).collect();
+    variants.dedup();
+    let figure = |variant| {
+        let fields: Vec<&Field> = fields.iter().filter(|field| field.point.variant == variant).collect();
+        curves(experiment, metric, variant, &fields, servers)
+    };
+    variants.into_iter().filter_map(figure).collect()
+}
+
+/// `None` where no trial has such a value, and none failed.
+fn curves(
+    experiment: &Experiment,
+    metric: &'static Metric,
+    variant: &'static str,
+    fields: &[&Field],
+    servers: &Servers,
+) -> Option<Figure> {
+    let cells = || fields.iter().flat_map(|field| &field.cells);
+    if !cells().any(|cell| dot(cell, metric).is_some()) {
+        return None;
+    }
+    let title = match variant {
+        "" => format!("{} by {}", metric.title, experiment.axis),
+        _ => format!("{} by {}, {variant}", metric.title, experiment.axis),
+    };
+    let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
+    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= WIDE { Scale::Log } else { Scale::Linear } };
+    let ys: Vec<f64> = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).collect();
+    let draw = |scale| {
+        let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
+        let curves: Vec<Curve> = servers.all().map(|server| Curve { points: points(server.name), server }).collect();
+        picture::curves(&title, &x, &Axis { title: metric.title, scale }, &curves)
+    };
+    let views = scales(&ys).into_iter().map(|scale| View::new(scale, draw(scale))).collect();
+    Some(Figure {
+        id: id(&[experiment.name, metric.name, variant]),
+        metric: metric.name,
+        variant,
+        point: None,
+        slot: None,
+        views,
+        caption: caption(cells()),
+    })
+}
+
+/// What is drawn of a server at a point: `None` where it has no such value and did not fail either.
+fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
+    let x = f64::from(cell.point.x);
+    let place = format!("{} at {}", cell.server, table::grouped(x, 0));
+    let Some(told) = cell.estimate(metric) else {
+        let failure = cell.failures().first().copied()?;
+        return Some(Dot { x, value: None, says: format!("{place}: {} failed: {failure}", table::rounds_failed(cell)) });
+    };
+    let remark = match remark(cell) {
+        remark if remark.is_empty() => remark,
+        remark => format!("; {remark}"),
+    };
+    let says = format!("{place}: {}{}{remark}", table::at_least(cell, metric), says(metric, told));
+    Some(Dot { x, value: Some(Value { y: told.median, interval: told.interval, mark: mark(cell) }), says })
+}
+
+/// `137,480 replies/s (99,940 .. 150,987)`, `p99 118.2 µs (101.5 .. 130.0)`.
+fn says(metric: &Metric, told: Estimate) -> String {
+    let number = |value| table::grouped(value, metric.digits);
+    let interval = told.interval.map(|(low, high)| format!(" ({} .. {})", number(low), number(high))).unwrap_or_default();
+    match metric.title.strip_suffix(" µs") {
+        Some(which) => format!("{which} {} µs{interval}", number(told.median)),
+        None => format!("{} {}{interval}", number(told.median), metric.title),
+    }
+}
+
+fn mark(cell: &Cell) -> Mark {
+    if !cell.serves_all() {
+        Mark::Unserved
+    } else if is_generator_bound(cell) || table::is_saturated(cell) {
+        Mark::Hollow
+    } else {
+        Mark::Full
+    }
+}
+
+fn is_generator_bound(cell: &Cell) -> bool {
+    cell.bottleneck() == Some(Bottleneck::Generator)
+}
+
+/// What the marker's shape says, in words.
+fn remark(cell: &Cell) -> String {
+    let mut remarks = Vec::new();
+    if !cell.serves_all() {
+        remarks.push(table::clients(cell));
+    } else if table::is_saturated(cell) {
+        remarks.push("did not keep up".into());
+    }
+    if is_generator_bound(cell) {
+        remarks.push("the generator was the limit".into());
+    }
+    remarks.join("; ")
+}
+
+/// Says of the marks that a picture has what they mean.
+fn caption<'a>(cells: impl Iterator<Item = &'a &'a Cell>) -> String {
+    let (mut unserved, mut bound, mut saturated, mut failed) = (false, false, false, false);
+    for cell in cells {
+        failed |= !cell.failures().is_empty();
+        unserved |= cell.failures().is_empty() && !cell.serves_all();
+        bound |= is_generator_bound(cell);
+        saturated |= table::is_saturated(cell);
+    }
+    let meanings = [
+        (unserved, "Cross, dashed: some clients got no reply; the value is of those that did."),
+        (bound, "Hollow: the generator was the limit, not the server."),
+        (saturated, "Hollow: the server did not keep up with the rate asked."),
+        (failed, "Cross on the bottom edge: failed."),
+    ];
+    meanings.iter().filter(|(here, _)| *here).map(|(_, meaning)| *meaning).collect::<Vec<_>>().join(" ")
+}
+
+/// A closer look at one point: how latencies are spread, what the processor did, which calls were made.
+pub fn closer(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
+    let at = Look { experiment, field, servers };
+    let costs = [
+        at.bars("cpu_split", "CPU time in user mode and in the kernel", "share of one processor", &CPU_SPLIT),
+        at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND),
+        at.bars("switches", "Context switches a request", "switches/request", &SWITCHES),
+    ];
+    let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
+    percentiles.into_iter().chain(costs.into_iter().flatten()).chain(at.heat()).collect()
+}
+
+/// How latencies are spread at a point, and over its rounds.
+pub fn latencies(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
+    let at = Look { experiment, field, servers };
+    at.percentiles(&[Scale::Log]).into_iter().chain(at.heat()).collect()
+}
+
+/// A part of a bar: what it is called, and how long it is.
+type Part = (&'static str, fn(&Cell) -> Option<f64>);
+
+const CPU_SPLIT: [Part; 2] =
+    [("user", |cell| median(cell, &metric::USER_CPU_SHARE)), ("kernel", |cell| median(cell, &metric::SYSTEM_CPU_SHARE))];
+
+const CALLS_BY_KIND: [Part; 4] = [
+    ("waits", |cell| median(cell, &metric::WAITS)),
+    ("reads", |cell| median(cell, &metric::READS)),
+    ("writes", |cell| median(cell, &metric::WRITES)),
+    ("other", other_calls),
+];
+
+const SWITCHES: [Part; 1] = [("switches", |cell| median(cell, &metric::SWITCHES))];
+
+fn median(cell: &Cell, metric: &Metric) -> Option<f64> {
+    cell.estimate(metric).map(|told| told.median)
+}
+
+/// What is neither wait, read nor write: accepts and changes of interest. Medians of parts need not add up to that of the whole.
+fn other_calls(cell: &Cell) -> Option<f64> {
+    let kinds = [&metric::WAITS, &metric::READS, &metric::WRITES];
+    let known: f64 = kinds.into_iter().map(|kind| median(cell, kind)).sum::<Option<f64>>()?;
+    Some((median(cell, &metric::CALLS)? - known).max(0.0))
+}
+
+/// One point of an experiment, looked at closely.
+struct Look<'a> {
+    experiment: &'a Experiment,
+    field: &'a Field<'a>,
+    servers: &'a Servers,
+}
+
+impl<'a> Look<'a> {
+    fn title(&self, what: &str) -> String {
+        format!("{what}, at {}", table::name_of(self.field.point))
+    }
+
+    fn figure(&self, metric: &'static str, slot: Option<usize>, views: Vec<View>) -> Figure {
+        let point = self.field.point;
+        let slot_name = slot.map(|slot| format!("s{slot}")).unwrap_or_default();
+        Figure {
+            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), &slot_name]),
+            metric,
+            variant: point.variant,
+            point: Some(point.x),
+            slot,
+            views,
+            caption: String::new(),
+        }
+    }
+
+    fn server(&self, cell: &'a Cell) -> Server<'a> {
+        Server { slot: self.servers.slot(&cell.server), name: &cell.server }
+    }
+
+    /// `None` where nobody has a latency: of connections that say nothing, and where all failed.
+    fn percentiles(&self, scales: &[Scale]) -> Option<Figure> {
+        let latencies: Vec<(&Cell, Histogram<u64>)> = self.field.cells.iter().map(|cell| (*cell, cell.latency())).collect();
+        let told = latencies.iter().filter(|(_, latency)| !latency.is_empty());
+        let distributions: Vec<Distribution> =
+            told.map(|(cell, latency_ns)| Distribution { server: self.server(cell), latency_ns }).collect();
+        if distributions.is_empty() {
+            return None;
+        }
+        let title = self.title("Latency percentiles");
+        let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
+        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.".into();
+        Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
+    }
+
+    /// Latencies over the rounds, a picture a server, all with the same range.
+    fn heat(&self) -> Vec<Figure> {
+        let columns = |cell: &&'a Cell| (*cell, cell.latency_of_rounds().collect::<Vec<_>>());
+        let all: Vec<(&Cell, Vec<Histogram<u64>>)> = self.field.cells.iter().map(columns).collect();
+        let filled = || all.iter().flat_map(|(_, columns)| columns).filter(|column| !column.is_empty());
+        let Some(least) = filled().map(Histogram::min).min() else { return Vec::new() };
+        let range_ns = (least.max(1), filled().map(Histogram::max).max().unwrap_or(least));
+        let figure = |(cell, columns): &(&'a Cell, Vec<Histogram<u64>>)| {
+            let server = self.server(cell);
+            let title = self.title(&format!("{}: latency round by round", cell.server));
+            let svg = picture::heat(&title, &server, columns, range_ns);
+            self.figure("latency_heat", Some(server.slot), vec![View::new(Scale::Log, svg)])
+        };
+        let told = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
+        all.iter().filter(told).map(figure).collect()
+    }
+
+    /// `None` where no server has all the parts.
+    fn bars(&self, metric: &'static str, what: &str, unit: &str, parts: &[Part]) -> Option<Figure> {
+        let bar = |cell: &&'a Cell| {
+            let lengths: Vec<f64> = parts.iter().map(|(_, length)| length(cell)).collect::<Option<_>>()?;
+            let each = parts.iter().zip(&lengths).map(|((kind, _), length)| format!("{kind} {length:.2}"));
+            let says = format!("{}: {}", cell.server, each.collect::<Vec<_>>().join(", "));
+            Some(Bar { server: self.server(cell), parts: lengths, says })
+        };
+        let bars: Vec<Bar> = self.field.cells.iter().filter_map(bar).collect();
+        if bars.is_empty() {
+            return None;
+        }
+        let kinds: Vec<&str> = parts.iter().map(|(kind, _)| *kind).collect();
+        let svg = picture::bars(&self.title(what), unit, &kinds, &bars);
+        Some(self.figure(metric, None, vec![View::new(Scale::Linear, svg)]))
+    }
+}
+
+impl View {
+    fn new(scale: Scale, svg: String) -> View {
+        let scale = match scale {
+            Scale::Linear => "linear",
+            Scale::Log => "log",
+        };
+        View { scale, svg }
+    }
+}
+
+/// How many times the least of them the greatest is; of nothing, and where one is not above 0, that is not a number.
+fn ratio(values: &[f64]) -> f64 {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if least > 0.0 && greatest.is_finite() { greatest / least } else { f64::NAN }
+}
+
+/// The scales on which these values are worth being looked at; the best first.
+fn scales(values: &[f64]) -> Vec<Scale> {
+    match ratio(values) {
+        wide if wide >= WIDE => vec![Scale::Log, Scale::Linear],
+        some if some >= NARROW => vec![Scale::Linear, Scale::Log],
+        _ => vec![Scale::Linear],
+    }
+}
+
+fn id(parts: &[&str]) -> String {
+    let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.replace(' ', "-")).collect();
+    parts.join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_what_the_range_asks_for() {
+        let first = |values: &[f64]| scales(values).iter().map(|scale| *scale == Scale::Log).collect::<Vec<_>>();
+        assert_eq!(first(&[10.0, 300.0]), [true, false]);
+        assert_eq!(first(&[10.0, 299.0]), [false, true]);
+        for narrow in [&[10.0, 29.0][..], &[0.0, 1e6], &[-1.0, 1e6], &[5.0], &[]] {
+            assert_eq!(first(narrow), [false], "{narrow:?}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! report.html: one page that shows what a run found, complete in itself.
+
+mod figures;
+mod words;
+
+use anyhow::Result;
+use askama::Template;
+
+use crate::{
+    contestant::MODELS,
+    experiment::Experiment,
+    metric::Metric,
+    picture::Server,
+    run::Run,
+    statistics::FEWEST_ROUNDS,
+    summary::{Field, Summary},
+    table,
+    trace::{self, Trace},
+};
+
+use self::figures::Figure;
+
+/// How many colours and marker shapes there are for servers.
+const SLOTS: usize = 8;
+
+/// What is included as it stands.
+const PALETTE: &str = include_str!("../picture/palette.css");
+const STYLE: &str = include_str!("../../templates/report.css");
+const SCRIPT: &str = include_str!("../../templates/report.js");
+
+/// The whole page.
+///
+/// # Errors
+/// When the template cannot be filled, which no run brings about.
+pub fn page(run: &Run, summary: &Summary, traces: &[Trace]) -> Result<String> {
+    let servers = Servers::of(run);
+    let experiments = || run.plan.experiments().map(|experiment| (experiment, summary.fields(experiment)));
+    let experiments: Vec<(&Experiment, Vec<Field>)> = experiments().filter(|(_, fields)| !fields.is_empty()).collect();
+    let standings = words::standings(&experiments, &servers);
+    let page = Page {
+        about: format!("{}, {}", enumerated(&servers.names), run.plan.described()),
+        machine: machine(run),
+        warnings: warnings(run, summary),
+        answer: words::answer(&standings),
+        standings,
+        servers: servers.shown(),
+        sections: experiments.iter().map(|(experiment, fields)| section(experiment, fields, summary, &servers)).collect(),
+        traced: (!traces.is_empty()).then(|| traced(traces, &servers)),
+        values: table::what_values_are(run.plan.rounds),
+    };
+    Ok(page.render()?)
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    /// Who took part, in one line.
+    about: String,
+    /// Facts about machine and plan, each with what it is called.
+    machine: Vec<(&'static str, String)>,
+    /// What keeps the numbers from being taken at their word.
+    warnings: Vec<String>,
+    /// At most three sentences.
+    answer: Vec<String>,
+    standings: Vec<Standing>,
+    servers: Vec<Shown>,
+    sections: Vec<Section<'a>>,
+    traced: Option<Grid>,
+    values: &'a str,
+}
+
+/// How the servers stand in what a reader cares for.
+struct Standing {
+    /// `Throughput`, `Tail latency`, `CPU a request`, `Memory a connection`.
+    concern: &'static str,
+    /// Under which load: `100 active connections`.
+    at: String,
+    metric: &'static Metric,
+    /// From the best to the worst, and then those without a rank.
+    rows: Vec<Place>,
+}
+
+/// One server's place.
+struct Place {
+    rank: Option<usize>,
+    server: String,
+    slot: usize,
+    value: String,
+    interval: String,
+    /// Length of its bar, from 0 to 1.
+    share: f64,
+    /// Why it has no rank; else empty.
+    remark: String,
+}
+
+/// A checkbox, which is also the legend.
+struct Shown {
+    slot: usize,
+    /// More than one name where there are more servers than colours.
+    name: String,
+}
+
+/// What the page has of one experiment.
+struct Section<'a> {
+    name: &'a str,
+    question: &'a str,
+    /// What the pictures show, in one sentence.
+    shows: String,
+    claims: Vec<Claim>,
+    /// The value that servers are ranked by, a figure a variant.
+    main: Vec<Figure>,
+    /// Other values over the axis.
+    others: Vec<Figure>,
+    /// Where `closer` looks: the name of a point.
+    told_at: String,
+    closer: Vec<Figure>,
+    /// Latencies at all other points.
+    elsewhere: Vec<Figure>,
+    table: Grid,
+    notes: Vec<String>,
+}
+
+/// What the textbook says, and whether it held.
+struct Claim {
+    text: String,
+    verdict: Verdict,
+    because: String,
+}
+
+#[derive(Clone, Copy)]
+#[expect(dead_code)]
+enum Verdict {
+    Held,
+    NotHeld,
+    CannotBeTold,
+}
+
+impl Verdict {
+    fn key(self) -> &'static str {
+        match self {
+            Verdict::Held => "held",
+            Verdict::NotHeld => "not-held",
+            Verdict::CannotBeTold => "cannot-be-told",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Held => "held",
+            Verdict::NotHeld => "did not hold",
+            Verdict::CannotBeTold => "cannot be told",
+        }
+    }
+}
+
+/// A table.
+struct Grid {
+    head: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// A row of a table.
+struct Row {
+    slot: usize,
+    /// Whether it is the first of its point.
+    first: bool,
+    cells: Vec<String>,
+}
+
+/// Who takes part, each with its slot: the number of its colour and marker shape.
+struct Servers {
+    names: Vec<String>,
+    slots: Vec<usize>,
+}
+
+impl Servers {
+    fn of(run: &Run) -> Servers {
+        let names: Vec<String> = run.plan.servers.iter().map(|server| server.name.clone()).collect();
+        let slots = slots(&names);
+        Servers { names, slots }
+    }
+
+    fn slot(&self, name: &str) -> usize {
+        let index = self.names.iter().position(|other| other == name).expect("trials are those of the run's servers");
+        self.slots[index]
+    }
+
+    fn all(&self) -> impl Iterator<Item = Server<'_>> {
+        self.names.iter().zip(&self.slots).map(|(name, &slot)| Server { slot, name })
+    }
+
+    fn shown(&self) -> Vec<Shown> {
+        let names_of = |slot| {
+            let these = self.names.iter().zip(&self.slots).filter(|&(_, other)| *other == slot);
+            these.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let shown = |slot| Shown { slot, name: names_of(slot) };
+        (0..SLOTS).filter(|slot| self.slots.contains(slot)).map(shown).collect()
+    }
+}
+
+/// Each model has its own, whoever else takes part; all others share what is left, in turn.
+fn slots(names: &[String]) -> Vec<usize> {
+    let mut left = (MODELS.len()..SLOTS).cycle();
+    let slot = |name: &String| MODELS.iter().position(|model| model == name).or_else(|| left.next());
+    names.iter().map(slot).map(|slot| slot.expect("slots are given again and again")).collect()
+}
+
+fn enumerated(names: &[String]) -> String {
+    match names {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => names.concat(),
+    }
+}
+
+fn machine(run: &Run) -> Vec<(&'static str, String)> {
+    let machine = &run.machine;
+    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
+    let kind = if machine.virtualized == Some(true) { " (virtual)" } else { "" };
+    let memory = machine.memory_bytes.map(|bytes| format!(", {} GiB", bytes >> 30)).unwrap_or_default();
+    vec![
+        ("Machine", format!("{}, processors {}{memory}{kind}", known(&machine.cpu_model), known(&machine.cpus_online))),
+        ("System", format!("Linux {}, {}", known(&machine.kernel), known(&machine.os))),
+        ("Placement", run.processors.to_string()),
+        ("Plan", run.plan.described()),
+        ("Commit", known(&machine.commit)),
+        ("Begun", run.started.clone()),
+    ]
+}
+
+fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if run.machine.debug_build {
+        warnings.push("A debug build: these numbers say nothing.".into());
+    }
+    if summary.trials() < run.trials {
+        warnings.push(format!("Not finished: {} of {} trials were made.", summary.trials(), run.trials));
+    }
+    if run.plan.rounds < FEWEST_ROUNDS as u32 {
+        warnings.push(table::what_values_are(run.plan.rounds).into());
+    }
+    warnings
+}
+
+fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
+    let told_at = fields.last().expect("only experiments with trials have a section");
+    let elsewhere = || fields.iter().filter(|field| !std::ptr::eq(*field, told_at));
+    let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
+    notes.extend(table::notes(experiment, fields));
+    Section {
+        name: experiment.name,
+        question: experiment.question,
+        shows: words::shows(experiment, told_at),
+        claims: words::claims(experiment),
+        main: figures::main(experiment, fields, servers),
+        others: figures::others(experiment, fields, servers),
+        told_at: table::name_of(told_at.point),
+        closer: figures::closer(experiment, told_at, servers),
+        elsewhere: elsewhere().flat_map(|field| figures::latencies(experiment, field, servers)).collect(),
+        table: grid(experiment, fields, servers),
+        notes,
+    }
+}
+
+fn grid(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Grid {
+    let rows_of = |field| {
+        let row = |(index, cells): (usize, Vec<String>)| Row { slot: servers.slot(&cells[1]), first: index == 0, cells };
+        table::rows(experiment, field).into_iter().enumerate().map(row)
+    };
+    Grid {
+        head: table::head(experiment).into_iter().map(String::from).collect(),
+        rows: fields.iter().flat_map(rows_of).collect(),
+    }
+}
+
+fn traced(traces: &[Trace], servers: &Servers) -> Grid {
+    let row = |trace: &Trace| Row { slot: servers.slot(&trace.name), first: true, cells: trace::row(trace) };
+    Grid { head: trace::head(), rows: traces.iter().map(row).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_keep_their_slot_and_others_take_turns_in_the_rest() {
+        let names = ["epoll", "mine", "poll", "a", "b", "c"].map(String::from);
+        let servers = Servers { slots: slots(&names), names: names.into() };
+        assert_eq!(servers.slots, [4, 5, 3, 6, 7, 5]);
+        let shown: Vec<_> = servers.shown().into_iter().map(|shown| (shown.slot, shown.name)).collect();
+        let expected = [(3, "poll"), (4, "epoll"), (5, "mine, c"), (6, "a"), (7, "b")];
+        assert_eq!(shown, expected.map(|(slot, name)| (slot, name.to_owned())));
+    }
+
+    #[test]
+    fn names_are_listed_as_people_do() {
+        let listed = |names: &[&str]| enumerated(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        assert_eq!([listed(&["a"]), listed(&["a", "b"]), listed(&["a", "b", "c"])], ["a", "a and b", "a, b and c"]);
+    }
+}
