@@ -11,6 +11,7 @@ mod metric;
 mod number;
 mod options;
 mod own_server;
+#[allow(dead_code)]
 mod picture;
 mod plan;
 mod processors;

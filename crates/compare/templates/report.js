@@ -20,12 +20,13 @@
     return mark.dataset.says;
   }
 
-  const picture = (target) => target instanceof Element && target.closest(".picture svg");
+  const picture = (target) => target instanceof Element && target.closest(".view > svg");
   const isShown = (mark) => mark.getClientRects().length > 0;
   const marks = (svg) => [...svg.querySelectorAll(".mark")].filter(isShown);
 
+  // Of the marker, which is drawn last: over the bar of the interval.
   function middle(mark) {
-    const box = (mark.querySelector(".shape") ?? mark).getBoundingClientRect();
+    const box = mark.lastElementChild.getBoundingClientRect();
     return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
   }
 
@@ -151,7 +152,7 @@
   async function download(event) {
     const button = event.target instanceof Element && event.target.closest(".download");
     if (!button) return;
-    const figure = button.closest(".picture");
+    const figure = button.closest("figure.picture");
     const svg = [...figure.querySelectorAll(".view svg")].find((one) => one.getClientRects().length > 0);
     const drawn = standalone(svg);
     const { format } = button.dataset;
@@ -173,7 +174,7 @@
     figure.querySelector(".toolbar").append(group);
   }
 
-  for (const figure of document.querySelectorAll(".picture")) {
+  for (const figure of document.querySelectorAll("figure.picture")) {
     addDownloads(figure);
     for (const svg of figure.querySelectorAll(".view svg")) svg.tabIndex = 0;
   }

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use super::Servers;
 use crate::{
     bottleneck::Bottleneck,
-    experiment::Experiment,
+    experiment::{Experiment, Point},
     metric::{self, Metric},
     picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
     statistics::Estimate,
@@ -51,7 +51,8 @@ pub struct Figure {
     pub slot: Option<usize>,
     /// One or two; the first is shown until another is chosen.
     pub views: Vec<View>,
-    pub caption: String,
+    /// What the picture does not say itself.
+    pub caption: &'static str,
 }
 
 /// The same picture on another scale.
@@ -62,34 +63,34 @@ pub struct View {
 
 /// What the servers are ranked by over the axis, a figure a variant.
 pub fn main(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
-    over_axis(experiment, experiment.ranked_by, fields, servers)
+    over_axis(experiment, &[experiment.ranked_by], fields, servers)
 }
 
 /// What else is worth a picture.
 pub fn others(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
     let shown = |metric: &&&Metric| experiment.shows.iter().any(|other| other.name == metric.name);
-    let metrics = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS);
-    metrics.flat_map(|metric| over_axis(experiment, metric, fields, servers)).collect()
+    let metrics: Vec<&Metric> = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS).copied().collect();
+    over_axis(experiment, &metrics, fields, servers)
 }
 
-fn over_axis(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Vec<Figure> {
-    let mut variants: Vec<&'static str> = fields.iter().map(|field| field.point.variant).collect();
-    variants.dedup();
-    let figure = |variant| {
-        let fields: Vec<&Field> = fields.iter().filter(|field| field.point.variant == variant).collect();
-        curves(experiment, metric, variant, &fields, servers)
+/// Variant by variant, a figure a metric.
+fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Field], servers: &Servers) -> Vec<Figure> {
+    let of_variant = |fields: &[Field]| {
+        let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, servers));
+        figures.collect::<Vec<_>>()
     };
-    variants.into_iter().filter_map(figure).collect()
+    fields.chunk_by(|one, next| one.point.variant == next.point.variant).flat_map(of_variant).collect()
+}
+
+/// The place of a point on its axis: `10 active, 10,000`.
+pub fn place(point: &Point) -> String {
+    let x = table::grouped(f64::from(point.x), 0);
+    if point.variant.is_empty() { x } else { format!("{}, {x}", point.variant) }
 }
 
 /// `None` where no trial has such a value, and none failed.
-fn curves(
-    experiment: &Experiment,
-    metric: &'static Metric,
-    variant: &'static str,
-    fields: &[&Field],
-    servers: &Servers,
-) -> Option<Figure> {
+fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Option<Figure> {
+    let variant = fields.first()?.point.variant;
     let cells = || fields.iter().flat_map(|field| &field.cells);
     if !cells().any(|cell| dot(cell, metric).is_some()) {
         return None;
@@ -114,7 +115,7 @@ fn curves(
         point: None,
         slot: None,
         views,
-        caption: caption(cells()),
+        caption: "",
     })
 }
 
@@ -172,24 +173,6 @@ fn remark(cell: &Cell) -> String {
     remarks.join("; ")
 }
 
-/// Says of the marks that a picture has what they mean.
-fn caption<'a>(cells: impl Iterator<Item = &'a &'a Cell>) -> String {
-    let (mut unserved, mut bound, mut saturated, mut failed) = (false, false, false, false);
-    for cell in cells {
-        failed |= !cell.failures().is_empty();
-        unserved |= cell.failures().is_empty() && !cell.serves_all();
-        bound |= is_generator_bound(cell);
-        saturated |= table::is_saturated(cell);
-    }
-    let meanings = [
-        (unserved, "Cross, dashed: some clients got no reply; the value is of those that did."),
-        (bound, "Hollow: the generator was the limit, not the server."),
-        (saturated, "Hollow: the server did not keep up with the rate asked."),
-        (failed, "Cross on the bottom edge: failed."),
-    ];
-    meanings.iter().filter(|(here, _)| *here).map(|(_, meaning)| *meaning).collect::<Vec<_>>().join(" ")
-}
-
 /// A closer look at one point: how latencies are spread, what the processor did, which calls were made.
 pub fn closer(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
     let at = Look { experiment, field, servers };
@@ -243,7 +226,7 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn title(&self, what: &str) -> String {
-        format!("{what}, at {}", table::name_of(self.field.point))
+        format!("{what}, at {}", place(self.field.point))
     }
 
     fn figure(&self, metric: &'static str, slot: Option<usize>, views: Vec<View>) -> Figure {
@@ -256,7 +239,7 @@ impl<'a> Look<'a> {
             point: Some(point.x),
             slot,
             views,
-            caption: String::new(),
+            caption: "",
         }
     }
 
@@ -275,7 +258,7 @@ impl<'a> Look<'a> {
         }
         let title = self.title("Latency percentiles");
         let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
-        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.".into();
+        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.";
         Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
     }
 

@@ -3,6 +3,8 @@
 mod figures;
 mod words;
 
+use std::ptr;
+
 use anyhow::Result;
 use askama::Template;
 
@@ -10,9 +12,9 @@ use crate::{
     contestant::MODELS,
     experiment::Experiment,
     metric::Metric,
-    picture::Server,
+    picture::{CSS as PALETTE, Server},
     run::Run,
-    statistics::FEWEST_ROUNDS,
+    statistics::{Better, FEWEST_ROUNDS},
     summary::{Field, Summary},
     table,
     trace::{self, Trace},
@@ -24,7 +26,6 @@ use self::figures::Figure;
 const SLOTS: usize = 8;
 
 /// What is included as it stands.
-const PALETTE: &str = include_str!("../picture/palette.css");
 const STYLE: &str = include_str!("../../templates/report.css");
 const SCRIPT: &str = include_str!("../../templates/report.js");
 
@@ -38,7 +39,7 @@ pub fn page(run: &Run, summary: &Summary, traces: &[Trace]) -> Result<String> {
     let experiments: Vec<(&Experiment, Vec<Field>)> = experiments().filter(|(_, fields)| !fields.is_empty()).collect();
     let standings = words::standings(&experiments, &servers);
     let page = Page {
-        about: format!("{}, {}", enumerated(&servers.names), run.plan.described()),
+        about: enumerated(&servers.names),
         machine: machine(run),
         warnings: warnings(run, summary),
         answer: words::answer(&standings),
@@ -78,6 +79,15 @@ struct Standing {
     metric: &'static Metric,
     /// From the best to the worst, and then those without a rank.
     rows: Vec<Place>,
+}
+
+impl Standing {
+    fn better(&self) -> &'static str {
+        match self.metric.better {
+            Better::Higher => "more",
+            Better::Lower => "less",
+        }
+    }
 }
 
 /// One server's place.
@@ -180,9 +190,9 @@ impl Servers {
         Servers { names, slots }
     }
 
+    /// Of a server that has trials.
     fn slot(&self, name: &str) -> usize {
-        let index = self.names.iter().position(|other| other == name).expect("trials are those of the run's servers");
-        self.slots[index]
+        self.all().find(|server| server.name == name).expect("trials are those of the run's servers").slot
     }
 
     fn all(&self) -> impl Iterator<Item = Server<'_>> {
@@ -244,7 +254,7 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
 
 fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
     let told_at = fields.last().expect("only experiments with trials have a section");
-    let elsewhere = || fields.iter().filter(|field| !std::ptr::eq(*field, told_at));
+    let elsewhere = || fields.iter().filter(|field| !ptr::eq(*field, told_at));
     let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
     notes.extend(table::notes(experiment, fields));
     Section {
@@ -254,7 +264,7 @@ fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, 
         claims: words::claims(experiment),
         main: figures::main(experiment, fields, servers),
         others: figures::others(experiment, fields, servers),
-        told_at: table::name_of(told_at.point),
+        told_at: format!("{} {}", figures::place(told_at.point), experiment.axis),
         closer: figures::closer(experiment, told_at, servers),
         elsewhere: elsewhere().flat_map(|field| figures::latencies(experiment, field, servers)).collect(),
         table: grid(experiment, fields, servers),
@@ -274,8 +284,11 @@ fn grid(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Grid {
 }
 
 fn traced(traces: &[Trace], servers: &Servers) -> Grid {
-    let row = |trace: &Trace| Row { slot: servers.slot(&trace.name), first: true, cells: trace::row(trace) };
-    Grid { head: trace::head(), rows: traces.iter().map(row).collect() }
+    let of_server = |server: Server| {
+        let trace = traces.iter().find(|trace| trace.name == server.name)?;
+        Some(Row { slot: server.slot, first: true, cells: trace::row(trace) })
+    };
+    Grid { head: trace::head(), rows: servers.all().filter_map(of_server).collect() }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub fn standings(experiments: &[(&Experiment, Vec<Field>)], servers: &Servers) -
 
 fn places(field: &Field, metric: &Metric, servers: &Servers) -> Vec<Place> {
     let median = |cell: &Cell| cell.estimate(metric).map(|told| told.median);
-    let greatest = field.cells.iter().filter_map(|cell| median(cell)).fold(0.0, f64::max);
+    let greatest = field.cells.iter().filter(|cell| cell.serves_all()).filter_map(|cell| median(cell)).fold(0.0, f64::max);
     let mut cells: Vec<(&&Cell, &Option<usize>)> = field.cells.iter().zip(&field.ranks).collect();
     cells.sort_by(|(one, _), (other, _)| {
         let (a, b) = (median(one).unwrap_or(f64::NAN), median(other).unwrap_or(f64::NAN));
@@ -47,7 +47,7 @@ fn places(field: &Field, metric: &Metric, servers: &Servers) -> Vec<Place> {
                 .and_then(|told| told.interval)
                 .map(|(low, high)| format!("{} .. {}", number(low), number(high)))
                 .unwrap_or_default(),
-            share: told.map_or(0.0, |told| told.median / greatest),
+            share: told.filter(|_| cell.serves_all()).map_or(0.0, |told| told.median / greatest),
             remark: if cell.serves_all() { String::new() } else { table::clients(cell) },
         }
     };

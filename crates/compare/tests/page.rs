@@ -1,0 +1,69 @@
+//! The report as a page: what a run leaves for a browser.
+
+mod common;
+
+use std::fs;
+
+use common::{MODELS, Place, succeeded};
+
+/// What a server that fails may say on its way out.
+const HOSTILE: &str = r#"<script>alert("1 & 2")</script>"#;
+
+fn occurrences(text: &str, what: &str) -> usize {
+    text.matches(what).count()
+}
+
+#[test]
+fn the_page_holds_every_experiment_and_server_in_one_file() {
+    let place = Place::new();
+    place.run(&["--experiment", "scaling,service,footprint"]);
+    let page = fs::read_to_string(place.latest("report.html")).unwrap();
+
+    for experiment in ["scaling", "service", "footprint"] {
+        assert!(page.contains(&format!(r#"<section class="experiment" id="{experiment}">"#)), "{experiment}");
+    }
+    for (metric, variant) in [
+        ("throughput_per_s", ""),
+        ("throughput_per_s", "spin 100us"),
+        ("throughput_per_s", "sleep 1ms"),
+        ("bytes_per_connection", ""),
+    ] {
+        assert!(page.contains(&format!(r#"data-metric="{metric}" data-variant="{variant}">"#)), "{metric} {variant}");
+    }
+    for (slot, model) in MODELS.iter().enumerate() {
+        assert!(page.contains(&format!(r#"id="show-s{slot}" value="{model}" checked"#)), "{model}");
+        assert!(page.contains(&format!(r#"<g class="server s{slot}" data-server="{model}">"#)), "{model}");
+    }
+    assert!(page.contains(place.run_json()["started"].as_str().unwrap()));
+    assert!(page.contains("there are no intervals and no ranks"), "a run of one round says what it cannot say");
+
+    let elsewhere = ["src=", "url(", "@import", "<link", "https:"];
+    assert!(elsewhere.iter().all(|what| !page.contains(what)), "nothing is loaded");
+    assert_eq!(occurrences(&page, "http:"), occurrences(&page, "http://www.w3.org/2000/svg"), "but for the name of SVG");
+}
+
+#[test]
+fn a_failure_is_shown_as_what_it_is_text() {
+    let place = Place::new();
+    place.replace("poll", &format!("echo '{HOSTILE}' >&2; exit 3"));
+    place.run(&["--experiment", "churn", "--only", "poll,epoll"]);
+    let page = fs::read_to_string(place.latest("report.html")).unwrap();
+    let trials = place.trials();
+    let reason = trials.iter().find(|trial| trial["server"] == "poll").unwrap()["failure"].as_str().unwrap();
+    assert!(reason.contains(HOSTILE), "{reason}");
+    let escaped = reason.replace('&', "&#38;").replace('<', "&#60;").replace('>', "&#62;").replace('"', "&#34;");
+    assert!(page.contains(&escaped), "the reason is in the notes");
+    assert!(!page.contains("<script>alert"));
+    assert!(page.contains(r#"<tr class="server s3 first"><td>64</td><td>poll</td><td>-</td>"#), "and poll in the table");
+}
+
+#[test]
+fn the_page_is_made_again_from_the_files_of_the_run() {
+    let place = Place::new();
+    place.run(&["--experiment", "churn", "--only", "epoll"]);
+    let page = fs::read(place.latest("report.html")).unwrap();
+    fs::remove_file(place.latest("report.html")).unwrap();
+    let folder = place.results().join("latest");
+    succeeded(std::process::Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(folder).output().unwrap());
+    assert!(fs::read(place.latest("report.html")).unwrap() == page);
+}
