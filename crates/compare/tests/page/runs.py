@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +38,9 @@ class Report:
         (folder / "trials.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials))
         (folder / "histograms").mkdir()
         if (run / "trace.json").exists():
-            shutil.copy(run / "trace.json", folder)
+            servers = [server["name"] for server in description["plan"]["servers"]]
+            traces = json.loads((run / "trace.json").read_text())
+            (folder / "trace.json").write_text(json.dumps([trace for trace in traces if trace["name"] in servers]))
         subprocess.run([compare, "report", folder], check=True, stdout=subprocess.DEVNULL)
         return Report(folder)
 

@@ -19,8 +19,11 @@ APART = 14
 # So many links and controls may lie before the choice of servers.
 MOST_STOPS = 40
 
-COLORS = """picture => Object.fromEntries([...picture.querySelectorAll('g.server')].map(
-    group => [group.dataset.server, getComputedStyle(group).color]))"""
+# The colour of each server's marks.
+COLORS = """picture => Object.fromEntries([...picture.querySelectorAll('g.server')].map(group => {
+    const paints = [...group.querySelectorAll('.mark *')].map(shape => getComputedStyle(shape).fill);
+    return [group.dataset.server, [...new Set(paints)].sort().join(' or ')];
+}))"""
 
 scripts = pytest.mark.parametrize("java_script_enabled", [True, False], ids=["scripts", "no scripts"])
 
