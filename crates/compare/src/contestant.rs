@@ -14,7 +14,13 @@ use testbed::{Cpus, Server};
 use crate::own_server::OwnServer;
 
 /// The models, from the simplest to the most scalable; tables keep this order where nothing else orders them.
-pub const MODELS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
+pub const MODELS: [&str; 5] = [BLOCKING, THREADS, NONBLOCKING, POLL, EPOLL];
+
+pub const BLOCKING: &str = "blocking";
+pub const THREADS: &str = "thread-per-conn";
+pub const NONBLOCKING: &str = "nonblocking";
+pub const POLL: &str = "poll";
+pub const EPOLL: &str = "epoll";
 
 /// A server that takes part.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -314,7 +314,7 @@ fn table(changes: &[&Told]) -> Table {
             pair.place.experiment.clone(),
             pair.place.point(),
             pair.place.server.clone(),
-            pair.metric.title.into(),
+            pair.metric.title(),
             value(&pair.before),
             value(&pair.after),
             format!("{} ({} .. {})", ratio(change.ratio.median), ratio(interval.0), ratio(interval.1)),
@@ -389,107 +389,38 @@ mod tests {
     use std::fs;
 
     use affinity::Cpus;
-    use clap::Parser;
-    use loadgen::Times;
     use tempfile::TempDir;
 
     use super::*;
     use crate::{
-        bottleneck::Bottleneck,
-        machine::Machine,
-        options::Options,
-        plan::Settings,
-        processors::{Processors, Sharing},
-        record::{Cost, Packed},
+        made_up::{MadeUp, measured, scale_throughput},
         results::RunFolder,
     };
 
-    const SERVERS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
-
-    /// A made-up run: all five servers at three points of scaling. A test changes what it is about.
-    struct MadeUp {
-        run: Run,
-        trials: Vec<Trial>,
+    /// All five servers at three points of scaling.
+    fn of_rounds(rounds: u32) -> MadeUp {
+        let mut run = MadeUp::of(&["--experiment", "scaling", "--rounds", &rounds.to_string()]);
+        run.trials.retain(|trial| trial.point <= 100);
+        run.run.trials = run.trials.len();
+        run
     }
 
-    impl MadeUp {
-        fn of_rounds(rounds: u32) -> MadeUp {
-            let options = Options::parse_from(["compare", "--seed", "1", "--rounds", &rounds.to_string()]);
-            let cpu = |cpu| Cpus::new([cpu]).unwrap();
-            let processors = Processors { server: cpu(0), generator: cpu(1), sharing: Sharing::Apart };
-            let machine = Machine { commit: Some("abc".into()), ..Machine::look() };
-            let run = Run::new(machine, processors, Settings::new(&options.what).unwrap(), 15 * rounds as usize);
-            let rounds = (1..=rounds).flat_map(|round| [1, 10, 100].map(|point| (round, point)));
-            let trial = |(round, point)| SERVERS.map(|server| trial(server, point, round));
-            MadeUp { run, trials: rounds.flat_map(trial).collect() }
-        }
-
-        fn new() -> MadeUp {
-            MadeUp::of_rounds(5)
-        }
-
-        fn trials_of(&mut self, server: &str) -> impl Iterator<Item = &mut Trial> {
-            self.trials.iter_mut().filter(move |trial| trial.server == server)
-        }
-
-        /// Written as a run is.
-        fn kept(self) -> (TempDir, PathBuf) {
-            let results = tempfile::tempdir().unwrap();
-            let mut folder = RunFolder::create(results.path(), self.run).unwrap();
-            self.trials.iter().for_each(|trial| folder.keep(trial).unwrap());
-            folder.close(self.trials.len() == folder.run().trials).unwrap();
-            let path = folder.path().to_path_buf();
-            (results, path)
-        }
+    fn made_up() -> MadeUp {
+        of_rounds(5)
     }
 
-    /// A noise of 1 %, another for each server and point, and others in other rounds.
-    fn trial(server: &str, point: u32, round: u32) -> Trial {
-        let noise = 1.0 + f64::from((round + point + server.len() as u32) % 5) / 200.0;
-        let times = Packed::new(&Times::default().all);
-        Trial {
-            experiment: "scaling".into(),
-            variant: String::new(),
-            point,
-            server: server.into(),
-            round,
-            failure: None,
-            measured: Some(Measured {
-                connections_asked: u64::from(point),
-                connections_unserved: 0,
-                bottleneck: Bottleneck::Server,
-                capacity_derived_per_s: None,
-                cost: Cost {
-                    cpu_us_per_request: Some(10.0 / noise),
-                    user_cpu_s: 0.1,
-                    system_cpu_s: 0.2,
-                    cpu_share: 1.0,
-                    voluntary_switches_per_request: None,
-                    involuntary_switches_per_request: None,
-                    bytes_per_connection: None,
-                    peak_rss_bytes: 1 << 20,
-                    threads: 1,
-                    counters: None,
-                },
-                load: json!({"throughput_per_s": 100_000.0 * noise, "latency_ns": {"p99": 50_000.0 / noise}}),
-                greedy: None,
-                latency_hdr: times.clone(),
-                service_hdr: times,
-            }),
-        }
-    }
-
-    fn measured(trial: &mut Trial) -> &mut Measured {
-        trial.measured.as_mut().unwrap()
-    }
-
-    fn scale_throughput(trial: &mut Trial, factor: f64) {
-        let throughput = &mut measured(trial).load["throughput_per_s"];
-        *throughput = json!(throughput.as_f64().unwrap() * factor);
+    /// Written as a run is.
+    fn kept(made_up: MadeUp) -> (TempDir, PathBuf) {
+        let results = tempfile::tempdir().unwrap();
+        let mut folder = RunFolder::create(results.path(), made_up.run).unwrap();
+        made_up.trials.iter().for_each(|trial| folder.keep(trial).unwrap());
+        folder.close(made_up.trials.len() == folder.run().trials).unwrap();
+        let path = folder.path().to_path_buf();
+        (results, path)
     }
 
     fn told(before: MadeUp, after: MadeUp) -> String {
-        let (before, after) = (before.kept(), after.kept());
+        let (before, after) = (kept(before), kept(after));
         report(&before.1, &after.1).unwrap()
     }
 
@@ -508,7 +439,7 @@ mod tests {
 
     #[test]
     fn in_the_same_data_nothing_changed() {
-        let report = told(MadeUp::new(), MadeUp::new());
+        let report = told(made_up(), made_up());
         assert_eq!(report.lines().filter(|line| line.trim() == "no difference").count(), 2, "{report}");
         assert_tells(
             &report,
@@ -523,9 +454,9 @@ mod tests {
 
     #[test]
     fn a_server_that_is_slower_is_told_and_no_other() {
-        let mut after = MadeUp::new();
+        let mut after = made_up();
         after.trials_of("poll").for_each(|trial| scale_throughput(trial, 0.7));
-        let report = told(MadeUp::new(), after);
+        let report = told(made_up(), after);
         let rows = rows(&report);
         assert_eq!(rows.len(), 3, "{report}");
         for row in &rows {
@@ -539,13 +470,13 @@ mod tests {
 
     #[test]
     fn the_largest_change_comes_first_and_less_time_is_better() {
-        let mut after = MadeUp::new();
+        let mut after = made_up();
         after.trials_of("epoll").filter(|trial| trial.point == 10).for_each(|trial| scale_throughput(trial, 1.2));
         for trial in after.trials_of("poll").filter(|trial| trial.point == 1) {
             let cost = &mut measured(trial).cost.cpu_us_per_request;
             *cost = cost.map(|us| us / 2.0);
         }
-        let report = told(MadeUp::new(), after);
+        let report = told(made_up(), after);
         let rows: Vec<_> = rows(&report).into_iter().map(|row| (row[2], row[3], row[7])).collect();
         assert_eq!(rows, [("poll", "CPU µs/request", "better"), ("epoll", "replies/s", "better")]);
     }
@@ -553,12 +484,12 @@ mod tests {
     #[test]
     fn where_all_became_slower_it_is_not_the_servers() {
         let slower = |cells: usize| {
-            let mut after = MadeUp::new();
+            let mut after = made_up();
             after.trials.iter_mut().for_each(|trial| scale_throughput(trial, 0.8));
             let unlike = [(1, "poll"), (10, "epoll")];
             let is_unlike = |trial: &&mut Trial| unlike[..cells].contains(&(trial.point, trial.server.as_str()));
             after.trials.iter_mut().filter(is_unlike).for_each(|trial| scale_throughput(trial, 1.5));
-            told(MadeUp::new(), after)
+            told(made_up(), after)
         };
         let expected = "All servers are about 1.25 times slower (replies/s in 14 of 15 cells): \
                         rather the machine, or code that all share, than one of them.";
@@ -569,7 +500,7 @@ mod tests {
     #[test]
     fn a_lonely_server_is_not_all_servers() {
         let alone = |factor: f64| {
-            let mut run = MadeUp::new();
+            let mut run = made_up();
             run.trials.retain(|trial| trial.server == "epoll");
             run.trials.iter_mut().for_each(|trial| scale_throughput(trial, factor));
             run
@@ -582,17 +513,17 @@ mod tests {
     #[test]
     fn who_fails_in_one_run_only_is_told_with_the_reason() {
         let failing = |rounds: u32| {
-            let mut run = MadeUp::new();
+            let mut run = made_up();
             for trial in run.trials_of("blocking").filter(|trial| trial.point == 10 && trial.round <= rounds) {
                 trial.failure = Some("3 replies were altered".into());
             }
             run
         };
-        let now = told(MadeUp::new(), failing(2));
+        let now = told(made_up(), failing(2));
         assert_tells(&now, &["scaling at 10, blocking: now fails in 2 of 5 rounds: 3 replies were altered"]);
         assert_tells(&now, &["cannot be told: 4 numbers, of fewer than 5 good rounds in a run, or of 0"]);
         assert!(now.contains(": 75 of 75 trials made, 2 failed"), "{now}");
-        let once = told(failing(5), MadeUp::new());
+        let once = told(failing(5), made_up());
         assert_tells(&once, &["scaling at 10, blocking: no longer fails, as it did in 5 of 5 rounds: 3 replies were altered"]);
         let worse = told(failing(1), failing(5));
         let expected =
@@ -604,7 +535,7 @@ mod tests {
     #[test]
     fn who_leaves_clients_out_in_one_run_only_is_told() {
         let leaving_out = |clients| {
-            let mut run = MadeUp::new();
+            let mut run = made_up();
             run.trials_of("poll").for_each(|trial| measured(trial).connections_unserved = clients);
             run.trials.retain(|trial| trial.point == 100);
             run
@@ -617,7 +548,7 @@ mod tests {
 
     #[test]
     fn another_machine_and_another_plan_are_named() {
-        let (mut before, mut after) = (MadeUp::new(), MadeUp::new());
+        let (mut before, mut after) = (made_up(), made_up());
         before.run.machine.kernel = Some("6.1.0".into());
         after.run.machine.kernel = Some("6.18.0".into());
         after.run.plan.window_s = 2.0;
@@ -638,7 +569,7 @@ mod tests {
     #[test]
     fn more_rounds_are_no_other_measurement_and_files_not_committed_may_be_any() {
         let dirty = |rounds| {
-            let mut run = MadeUp::of_rounds(rounds);
+            let mut run = of_rounds(rounds);
             run.run.machine.commit = Some("abc-dirty".into());
             run
         };
@@ -650,7 +581,7 @@ mod tests {
     #[test]
     fn shares_of_another_capacity_are_another_load() {
         let asked = |rate_per_s: f64| {
-            let mut run = MadeUp::new();
+            let mut run = made_up();
             for trial in &mut run.trials {
                 trial.experiment = "latency-load".into();
                 measured(trial).load["rate_asked_per_s"] = json!(rate_per_s * f64::from(trial.point));
@@ -665,10 +596,10 @@ mod tests {
 
     #[test]
     fn few_rounds_tell_nothing_but_the_machines() {
-        let mut after = MadeUp::of_rounds(3);
+        let mut after = of_rounds(3);
         after.run.machine.kernel = None;
         after.trials.iter_mut().for_each(|trial| scale_throughput(trial, 0.1));
-        let report = told(MadeUp::new(), after);
+        let report = told(made_up(), after);
         let nothing = "nothing can be told: to know a change from noise takes 5 good rounds in each run; before has 5, after 3";
         assert_tells(&report, &[nothing]);
         assert!(report.contains("kernel: ") && rows(&report).is_empty(), "{report}");
@@ -676,10 +607,10 @@ mod tests {
 
     #[test]
     fn cells_of_one_run_only_are_listed() {
-        let (mut before, mut after) = (MadeUp::new(), MadeUp::new());
+        let (mut before, mut after) = (made_up(), made_up());
         before.trials.retain(|trial| trial.point != 10 || trial.server == "poll");
         after.trials.retain(|trial| trial.server != "epoll");
-        before.trials.push(Trial { experiment: CAPACITY.name.into(), ..trial("poll", 64, 1) });
+        before.trials.push(Trial { experiment: CAPACITY.name.into(), point: 64, ..made_up().trials.remove(0) });
         let report = told(before, after);
         assert!(report.contains(": 56 of 75 trials made (interrupted, or still under way), 0 failed"), "{report}");
         let (only_before, only_after) = report.split_once("Only after").unwrap();
@@ -690,26 +621,26 @@ mod tests {
 
     #[test]
     fn runs_without_a_common_cell_cannot_be_compared() {
-        let mut after = MadeUp::new();
+        let mut after = made_up();
         after.trials.clear();
         assert_tells(
-            &told(MadeUp::new(), after),
+            &told(made_up(), after),
             &["nothing can be compared: no server gave numbers at the same point in both runs"],
         );
     }
 
     #[test]
     fn what_is_no_run_of_this_schema_is_refused_in_a_line() {
-        let (_good_results, good) = MadeUp::new().kept();
+        let (_good_results, good) = kept(made_up());
         let refused = |folder: &Path| format!("{:#}", report(&good, folder).unwrap_err());
         assert!(refused(Path::new("no/such/run")).starts_with("no/such/run is no run's folder"));
 
-        let mut other = MadeUp::new();
+        let mut other = made_up();
         other.run.schema = "io-models.run/1".into();
-        let (_other_results, other) = other.kept();
+        let (_other_results, other) = kept(other);
         assert!(refused(&other).contains("has schema io-models.run/1, and this version of compare reads "));
 
-        let (_damaged_results, damaged) = MadeUp::new().kept();
+        let (_damaged_results, damaged) = kept(made_up());
         let trials = fs::read_to_string(damaged.join("trials.jsonl")).unwrap();
         fs::write(damaged.join("trials.jsonl"), trials.replacen("scaling", "sca\"ling", 1)).unwrap();
         let error = refused(&damaged);

@@ -1,4 +1,4 @@
-//! The experiments: each a question, an axis, its loads, and what the textbook expects.
+//! The experiments: each a question, an axis and its loads.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -24,8 +24,6 @@ pub struct Experiment {
     pub name: &'static str,
     /// What it asks.
     pub question: &'static str,
-    /// What the textbook answers.
-    pub expectation: &'static str,
     /// What its points count.
     pub axis: &'static str,
     /// What its servers are ranked by at each point.
@@ -34,6 +32,8 @@ pub struct Experiment {
     pub shows: &'static [&'static Metric],
     /// Where on the axis it measures.
     pub points: &'static [Point],
+    /// The point that stands for it where there is room for one only, by its variant and its place on the axis.
+    pub told_at: (&'static str, u32),
 }
 
 /// One place on an experiment's axis.
@@ -176,11 +176,11 @@ impl Point {
 pub static CAPACITY: Experiment = Experiment {
     name: "capacity",
     question: "What is the most that a server answers with 64 connections?",
-    expectation: "Nothing: this sets the scale of latency-load.",
     axis: "active connections",
     ranked_by: &metric::THROUGHPUT,
     shows: &[&metric::P50, &metric::P99],
     points: &[point(Profile::Quick, CAPACITY_LOAD.active, CAPACITY_LOAD)],
+    told_at: ("", CAPACITY_LOAD.active),
 };
 
 /// Every experiment, in the order in which the results show them.
@@ -190,8 +190,6 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         Experiment {
             name: "scaling",
             question: "How do throughput and latency change with the number of connections, all of them active?",
-            expectation: "One at a time serves one; a loop over readiness serves all, and epoll leaves poll behind as they get many; \
-                          threads break down.",
             axis: "active connections",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
@@ -206,11 +204,11 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Full, 3000, active(3000)),
                 point(Standard, 10_000, active(10_000)),
             ],
+            told_at: ("", 100),
         },
         Experiment {
             name: "latency-load",
             question: "How long does a request take while the server is not at its limit, and where does that bend?",
-            expectation: "Latency stays flat and then rises steeply near the limit; each sleep and wake-up on the way costs some of it.",
             axis: "% of the best capacity",
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::MEAN, &metric::P50, &metric::P99_9, &metric::CPU_SHARE],
@@ -222,11 +220,11 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Quick, 90, at_percent_of_capacity(90)),
                 point(Standard, 95, at_percent_of_capacity(95)),
             ],
+            told_at: ("", 50),
         },
         Experiment {
             name: "idle",
             question: "What do silent connections cost those that speak?",
-            expectation: "poll and the busy loop look at every descriptor each time and slow down; epoll and threads do not.",
             axis: "idle connections",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
@@ -240,12 +238,11 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Standard, 1000, beside_idle(10, 1000)).of("10 active"),
                 point(Quick, 10_000, beside_idle(10, 10_000)).of("10 active"),
             ],
+            told_at: ("10 active", 10_000),
         },
         Experiment {
             name: "service",
             question: "What if a request takes work: 100 µs of computing, or 1 ms of waiting?",
-            expectation: "Threads wait side by side, so they are for waiting work; one loop does it all in turn. Computing is limited by \
-                          processors, whatever the model.",
             axis: "active connections",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CPU_SHARE],
@@ -257,20 +254,20 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Standard, 8, working(Work::Sleep1ms, 8)).of("sleep 1ms"),
                 point(Quick, 64, working(Work::Sleep1ms, 64)).of("sleep 1ms"),
             ],
+            told_at: ("sleep 1ms", 64),
         },
         Experiment {
             name: "churn",
             question: "What does a connection cost that is opened, used once and closed?",
-            expectation: "A thread for each costs its creation; a loop pays for accept and for watching one descriptor more.",
             axis: "connections at a time",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
             points: &[point(Standard, 1, churning(1)), point(Full, 8, churning(8)), point(Quick, 64, churning(64))],
+            told_at: ("", 64),
         },
         Experiment {
             name: "payload",
             question: "What changes when requests get larger?",
-            expectation: "The larger the request, the more copying counts and the less the model.",
             axis: "payload bytes",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::GOODPUT, &metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
@@ -282,12 +279,11 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Quick, 64 << 10, of_payload(64 << 10)),
                 point(Standard, 1 << 20, of_payload(1 << 20)),
             ],
+            told_at: ("", 16),
         },
         Experiment {
             name: "footprint",
             question: "What do connections cost that say nothing?",
-            expectation: "A stack for each thread; next to nothing elsewhere. Who waits for readiness costs no processor time, who asks \
-                          over and over costs all of it.",
             axis: "silent connections",
             ranked_by: &metric::CONNECTION_BYTES,
             shows: &[&metric::PEAK_RSS, &metric::THREADS, &metric::CPU_SHARE],
@@ -297,15 +293,16 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Standard, 4000, silent(4000)),
                 point(Full, 10_000, silent(10_000)),
             ],
+            told_at: ("", 1000),
         },
         Experiment {
             name: "fairness",
             question: "What do 50 modest clients get beside a greedy one that keeps 1000 requests in flight?",
-            expectation: "Threads share by the system's scheduler; a loop that serves whoever is ready to the end lets one starve the rest.",
             axis: "greedy clients",
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
             points: &[point(Standard, 0, beside_greedy(0)), point(Quick, 1, beside_greedy(1000))],
+            told_at: ("", 1),
         },
     ]
 };
@@ -327,6 +324,12 @@ impl Experiment {
         all().find(|experiment| experiment.name == name)
     }
 
+    /// The point that stands for it.
+    pub fn telling_point(&self) -> &'static Point {
+        let point = self.points.iter().find(|point| (point.variant, point.x) == self.told_at);
+        point.expect("a test holds each experiment against that")
+    }
+
     /// The points that a profile has.
     pub fn points_of(&self, profile: Profile) -> impl Iterator<Item = &'static Point> {
         self.points.iter().filter(move |point| point.from <= profile)
@@ -340,10 +343,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_experiment_asks_expects_and_has_points_in_every_profile() {
+    fn every_experiment_asks_and_has_points_in_every_profile() {
         for experiment in &EXPERIMENTS {
-            assert!(experiment.question.ends_with('?') && experiment.expectation.ends_with('.'), "{}", experiment.name);
-            assert!(experiment.points_of(Profile::Quick).count() > 0, "{}", experiment.name);
+            assert!(experiment.question.ends_with('?'), "{}", experiment.name);
+            let told_at = |point: &Point| (point.variant, point.x) == experiment.told_at;
+            assert!(experiment.points_of(Profile::Quick).any(told_at), "{}", experiment.name);
             let places: HashSet<_> = experiment.points.iter().map(|point| (point.variant, point.x)).collect();
             assert_eq!(places.len(), experiment.points.len(), "{}", experiment.name);
             assert!(!experiment.shows.iter().any(|metric| metric.name == experiment.ranked_by.name), "{}", experiment.name);

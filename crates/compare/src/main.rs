@@ -2,16 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod bottleneck;
+mod claim;
 mod contestant;
 mod diff;
 mod experiment;
 mod guard;
 mod machine;
+#[cfg(test)]
+mod made_up;
 mod metric;
 mod number;
 mod options;
+mod overview;
 mod own_server;
-#[allow(dead_code)]
 mod picture;
 mod plan;
 mod processors;
@@ -20,14 +23,17 @@ mod record;
 mod report;
 mod results;
 mod run;
+mod sentence;
 mod statistics;
 mod summary;
 mod table;
 mod terminal;
+mod textbook;
 mod tidy;
 mod topology;
 mod trace;
 mod trial;
+mod words;
 
 use std::{
     env,
@@ -122,8 +128,9 @@ fn run(options: &Options) -> Result<bool> {
         folder.keep_traces(traces(&bench))?;
     }
     folder.summarize(&summary)?;
+    folder.write_report(&summary)?;
     folder.close(complete)?;
-    say(terminal::rankings(&run, &summary));
+    say(terminal::screen(&run, &summary));
     if !complete {
         say(format!(
             "interrupted: {} of {} trials were made and kept; go on with --resume {}",
@@ -132,6 +139,7 @@ fn run(options: &Options) -> Result<bool> {
             folder.path().display()
         ));
     }
+    say(format!("to look at: {}", folder.path().join("report.html").display()));
     say(format!("kept in {} (how to read it: results/README.md)", folder.path().display()));
     Ok(complete)
 }
@@ -165,14 +173,15 @@ fn resumed(path: &Path) -> Result<Begun> {
     Ok((folder, plan, summary))
 }
 
-/// Makes all files of a run again that are made from its trials; returns its rankings.
+/// Makes all files of a run again that are made from its trials; returns its first screen.
 fn report(path: &Path) -> Result<String> {
     let (mut folder, _, summary) = opened(path)?;
     for cell in summary.cells() {
         folder.write_histograms(cell)?;
     }
     folder.summarize(&summary)?;
-    Ok(terminal::rankings(folder.run(), &summary))
+    folder.write_report(&summary)?;
+    Ok(terminal::screen(folder.run(), &summary))
 }
 
 /// A run that was made, with its trials.

@@ -154,11 +154,12 @@ impl Plan {
         Ok(Plan { settings, trials })
     }
 
-    /// How many pairs of servers are compared, over all points: the more, the oftener chance alone makes two look different.
+    /// How many pairs of servers are compared, over all points, and at one of them by a second number, which the first screen
+    /// has: the more, the oftener chance alone makes two look different.
     pub fn comparisons(&self) -> usize {
         let servers = self.settings.servers.len();
         let trials = self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).count();
-        trials / servers.max(1) * (servers * servers.saturating_sub(1) / 2)
+        (trials / servers.max(1) + 1) * (servers * servers.saturating_sub(1) / 2)
     }
 
     /// What it comes to, for people.
@@ -244,7 +245,7 @@ mod tests {
             }
         }
         assert_ne!(order(&plan, 1), order(&plan, 2));
-        assert_eq!(plan.comparisons(), points * 10);
+        assert_eq!(plan.comparisons(), (points + 1) * 10);
     }
 
     #[test]

@@ -50,8 +50,8 @@ pub struct Measured {
     pub greedy: Option<Value>,
     /// Latencies of all requests in nanoseconds; of those without an answer, how long they were awaited.
     pub latency_hdr: Packed,
-    /// The same from when each was sent. In a closed loop that is the same.
-    pub service_hdr: Packed,
+    /// The same from when each was sent; `None` where that is no other time, as in a closed loop.
+    pub service_hdr: Option<Packed>,
 }
 
 /// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no
@@ -81,7 +81,7 @@ pub struct Cost {
 
 /// A histogram as interval logs have it: V2, compressed, in base 64. Unpacked it takes hundreds of times the memory, and a run
 /// keeps thousands of them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Packed(String);
 

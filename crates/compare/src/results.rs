@@ -144,8 +144,19 @@ impl RunFolder {
     pub fn summarize(&mut self, summary: &Summary) -> Result<()> {
         self.write("summary.md", |out| Ok(out.write_all(table::markdown(&self.run, summary, &self.traces).as_bytes())?))?;
         self.write("summary.csv", |out| tidy::write(summary, out))?;
-        self.write("report.html", |out| Ok(out.write_all(report::page(&self.run, summary, &self.traces)?.as_bytes())?))?;
         self.summarized = Instant::now();
+        Ok(())
+    }
+
+    /// Writes the page, and its main pictures as files of their own.
+    pub fn write_report(&self, summary: &Summary) -> Result<()> {
+        let page = report::page(&self.run, summary, &self.traces)?;
+        self.write("report.html", |out| Ok(out.write_all(page.as_bytes())?))?;
+        let pictures = self.path.join("pictures");
+        fs::create_dir_all(&pictures).with_context(|| format!("cannot write to {}", pictures.display()))?;
+        for (name, svg) in report::pictures(&self.run, summary) {
+            self.write(&format!("pictures/{name}.svg"), |out| Ok(out.write_all(svg.as_bytes())?))?;
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{experiment::Experiment, machine::Machine, plan::Settings, processors::Processors};
+use crate::{experiment::Experiment, machine::Machine, plan::Settings, processors::Processors, textbook};
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
 pub const SCHEMA: &str = "io-models.run/2";
@@ -36,7 +36,7 @@ impl Run {
             json!({
                 "name": experiment.name,
                 "question": experiment.question,
-                "expectation": experiment.expectation,
+                "expectation": textbook::expectation(experiment),
                 "axis": experiment.axis,
                 "ranked_by": experiment.ranked_by.name,
             })

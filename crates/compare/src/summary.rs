@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ptr,
     time::{Duration, SystemTime},
 };
 
@@ -16,7 +17,8 @@ use crate::{
     number::number,
     plan::{Plan, Step},
     record::{Measured, Trial},
-    statistics::{Estimate, Ranking, outliers, rank},
+    statistics::{Better, Estimate, Ranking, outliers, rank},
+    words::times,
 };
 
 /// All finished trials, by experiment, point and server, in the order of the plan's lists.
@@ -43,10 +45,14 @@ pub struct Cell {
 #[derive(Debug)]
 pub struct Field<'a> {
     pub point: &'static Point,
+    /// What they are ranked by.
+    pub metric: &'static Metric,
     /// In the order of the plan.
     pub cells: Vec<&'a Cell>,
     /// The rank of each; `None` of one that failed, or left clients without service, or where there are too few rounds.
     pub ranks: Vec<Option<usize>>,
+    /// For each, the places here of those that are better and told apart from it.
+    better: Vec<Vec<usize>>,
     /// The paired ratio of the largest to the smallest median of those ranked.
     pub slowest_to_fastest: Option<Estimate>,
     /// The ratio from which on two could have been told apart here.
@@ -123,18 +129,68 @@ impl Summary {
         }
         fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, self.comparisons)).collect()
     }
+
+    /// All servers at a point, ranked by any metric.
+    pub fn field(&self, experiment: &Experiment, point: &Point, metric: &'static Metric) -> Option<Field<'_>> {
+        let at = |cell: &&Cell| cell.experiment.name == experiment.name && ptr::eq(cell.point, point);
+        let cells: Vec<&Cell> = self.cells().filter(at).collect();
+        (!cells.is_empty()).then(|| Field::new(cells, metric, self.comparisons))
+    }
 }
 
 impl<'a> Field<'a> {
-    fn new(cells: Vec<&'a Cell>, metric: &Metric, comparisons: usize) -> Field<'a> {
+    fn new(cells: Vec<&'a Cell>, metric: &'static Metric, comparisons: usize) -> Field<'a> {
         let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
         // While a run is under way, or after it was interrupted, some servers have a round more.
         let rounds = rows.iter().flatten().map(Vec::len).min().unwrap_or(0);
+        let in_play: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_some()).collect();
         let ranked: Vec<Vec<f64>> = rows.iter().flatten().map(|row| row[..rounds].to_vec()).collect();
-        let Ranking { ranks, slowest_to_fastest, told_apart_from } = rank(&ranked, metric.better, comparisons);
-        let mut ranks = ranks.into_iter();
-        let ranks = rows.iter().map(|row| row.as_ref().and_then(|_| ranks.next().flatten())).collect();
-        Field { point: cells[0].point, cells, ranks, slowest_to_fastest, told_apart_from }
+        let ranking = rank(&ranked, metric.better, comparisons);
+        let (mut ranks, mut better) = (vec![None; rows.len()], vec![Vec::new(); rows.len()]);
+        for (place, &index) in in_play.iter().enumerate() {
+            ranks[index] = ranking.ranks[place];
+            better[index] = ranking.better[place].iter().map(|&other| in_play[other]).collect();
+        }
+        let Ranking { slowest_to_fastest, told_apart_from, .. } = ranking;
+        Field { point: cells[0].point, metric, cells, ranks, better, slowest_to_fastest, told_apart_from }
+    }
+
+    /// The server of this name.
+    pub fn cell(&self, server: &str) -> Option<&'a Cell> {
+        self.cells.iter().find(|cell| cell.server == server).copied()
+    }
+
+    /// Whether one is better than another and told apart from it; `None` unless both have ranks.
+    pub fn is_ahead(&self, one: &str, other: &str) -> Option<bool> {
+        let place =
+            |server| self.cells.iter().position(|cell| cell.server == server).filter(|&place| self.ranks[place].is_some());
+        let (one, other) = (place(one)?, place(other)?);
+        Some(self.better[other].contains(&one))
+    }
+
+    /// Why servers that differ as much as these share a rank.
+    pub fn why_even(&self) -> Option<String> {
+        let (floor, spread) = (self.told_apart_from?, self.slowest_to_fastest?.median);
+        Some(match floor {
+            _ if spread >= floor => "their rounds differ too much to tell".into(),
+            ..2.0 => format!("differences under {:.0} % cannot be told", (floor - 1.0) * 100.0),
+            _ => format!("differences under {} cannot be told", times(floor)),
+        })
+    }
+
+    /// Servers with their ranks, from the best to the worst; those without a rank last, in order of how much they served.
+    pub fn standing(&self) -> Vec<(&'a Cell, Option<usize>)> {
+        let value = |cell: &Cell| cell.estimate(self.metric).map_or(f64::NAN, |told| told.median);
+        let mut standing: Vec<_> = self.cells.iter().copied().zip(self.ranks.iter().copied()).collect();
+        standing.sort_by(|(one, one_rank), (other, other_rank)| {
+            let by_value = match self.metric.better {
+                Better::Higher => value(other).total_cmp(&value(one)),
+                Better::Lower => value(one).total_cmp(&value(other)),
+            };
+            let by_rank = one_rank.unwrap_or(usize::MAX).cmp(&other_rank.unwrap_or(usize::MAX));
+            other.serves_all().cmp(&one.serves_all()).then(by_rank).then(by_value)
+        });
+        standing
     }
 }
 
@@ -143,15 +199,17 @@ impl Cell {
     /// counts added, never percentiles averaged.
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
-        for round in self.latency_of_rounds() {
-            all.add(round).expect("all latencies have the same bounds");
+        for measured in self.good() {
+            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
         }
         all
     }
 
-    /// The same of each round that did not fail.
+    /// The same of each round in turn; of one that failed it is empty.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
-        self.good().map(|measured| measured.latency_hdr.unpacked())
+        let good =
+            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.unpacked());
+        self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
     /// How many requests there are in that.
@@ -168,7 +226,7 @@ impl Cell {
                 start: started.duration_since(run_started).unwrap_or_default(),
                 length: seconds("/elapsed_s")?,
                 latency: measured.latency_hdr.unpacked(),
-                service: measured.service_hdr.unpacked(),
+                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).unpacked(),
                 send_lag: None,
             })
         };
@@ -215,6 +273,18 @@ impl Cell {
     pub fn at_least(&self) -> BTreeSet<&str> {
         let names = self.good().filter_map(|measured| measured.load.pointer("/latency_ns/at_least")?.as_array());
         names.flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The median for people, without its unit, marked where it is a lower bound.
+    pub fn number(&self, metric: &Metric) -> Option<String> {
+        let told = self.estimate(metric)?;
+        Some(self.at_least_mark(metric).to_owned() + &metric.number(told.median))
+    }
+
+    /// A mark before a latency that is a lower bound in some round, as requests without an answer count.
+    pub fn at_least_mark(&self, metric: &Metric) -> &'static str {
+        let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
+        if name.is_some_and(|name| self.at_least().contains(name)) { ">= " } else { "" }
     }
 
     /// The rounds whose value lies far from the others', with it.

@@ -8,9 +8,12 @@ use crate::{
     bottleneck::Bottleneck,
     experiment::{CAPACITY, Experiment, Point},
     metric::{self, Metric},
+    overview::{Overview, Standing},
     run::Run,
+    sentence,
     statistics::Estimate,
     summary::{Cell, Field, Summary},
+    textbook,
     trace::{self, Trace},
 };
 
@@ -19,14 +22,12 @@ const KEEPS_UP: f64 = 0.99;
 
 /// The whole summary as Markdown.
 pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
-    let mut text = heading(run);
+    let mut text = heading(&Overview::of(run, summary));
     for experiment in run.plan.experiments() {
         let fields = summary.fields(experiment);
-        let _ = write!(
-            text,
-            "\n## {}\n\n{}\n\nThe textbook expects: {}\n",
-            experiment.name, experiment.question, experiment.expectation
-        );
+        let shown = sentence::shows(experiment, &fields);
+        let _ = write!(text, "\n## {}\n\n{}\n\n{shown}\n", experiment.name, experiment.question);
+        let _ = write!(text, "\nThe textbook expects:\n\n{}", claims(experiment, &fields));
         if let Some(told) = what_100_percent_is(experiment, summary) {
             let _ = writeln!(text, "\n{told}");
         }
@@ -43,6 +44,31 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
     text
 }
 
+/// A line for each claim, with its verdict and why.
+fn claims(experiment: &Experiment, fields: &[Field]) -> String {
+    let judged = textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields));
+    judged.map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because)).collect()
+}
+
+/// The first screen, as terminal and page have it.
+fn heading(overview: &Overview) -> String {
+    let answer: String = overview.answer.iter().map(|sentence| format!("- {sentence}\n")).collect();
+    let Overview { title, machine, method, standings, .. } = overview;
+    format!("# {title}\n\n{machine}\n\n{answer}{}\n{method}\n", standings.iter().map(ranking).collect::<String>())
+}
+
+fn ranking(standing: &Standing) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["rank", "server", &standing.metric.title(), "95 % interval", ""]);
+    for row in &standing.rows {
+        let rank = row.rank.map_or("-".into(), |rank| rank.to_string());
+        let cells = [&rank, &row.cell.server, &row.value, &row.interval];
+        table.add_row(cells.into_iter().chain([&row.remark.clone().unwrap_or_default()]));
+    }
+    format!("\n**{}**, at {}:\n\n{table}\n", standing.concern, standing.at)
+}
+
 /// Of an experiment whose axis is a share of the best server's capacity: how much that was.
 pub fn what_100_percent_is(experiment: &Experiment, summary: &Summary) -> Option<String> {
     let (least, greatest) = summary.capacities_per_s()?;
@@ -55,51 +81,18 @@ pub fn what_100_percent_is(experiment: &Experiment, summary: &Summary) -> Option
     })
 }
 
-/// What the values of a run with so many rounds are, and what they are not.
-pub fn what_values_are(rounds: u32) -> &'static str {
-    match rounds {
-        1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
-        2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",
-        _ => {
-            "Values are medians over rounds; in brackets, the 95 % interval. Servers that the data cannot tell apart share a rank; \
-             who failed, or left clients without service, has none."
-        }
-    }
-}
-
-/// Which machine and plan the numbers belong to.
-fn heading(run: &Run) -> String {
-    let (machine, plan) = (&run.machine, &run.plan);
-    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
-    let servers: Vec<_> = plan.servers.iter().map(|server| server.name.as_str()).collect();
-    let debug = if machine.debug_build { " **A debug build: these numbers say nothing.**" } else { "" };
-    format!(
-        "# {}\n\nMachine: {}, processors {}, Linux {}{}; {}. Commit {}.{}\n\n{}. {}\n",
-        servers.join(", "),
-        known(&machine.cpu_model),
-        known(&machine.cpus_online),
-        known(&machine.kernel),
-        if machine.virtualized == Some(true) { " (virtual)" } else { "" },
-        run.processors,
-        known(&machine.commit),
-        debug,
-        plan.described(),
-        what_values_are(plan.rounds),
-    )
-}
-
 /// What the columns of an experiment's table are.
-pub fn head(experiment: &Experiment) -> Vec<&'static str> {
-    let shown = experiment.shows.iter().map(|metric| metric.title);
-    let head = [experiment.axis, "server", "rank", experiment.ranked_by.title];
-    head.into_iter().chain(shown).chain(["limit", "clients"]).collect()
+pub fn head(experiment: &Experiment) -> Vec<String> {
+    let shown = experiment.shows.iter().map(|metric| metric.title());
+    let head = [experiment.axis, "server", "rank"].map(String::from).into_iter().chain([experiment.ranked_by.title()]);
+    head.chain(shown).chain(["limit", "clients"].map(String::from)).collect()
 }
 
 /// The rows of one point, a row a server; each begins with the point and the server.
 pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
     let row = |(cell, rank): (&&Cell, &Option<usize>)| {
         let told = |metric: &Metric, text: fn(Estimate, usize) -> String| {
-            let told = cell.estimate(metric).map(|told| at_least(cell, metric).to_owned() + &text(told, metric.digits));
+            let told = cell.estimate(metric).map(|told| cell.at_least_mark(metric).to_owned() + &text(told, metric.digits));
             told.unwrap_or("-".into())
         };
         let mut row = vec![
@@ -137,21 +130,6 @@ pub fn name_of(point: &Point) -> String {
         "" => point.x.to_string(),
         variant => format!("{variant}, {}", point.x),
     }
-}
-
-/// A mark before a latency that is a lower bound.
-pub fn at_least(cell: &Cell, metric: &Metric) -> &'static str {
-    let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
-    let is_bound = name.is_some_and(|name| cell.at_least().contains(name));
-    if is_bound { ">= " } else { "" }
-}
-
-/// With a comma after each three digits before the point, as people read large numbers.
-pub fn grouped(value: f64, digits: usize) -> String {
-    let text = rounded(value, digits);
-    let whole = text.find('.').unwrap_or(text.len());
-    let comma = |index: usize| index > 0 && index < whole && (whole - index).is_multiple_of(3) && !text[..index].ends_with('-');
-    text.char_indices().flat_map(|(index, sign)| comma(index).then_some(',').into_iter().chain([sign])).collect()
 }
 
 pub fn rounded(value: f64, digits: usize) -> String {
@@ -202,7 +180,7 @@ pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
         if let (Some(ratio), Some(floor)) = (field.slowest_to_fastest, field.told_apart_from) {
             notes.push(format!(
                 "{place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",
-                metric.title,
+                metric.title(),
                 with_interval(ratio, 2),
                 (floor - 1.0) * 100.0
             ));
@@ -220,18 +198,4 @@ pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
         }
     }
     notes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_numbers_are_grouped_by_three() {
-        let cases =
-            [(0.0, 0, "0"), (999.95, 1, "1,000.0"), (137_480.2, 0, "137,480"), (1e6, 2, "1,000,000.00"), (-123.0, 0, "-123")];
-        for (value, digits, text) in cases {
-            assert_eq!(grouped(value, digits), text);
-        }
-    }
 }

@@ -1,49 +1,53 @@
-//! What a run comes to, in a few lines for the terminal.
+//! What a run comes to, for the terminal.
 
-use std::fmt::Write;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
 use crate::{
-    metric::Metric,
+    overview::{Overview, Row, Standing},
     run::Run,
-    statistics::Better,
-    summary::{Cell, Field, Summary},
-    table::{name_of, rounded, rounds_failed},
+    sentence,
+    summary::Summary,
 };
 
-/// The ranking at each point, a line each, for the terminal.
-pub fn rankings(run: &Run, summary: &Summary) -> String {
-    let mut text = String::new();
-    for experiment in run.plan.experiments() {
-        let metric = experiment.ranked_by;
-        let _ = writeln!(text, "\n{}: {}", experiment.name, experiment.question);
-        let _ = writeln!(text, "  {}: {}", experiment.axis, metric.title);
-        for field in summary.fields(experiment) {
-            let _ = writeln!(text, "  {:>18}: {}", name_of(field.point), standing(&field, metric));
-        }
-    }
-    text
+/// The first screen, and what each experiment shows. Colours only on a terminal, and not with NO_COLOR in the environment.
+pub fn screen(run: &Run, summary: &Summary) -> String {
+    let overview = Overview::of(run, summary);
+    let answer = overview.answer.iter().map(|sentence| format!("{sentence}\n")).collect::<String>();
+    let standings = overview.standings.iter().map(standing).collect::<String>();
+    let shown = run.plan.experiments().map(|experiment| {
+        format!(
+            "\n{}: {}\n{}\n",
+            experiment.name,
+            experiment.question,
+            sentence::shows(experiment, &summary.fields(experiment))
+        )
+    });
+    format!("\n{}\n\n{answer}{standings}{}", overview.machine, shown.collect::<String>())
 }
 
-/// All servers from the best to the worst, those that share a rank with the same number, and who has none.
-fn standing(field: &Field, metric: &Metric) -> String {
-    let mut ranked: Vec<_> = field.cells.iter().zip(&field.ranks).collect();
-    ranked.sort_by(|(one, one_rank), (other, other_rank)| {
-        let value = |cell: &Cell| cell.estimate(metric).map_or(f64::NAN, |told| told.median);
-        let by_value = match metric.better {
-            Better::Higher => value(other).total_cmp(&value(one)),
-            Better::Lower => value(one).total_cmp(&value(other)),
-        };
-        other.serves_all().cmp(&one.serves_all()).then(one_rank.cmp(other_rank)).then(by_value)
+fn standing(standing: &Standing) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    standing.rows.iter().for_each(|row| {
+        table.add_row(cells(row));
     });
-    let told = ranked.into_iter().map(|(cell, rank)| {
-        let value = cell.estimate(metric).map_or("-".into(), |told| rounded(told.median, metric.digits));
-        let rank = rank.map(|rank| format!("{rank}. ")).unwrap_or_default();
-        let but = match (cell.failures().is_empty(), cell.clients()) {
-            (true, Some((asked, unserved @ 1..))) => format!(" (serves {} of {asked})", asked.saturating_sub(unserved)),
-            (true, _) => String::new(),
-            (false, _) => format!(" ({} failed)", rounds_failed(cell)),
-        };
-        format!("{rank}{} {value}{but}", cell.server)
-    });
-    told.collect::<Vec<_>>().join(", ")
+    for column in [0, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("\n{}, {} at {}\n{table}\n", standing.concern, standing.metric.title(), standing.at)
+}
+
+fn cells(row: &Row) -> Vec<Cell> {
+    let rank = row.rank.map_or("-".into(), |rank| rank.to_string());
+    let cells =
+        [rank, row.cell.server.clone(), row.value.clone(), row.interval.clone(), row.remark.clone().unwrap_or_default()]
+            .map(Cell::new);
+    let shown = |cell: Cell| match (row.rank, &row.remark) {
+        (Some(1), _) => cell.fg(Color::Green).add_attribute(Attribute::Bold),
+        (_, Some(_)) => cell.fg(Color::DarkYellow),
+        _ => cell,
+    };
+    cells.into_iter().map(shown).collect()
 }

@@ -181,6 +181,7 @@ impl Bench<'_> {
         let server_busy_share = bottleneck::server_busy_share(cost.cpu_share, cost.threads, processors, counters);
         let bottleneck = Bottleneck::of(server_busy_share, measurement.cpu.busy_share);
         let throughput_per_s = measurement.throughput_per_s();
+        let (latency_hdr, service_hdr) = (Packed::new(&measurement.latency.all), Packed::new(&measurement.service.all));
         Ok(Measured {
             connections_asked: asked,
             connections_unserved,
@@ -191,8 +192,8 @@ impl Bench<'_> {
             },
             load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
             greedy,
-            latency_hdr: Packed::new(&measurement.latency.all),
-            service_hdr: Packed::new(&measurement.service.all),
+            service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
+            latency_hdr,
             cost,
         })
     }

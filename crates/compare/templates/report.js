@@ -160,6 +160,7 @@
   }
 
   function addDownloads(figure) {
+    const title = figure.querySelector(".view > svg").getAttribute("aria-label");
     const group = document.createElement("div");
     group.className = "downloads";
     for (const format of ["svg", "png"]) {
@@ -168,7 +169,7 @@
       button.className = "download";
       button.dataset.format = format;
       button.textContent = format.toUpperCase();
-      button.setAttribute("aria-label", `Download ${figure.id} as ${format.toUpperCase()}`);
+      button.setAttribute("aria-label", `${format.toUpperCase()}: download ${title}`);
       group.append(button);
     }
     figure.querySelector(".toolbar").append(group);

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, process::Command};
 
-use common::{MODELS, Place, succeeded};
+use common::{MODELS, Place, built, succeeded};
 
 /// What a server that fails may say on its way out.
 const HOSTILE: &str = r#"<script>alert("1 & 2")</script>"#;
@@ -32,7 +32,7 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
     }
     for (slot, model) in MODELS.iter().enumerate() {
         assert!(page.contains(&format!(r#"id="show-s{slot}" value="{model}" checked"#)), "{model}");
-        assert!(page.contains(&format!(r#"<g class="server s{slot}" data-server="{model}">"#)), "{model}");
+        assert!(page.contains(&format!(r#"<g class="server s{slot}" data-server="{model}""#)), "{model}");
     }
     assert!(page.contains(place.run_json()["started"].as_str().unwrap()));
     assert!(page.contains("there are no intervals and no ranks"), "a run of one round says what it cannot say");
@@ -43,18 +43,24 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
 }
 
 #[test]
-fn a_failure_is_shown_as_what_it_is_text() {
+fn a_failure_is_shown_as_the_text_it_is() {
     let place = Place::new();
     place.replace("poll", &format!("echo '{HOSTILE}' >&2; exit 3"));
-    place.run(&["--experiment", "churn", "--only", "poll,epoll"]);
+    let mine = format!("mine={} --listen {{addr}}", built("epoll").display());
+    place.run(&["--experiment", "churn", "--server", &mine, "--only", "poll,mine"]);
     let page = fs::read_to_string(place.latest("report.html")).unwrap();
+
     let trials = place.trials();
     let reason = trials.iter().find(|trial| trial["server"] == "poll").unwrap()["failure"].as_str().unwrap();
     assert!(reason.contains(HOSTILE), "{reason}");
     let escaped = reason.replace('&', "&#38;").replace('<', "&#60;").replace('>', "&#62;").replace('"', "&#34;");
     assert!(page.contains(&escaped), "the reason is in the notes");
+    assert!(page.contains(r#"id="show-s5" value="mine" checked"#), "who is brought along is in the legend");
     assert!(!page.contains("<script>alert"));
-    assert!(page.contains(r#"<tr class="server s3 first"><td>64</td><td>poll</td><td>-</td>"#), "and poll in the table");
+    assert!(
+        page.contains(r#"<tr class="server s3 first"><td>64</td><td>poll</td><td>-</td>"#),
+        "poll is in the table all the same"
+    );
 }
 
 #[test]
@@ -64,6 +70,6 @@ fn the_page_is_made_again_from_the_files_of_the_run() {
     let page = fs::read(place.latest("report.html")).unwrap();
     fs::remove_file(place.latest("report.html")).unwrap();
     let folder = place.results().join("latest");
-    succeeded(std::process::Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(folder).output().unwrap());
+    succeeded(Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(folder).output().unwrap());
     assert!(fs::read(place.latest("report.html")).unwrap() == page);
 }

@@ -32,13 +32,13 @@ pub struct Ruler {
 }
 
 impl Ruler {
-    /// For these values, whatever they are: from 0 on when linear, around them when not.
+    /// For these values, whatever they are: from 0 on when linear, around them when not. Without any, there are no labels.
     pub fn of_values(scale: Scale, values: impl Iterator<Item = f64>) -> Ruler {
         let (least, greatest) = bounds(values.filter(|&value| is_drawable(scale, value)));
         match scale {
+            _ if least > greatest => Ruler { scale, ends: (0.0, 1.0), zero: None, ticks: Vec::new() },
             Scale::Linear => Ruler::from_zero(if greatest >= LEAST { greatest } else { 1.0 }),
-            Scale::Log if greatest >= least => Ruler::around(least.log10(), greatest.log10()),
-            Scale::Log => Ruler::around(0.0, 1.0),
+            Scale::Log => Ruler::around(least.log10(), greatest.log10()),
         }
     }
 

@@ -4,15 +4,15 @@ use plotters::{prelude::Rectangle, style::text_anchor::HPos};
 
 use super::{
     Bar,
-    canvas::{self, FONT, HEIGHT, Sheet, WIDTH, at, bold, cut, filled, name_tag, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, at, bold, cut, filled, name_tag, width_of, words, write},
     frame::{self, LEGEND_LINE, LINE, MARGIN},
     label::rounded,
     marker,
     palette::Paint,
 };
 
-/// What bars and their names share the width with: the total at the end.
-const TOTAL_WIDTH: f64 = 52.0;
+/// Between a bar and its total.
+const GAP: f64 = 5.0;
 const MOST_NAME_WIDTH: f64 = 130.0;
 /// From the middle of a row to that of the next.
 const MOST_PITCH: f64 = 44.0;
@@ -20,7 +20,6 @@ const LEAST_PITCH: f64 = 26.0;
 /// How much of that a bar takes.
 const THICKNESS: f64 = 0.62;
 const SWATCH: f64 = 11.0;
-const SMALL: f64 = 11.5;
 const OUTLINE: &str = "stroke-width=\"7\"";
 
 /// A picture of these bars, in the order given, with the parts in the order of the kinds.
@@ -38,7 +37,9 @@ pub fn bars(title: &str, unit: &str, kinds: &[&str], bars: &[Bar]) -> String {
     let names = bars.iter().map(|bar| width_of(&shown_name(bar), FONT)).fold(0.0, f64::max);
     let left = MARGIN + 2.0 * marker::RADIUS + 10.0 + names;
     let greatest = bars.iter().map(total).fold(0.0, f64::max);
-    let rows = Rows { left, top, pitch, per_unit: if greatest > 0.0 { (WIDTH - TOTAL_WIDTH - left) / greatest } else { 0.0 } };
+    let totals = bars.iter().map(|bar| width_of(&rounded(total(bar)), FONT) * BOLDNESS).fold(0.0, f64::max);
+    let room = WIDTH - MARGIN - totals - GAP - left;
+    let rows = Rows { left, top, pitch, per_unit: if greatest > 0.0 { room.max(0.0) / greatest } else { 0.0 } };
     let frame = canvas::group("class=\"frame\"", &[heading, legend.collect()].concat());
     let rows = bars.iter().enumerate().map(|(row, bar)| canvas::server_group(&bar.server, &rows.row(row, bar)));
     canvas::picture(title, height, &[frame, rows.collect()].concat())
@@ -107,7 +108,7 @@ impl Rows {
                 }
             }
             let total = rounded(total(bar));
-            write(sheet, &total, &bold(FONT, Paint::Ink, HPos::Left), (x + 5.0, middle));
+            write(sheet, &total, &bold(FONT, Paint::Ink, HPos::Left), (x + GAP, middle));
         });
         let name = canvas::shapes(|sheet| name_tag(sheet, &bar.server, &shown_name(bar), (MARGIN, middle)));
         let data = format!("data-y=\"{}\"", total(bar));

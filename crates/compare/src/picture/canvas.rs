@@ -17,8 +17,14 @@ pub const WIDTH: f64 = 440.0;
 pub const HEIGHT: f64 = 300.0;
 /// How large words are.
 pub const FONT: f64 = 13.0;
+/// How large words at the edge of things are.
+pub const SMALL: f64 = 11.5;
+/// plotters cuts off what is beyond its sheet: this is higher than any picture.
+const SHEET_HEIGHT: u32 = 10_000_000;
 /// plotters draws in whole numbers: these are tenths.
 const FINENESS: f64 = 10.0;
+/// How much wider bold words are.
+pub const BOLDNESS: f64 = 1.12;
 /// What plotters enlarges the fonts of SVG by.
 const FONT_FACTOR: f64 = 1.24;
 
@@ -57,7 +63,7 @@ pub fn mark(server: &Server, kind: &str, data: &str, says: &str, shapes: &str) -
 /// Shapes as SVG has them, in the colours of the page.
 pub fn shapes(draw: impl FnOnce(&Sheet)) -> String {
     let mut svg = String::new();
-    let size = ((WIDTH * FINENESS) as u32, (HEIGHT * FINENESS) as u32);
+    let size = (length(WIDTH), SHEET_HEIGHT);
     draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area());
     let (_, body) = svg.split_once('\n').expect("the first line is the opening tag");
     let mut body = body.strip_suffix("</svg>\n").unwrap_or(body).replace('\n', "");

@@ -44,9 +44,9 @@ fn note(curves: &[Curve], y: &Ruler) -> String {
     let marked =
         |mark: Mark| has(&|dot| dot.value.as_ref().is_some_and(|value| value.mark == mark && y.place(value.y).is_some()));
     let notes = [
-        (marked(Mark::Hollow), "hollow: not the server's limit"),
-        (marked(Mark::Unserved), "×, dashed: clients unserved"),
-        (has(&|dot| dot.value.is_none()), "× on axis: failed"),
+        (marked(Mark::Hollow), "hollow: limited elsewhere"),
+        (marked(Mark::Unserved), "×: clients unserved"),
+        (has(&|dot| dot.value.is_none()), "× on axis: no value"),
     ];
     notes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, note)| note).collect::<Vec<_>>().join(" · ")
 }
@@ -104,12 +104,12 @@ impl Drawing<'_> {
         let Some(value) = &dot.value else {
             let data = format!("data-x=\"{}\"", dot.x);
             let shapes = canvas::shapes(|sheet| marker::cross(sheet, bottom));
-            return canvas::mark(server, "failed", &data, &dot.says, &shapes);
+            return canvas::mark(server, "missing", &data, &dot.says, &shapes);
         };
         let data = format!("data-x=\"{}\" data-y=\"{}\"", dot.x, value.y);
         let says = if place.is_some() { dot.says.clone() } else { format!("{} (not on this axis)", dot.says) };
         let shapes = canvas::shapes(|sheet| {
-            if let Some(ends) = value.interval {
+            if let Some(ends) = value.interval.filter(|(low, high)| !low.is_nan() && !high.is_nan()) {
                 self.draw_interval(sheet, dot.x, ends);
             }
             match value.mark {

@@ -8,7 +8,7 @@ use plotters::{
 use super::{
     Server,
     axis::Ruler,
-    canvas::{self, FONT, HEIGHT, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
     marker,
     palette::Paint,
 };
@@ -29,7 +29,8 @@ pub const LINE: f64 = 17.0;
 const LINES_OF_LEGEND: usize = 2;
 /// How much of a server's name is shown.
 const NAME_WIDTH: f64 = 130.0;
-const NOTE_SIZE: f64 = 11.5;
+/// How long ticks are; labels are twice as far away, so that marks on the axis do not touch them.
+const TICK: f64 = 4.0;
 
 /// Where everything has its place.
 #[derive(Debug)]
@@ -81,8 +82,8 @@ impl Frame {
                 write(sheet, &y_title, &muted(HPos::Left), (MARGIN, self.top - 12.0));
                 self.draw_axes(sheet, x, y);
                 let x_title = cut(x_title, FONT, RIGHT - LEFT);
-                write(sheet, &x_title, &muted(HPos::Center), ((LEFT + RIGHT) / 2.0, self.bottom + 29.0));
-                let note_style = words(NOTE_SIZE, Paint::Muted, HPos::Left);
+                write(sheet, &x_title, &muted(HPos::Center), ((LEFT + RIGHT) / 2.0, self.bottom + 30.5));
+                let note_style = words(SMALL, Paint::Muted, HPos::Left);
                 if !note.is_empty() {
                     write(sheet, note, &note_style, self.note());
                 }
@@ -101,16 +102,16 @@ impl Frame {
         let style = words(FONT, Paint::Muted, HPos::Left);
         let mut values = chart.configure_mesh();
         values.disable_x_mesh().disable_x_axis().bold_line_style(line(Paint::Grid, 1.0)).axis_style(TRANSPARENT);
-        values.label_style(style.clone()).set_all_tick_mark_size(length(3.0)).draw().expect("memory takes all shapes");
+        values.label_style(style.clone()).set_all_tick_mark_size(length(TICK)).draw().expect("memory takes all shapes");
         let mut points = chart.configure_mesh();
         points.disable_mesh().disable_y_axis().axis_style(line(Paint::Muted, 1.0));
-        points.label_style(style).set_all_tick_mark_size(length(3.0)).draw().expect("memory takes all shapes");
+        points.label_style(style).set_all_tick_mark_size(length(TICK)).draw().expect("memory takes all shapes");
     }
 }
 
 /// Writes it as large as fits.
 pub fn write_title(sheet: &Sheet, title: &str) {
-    let room = WIDTH - 2.0 * MARGIN;
+    let room = (WIDTH - 2.0 * MARGIN) / BOLDNESS;
     let size = (TITLE_SIZE * room / width_of(title, TITLE_SIZE).max(1.0)).clamp(LEAST_TITLE_SIZE, TITLE_SIZE);
     write(sheet, &cut(title, size, room), &bold(size, Paint::Ink, HPos::Left), (MARGIN, TITLE_LINE));
 }

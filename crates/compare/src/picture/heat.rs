@@ -7,9 +7,9 @@ use plotters::{
 };
 
 use super::{
-    Scale, Server,
+    BEYOND, NS_PER_US, Scale, Server,
     axis::Ruler,
-    canvas::{self, Sheet, at, line, width_of, words, write},
+    canvas::{self, SMALL, Sheet, at, line, width_of, words, write},
     frame::{self, Frame},
     label::{grouped, micros},
     palette::Paint,
@@ -26,10 +26,9 @@ const LEAST_SHARE: f64 = 1e-6;
 const EXPLAINED: [(f64, &str); 4] = [(1e-6, "0.0001 %"), (1e-4, "0.01 %"), (1e-2, "1 %"), (1.0, "100 %")];
 /// No seams between cells.
 const CELLS_ALIGNED: &str = "shape-rendering=\"crispEdges\"";
-const SMALL: f64 = 11.5;
-/// What a percentile needs beyond it.
-const BEYOND: u64 = 10;
-const NS_PER_US: f64 = 1e3;
+/// How wide the lines at 50 % and at 99 % are.
+const THICK: f64 = 2.4;
+const THIN: f64 = 1.0;
 
 /// A picture of a server's rounds, with latencies from and to these (others are at the edge).
 pub fn heat(title: &str, server: &Server, columns: &[Histogram<u64>], range_ns: (u64, u64)) -> String {
@@ -46,11 +45,8 @@ pub fn heat(title: &str, server: &Server, columns: &[Histogram<u64>], range_ns: 
     let content = [
         frame::entry(server, (name_x, name_y)),
         scale_bar(frame.note()),
-        canvas::group(
-            CELLS_ALIGNED,
-            &columns.iter().enumerate().map(|(index, column)| drawing.cells(index, column)).collect::<String>(),
-        ),
-        columns.iter().enumerate().map(|(index, column)| drawing.mark(index, column)).collect(),
+        canvas::group(CELLS_ALIGNED, &each(columns, |index, column| drawing.cells(index, column))),
+        each(columns, |index, column| drawing.mark(index, column)),
     ];
     let groups = [
         frame.drawn(title, ("round", &x), ("latency, µs", &y), ""),
@@ -58,6 +54,10 @@ pub fn heat(title: &str, server: &Server, columns: &[Histogram<u64>], range_ns: 
         canvas::shapes(|sheet| explain_lines(sheet, (name_x + name_width + 8.0, name_y))),
     ];
     canvas::picture(title, frame.height(), &groups.concat())
+}
+
+fn each(columns: &[Histogram<u64>], draw: impl Fn(usize, &Histogram<u64>) -> String) -> String {
+    columns.iter().enumerate().map(|(index, column)| draw(index, column)).collect()
 }
 
 fn opacity(share: f64) -> f64 {
@@ -95,9 +95,6 @@ fn explain_lines(sheet: &Sheet, (left, y): (f64, f64)) {
         x += 30.0 + width_of(label, SMALL);
     }
 }
-
-const THICK: f64 = 2.4;
-const THIN: f64 = 1.0;
 
 /// With a rim, for cells may be as dark as ink.
 fn draw_line(sheet: &Sheet, (from, to): (f64, f64), y: f64, width: f64) {

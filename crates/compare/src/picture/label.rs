@@ -1,6 +1,8 @@
 //! Numbers as people read them.
 
-/// A number as short as it is exact: 0.25, 1,024, 10k, 1.5M.
+use super::NS_PER_US;
+
+/// A number as short as it is exact: 0.25, 10k, 1.5M, 64Ki.
 pub fn human(value: f64) -> String {
     if value != 0.0 && !(1e-4..1e15).contains(&value.abs()) {
         return format!("{value:.1e}").replace(".0e", "e");
@@ -14,6 +16,11 @@ pub fn human(value: f64) -> String {
             return format!("{scaled}{letter}");
         }
     }
+    for (unit, letters) in [(1_048_576.0, "Mi"), (1024.0, "Ki")] {
+        if value >= unit && value % unit == 0.0 {
+            return format!("{}{letters}", grouped((value / unit) as i64));
+        }
+    }
     let rounded = (value * 1e6).round() / 1e6;
     if rounded.fract() == 0.0 { grouped(rounded as i64) } else { rounded.to_string() }
 }
@@ -23,7 +30,7 @@ pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
@@ -34,6 +41,7 @@ pub fn grouped(number: i64) -> String {
 /// A number to three digits or, beyond 1,000, to the next whole one.
 pub fn rounded(value: f64) -> String {
     match value.abs() {
+        1e9.. => format!("{value:.1e}"),
         1000.0.. => grouped(value.round() as i64),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
@@ -44,7 +52,7 @@ pub fn rounded(value: f64) -> String {
 
 /// A latency in microseconds, with its unit.
 pub fn micros(ns: u64) -> String {
-    let us = ns as f64 / 1e3;
+    let us = ns as f64 / NS_PER_US;
     if us < 1000.0 { format!("{us:.1} µs") } else { format!("{} µs", grouped(us.round() as i64)) }
 }
 
@@ -54,8 +62,9 @@ mod tests {
 
     #[test]
     fn labels_are_short_and_exact() {
-        let numbers = [0.0, 0.25, 64.0, 1000.0, 1024.0, 1500.0, 16_384.0, 10_000.0, 1e6, 2.5e6, 1_048_576.0, 5e9, -1024.0];
-        let labels = ["0", "0.25", "64", "1k", "1,024", "1.5k", "16,384", "10k", "1M", "2.5M", "1,048,576", "5G", "-1,024"];
+        let numbers =
+            [0.0, 0.25, 64.0, 1000.0, 1023.0, 1500.0, 16_384.0, 10_000.0, 1e6, 2.5e6, 1_048_576.0, 5e9, 1e-9, -1023.0];
+        let labels = ["0", "0.25", "64", "1k", "1,023", "1.5k", "16Ki", "10k", "1M", "2.5M", "1Mi", "5G", "1e-9", "-1,023"];
         assert_eq!(numbers.map(human), labels);
     }
 

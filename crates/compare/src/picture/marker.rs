@@ -5,12 +5,20 @@ use std::f64::consts::TAU;
 use plotters::prelude::{Circle, PathElement, Polygon};
 
 use super::{
-    canvas::{Sheet, at, filled, length, line},
+    canvas::{self, Sheet, at, filled, length, line},
     palette::{self, Paint},
 };
 
 /// How far a mark goes from its middle.
 pub const RADIUS: f64 = 4.5;
+
+/// The mark of the server in this slot by itself, in the colour of the words around it.
+pub fn glyph(slot: usize) -> String {
+    let middle = RADIUS * 1.5;
+    let shapes = canvas::shapes(|sheet| draw(sheet, slot, (middle, middle), Paint::Server));
+    let size = 20.0 * middle;
+    format!("<svg viewBox=\"0 0 {size} {size}\" fill=\"currentColor\" aria-hidden=\"true\">{shapes}</svg>")
+}
 
 /// Draws the mark of the server in this slot.
 pub fn draw(sheet: &Sheet, slot: usize, middle: (f64, f64), inside: Paint) {

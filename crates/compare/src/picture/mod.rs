@@ -10,14 +10,21 @@ mod label;
 mod marker;
 mod palette;
 mod percentiles;
+#[cfg(test)]
+mod tests;
 
 use hdrhistogram::Histogram;
 
 pub use bars::bars;
 pub use curves::curves;
 pub use heat::heat;
+pub use marker::glyph;
 pub use palette::CSS;
 pub use percentiles::percentiles;
+
+/// A percentile needs this many requests beyond it.
+const BEYOND: u64 = 10;
+const NS_PER_US: f64 = 1e3;
 
 /// Whose a curve or a row is.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +60,7 @@ pub struct Curve<'a> {
 #[derive(Clone, Debug)]
 pub struct Dot {
     pub x: f64,
-    /// `None` of one that failed.
+    /// `None` where there is none, as of one that failed or had too few requests: a cross on the axis, that says why.
     pub value: Option<Value>,
     /// What is shown to whoever points at it.
     pub says: String,
@@ -99,8 +106,6 @@ pub struct Bar<'a> {
 /// The same picture as a file of its own, with its colours and its paper.
 pub fn standalone(svg: &str) -> String {
     let (root, content) = svg.split_once('>').expect("a picture begins with its root");
-    let paper = palette::Paint::Paper.fill();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{CSS}</style><rect width=\"100%\" height=\"100%\" {paper}/>{content}"
-    )
+    let paper = format!("<rect width=\"100%\" height=\"100%\" {}/>", palette::Paint::Paper.fill());
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{CSS}</style>{paper}{content}")
 }

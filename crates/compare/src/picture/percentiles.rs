@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use plotters::prelude::PathElement;
 
 use super::{
-    Distribution, Scale, Server,
+    BEYOND, Distribution, NS_PER_US, Scale, Server,
     axis::Ruler,
     canvas::{self, at, line},
     frame::{self, Frame},
@@ -18,8 +18,6 @@ use super::{
 const STEPS: u32 = 300;
 /// How far a drawn curve may be off, in units: what does not show is left out.
 const TOLERANCE: f64 = 0.3;
-/// A percentile needs this many requests beyond it.
-const BEYOND: f64 = 10.0;
 /// Shares that have a mark where enough requests lie beyond: for people, and in tenths of a percent.
 const MARKED: [(&str, u32); 4] = [("50 %", 500), ("90 %", 900), ("99 %", 990), ("99.9 %", 999)];
 /// How far the axis goes where there is nothing to show.
@@ -27,7 +25,6 @@ const EMPTY_END: f64 = 2.0;
 /// What is left free at the right end of the axis, as a share of it.
 const FREE: f64 = 0.02;
 const FAINT: &str = "class=\"faint\" opacity=\"0.4\"";
-const NS_PER_US: f64 = 1e3;
 
 /// A picture of these distributions; the part of each that fewer than ten requests make is faint.
 pub fn percentiles(title: &str, scale: Scale, distributions: &[Distribution]) -> String {
@@ -70,20 +67,34 @@ fn points(latency_ns: &Histogram<u64>) -> Vec<(f64, f64)> {
     if latency_ns.is_empty() {
         return Vec::new();
     }
-    let end = (latency_ns.len() as f64).log10();
+    let requests = latency_ns.len() as f64;
+    let end = requests.log10();
     let mut rarities: Vec<f64> = (0..=STEPS).map(|step| end * f64::from(step) / f64::from(STEPS)).collect();
     rarities.extend(Some(sure_until(latency_ns)).filter(|&sure| sure > 0.0));
     rarities.sort_by(f64::total_cmp);
+    let recorded = up_to_each_value(latency_ns);
     let us_at = |rarity: f64| {
-        let within = latency_ns.value_at_quantile(1.0 - 10_f64.powf(-rarity)).min(latency_ns.max());
-        (if rarity < end { within } else { latency_ns.max() }) as f64 / NS_PER_US
+        let answered = requests - requests * 10_f64.powf(-rarity);
+        let index = recorded.partition_point(|&(count, _)| (count as f64) < answered);
+        recorded[index.min(recorded.len() - 1)].1 as f64 / NS_PER_US
     };
-    rarities.into_iter().map(|rarity| (rarity, us_at(rarity))).collect()
+    let mut points: Vec<(f64, f64)> = rarities.into_iter().map(|rarity| (rarity, us_at(rarity))).collect();
+    points.last_mut().expect("there are steps").1 = latency_ns.max() as f64 / NS_PER_US;
+    points
+}
+
+/// How many requests took no longer than each value that was recorded.
+fn up_to_each_value(latency_ns: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let recorded = latency_ns.iter_recorded().scan(0, |count, value| {
+        *count += value.count_at_value();
+        Some((*count, value.value_iterated_to().min(latency_ns.max())))
+    });
+    recorded.collect()
 }
 
 /// The rarest that enough requests tell of.
 fn sure_until(latency_ns: &Histogram<u64>) -> f64 {
-    (latency_ns.len() as f64 / BEYOND).log10()
+    (latency_ns.len() as f64 / BEYOND as f64).log10()
 }
 
 /// The same line through fewer points: those of Ramer, Douglas and Peucker.
@@ -116,7 +127,7 @@ fn marks(server: &Server, latency_ns: &Histogram<u64>, place: impl Fn((f64, f64)
     let requests = latency_ns.len();
     let mark = |(share, permille): (&str, u32)| {
         let beyond = u128::from(requests) * u128::from(1000 - permille);
-        if beyond < 1000 * BEYOND as u128 {
+        if beyond < 1000 * u128::from(BEYOND) {
             return String::new();
         }
         let quantile = f64::from(permille) / 1000.0;

@@ -7,6 +7,7 @@ use crate::{
     bottleneck::Bottleneck,
     experiment::{Experiment, Point},
     metric::{self, Metric},
+    number::grouped,
     picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
     statistics::Estimate,
     summary::{Cell, Field},
@@ -15,6 +16,9 @@ use crate::{
 
 /// From this ratio of the greatest to the least on, a log axis shows more.
 const WIDE: f64 = 30.0;
+
+/// From this ratio of the last to the first place on an experiment's axis on, the places would crowd at its left end.
+const SPREAD: f64 = 10.0;
 
 /// Under this ratio, a log axis has hardly a tick to be read by.
 const NARROW: f64 = 3.0;
@@ -42,6 +46,8 @@ const OTHERS: usize = 3;
 pub struct Figure {
     /// A name that no other has.
     pub id: String,
+    /// As the picture itself has it.
+    pub title: String,
     /// What it shows: a metric's name, or a kind of picture.
     pub metric: &'static str,
     pub variant: &'static str,
@@ -83,8 +89,8 @@ fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Fie
 }
 
 /// The place of a point on its axis: `10 active, 10,000`.
-pub fn place(point: &Point) -> String {
-    let x = table::grouped(f64::from(point.x), 0);
+fn place(point: &Point) -> String {
+    let x = grouped(f64::from(point.x), 0);
     if point.variant.is_empty() { x } else { format!("{}, {x}", point.variant) }
 }
 
@@ -96,20 +102,21 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
         return None;
     }
     let title = match variant {
-        "" => format!("{} by {}", metric.title, experiment.axis),
-        _ => format!("{} by {}, {variant}", metric.title, experiment.axis),
+        "" => format!("{} by {}", metric.title(), experiment.axis),
+        _ => format!("{} by {}, {variant}", metric.title(), experiment.axis),
     };
     let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
-    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= WIDE { Scale::Log } else { Scale::Linear } };
+    let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
     let ys: Vec<f64> = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).collect();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
         let curves: Vec<Curve> = servers.all().map(|server| Curve { points: points(server.name), server }).collect();
-        picture::curves(&title, &x, &Axis { title: metric.title, scale }, &curves)
+        picture::curves(&title, &x, &Axis { title: &metric.title(), scale }, &curves)
     };
     let views = scales(&ys).into_iter().map(|scale| View::new(scale, draw(scale))).collect();
     Some(Figure {
         id: id(&[experiment.name, metric.name, variant]),
+        title,
         metric: metric.name,
         variant,
         point: None,
@@ -122,7 +129,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
 /// What is drawn of a server at a point: `None` where it has no such value and did not fail either.
 fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
     let x = f64::from(cell.point.x);
-    let place = format!("{} at {}", cell.server, table::grouped(x, 0));
+    let place = format!("{} at {}", cell.server, grouped(x, 0));
     let Some(told) = cell.estimate(metric) else {
         let failure = cell.failures().first().copied()?;
         return Some(Dot { x, value: None, says: format!("{place}: {} failed: {failure}", table::rounds_failed(cell)) });
@@ -131,18 +138,14 @@ fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
         remark if remark.is_empty() => remark,
         remark => format!("; {remark}"),
     };
-    let says = format!("{place}: {}{}{remark}", table::at_least(cell, metric), says(metric, told));
+    let says = format!("{place}: {}{}{remark}", cell.at_least_mark(metric), says(metric, told));
     Some(Dot { x, value: Some(Value { y: told.median, interval: told.interval, mark: mark(cell) }), says })
 }
 
 /// `137,480 replies/s (99,940 .. 150,987)`, `p99 118.2 µs (101.5 .. 130.0)`.
 fn says(metric: &Metric, told: Estimate) -> String {
-    let number = |value| table::grouped(value, metric.digits);
-    let interval = told.interval.map(|(low, high)| format!(" ({} .. {})", number(low), number(high))).unwrap_or_default();
-    match metric.title.strip_suffix(" µs") {
-        Some(which) => format!("{which} {} µs{interval}", number(told.median)),
-        None => format!("{} {}{interval}", number(told.median), metric.title),
-    }
+    let interval = told.interval.map(|(low, high)| format!(" ({} .. {})", metric.number(low), metric.number(high)));
+    metric.said(told.median) + &interval.unwrap_or_default()
 }
 
 fn mark(cell: &Cell) -> Mark {
@@ -176,13 +179,15 @@ fn remark(cell: &Cell) -> String {
 /// A closer look at one point: how latencies are spread, what the processor did, which calls were made.
 pub fn closer(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
     let at = Look { experiment, field, servers };
-    let costs = [
-        at.bars("cpu_split", "CPU time in user mode and in the kernel", "share of one processor", &CPU_SPLIT),
-        at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND),
-        at.bars("switches", "Context switches a request", "switches/request", &SWITCHES),
-    ];
     let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
-    percentiles.into_iter().chain(costs.into_iter().flatten()).chain(at.heat()).collect()
+    let split = at.bars("cpu_split", "CPU time, user and kernel", "share of one processor", &CPU_SPLIT);
+    // Connections that say nothing have no requests that a cost could be shared among.
+    let a_request = percentiles.is_some().then(|| {
+        let calls = at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND);
+        [calls, at.bars("switches", "Context switches a request", "switches/request", &SWITCHES)]
+    });
+    let costs = [split].into_iter().chain(a_request.into_iter().flatten()).flatten();
+    percentiles.into_iter().chain(costs).chain(at.heat()).collect()
 }
 
 /// How latencies are spread at a point, and over its rounds.
@@ -225,20 +230,19 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn title(&self, what: &str) -> String {
-        format!("{what}, at {}", place(self.field.point))
-    }
-
-    fn figure(&self, metric: &'static str, slot: Option<usize>, views: Vec<View>) -> Figure {
+    /// Of all servers, or of the one named.
+    fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
         let point = self.field.point;
-        let slot_name = slot.map(|slot| format!("s{slot}")).unwrap_or_default();
+        let title = format!("{what}, at {}", place(point));
+        let name = of.map_or("", |server| server.name);
         Figure {
-            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), &slot_name]),
+            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), name]),
+            views: draw(&title),
+            title,
             metric,
             variant: point.variant,
             point: Some(point.x),
-            slot,
-            views,
+            slot: of.map(|server| server.slot),
             caption: "",
         }
     }
@@ -256,10 +260,12 @@ impl<'a> Look<'a> {
         if distributions.is_empty() {
             return None;
         }
-        let title = self.title("Latency percentiles");
-        let view = |&scale: &Scale| View::new(scale, picture::percentiles(&title, scale, &distributions));
-        let caption = "Each step to the right is ten times rarer. Faint: fewer than ten requests lie beyond.";
-        Some(Figure { caption, ..self.figure("latency_percentiles", None, scales.iter().map(view).collect()) })
+        let draw = |title: &str| {
+            let view = |&scale: &Scale| View::new(scale, picture::percentiles(title, scale, &distributions));
+            scales.iter().map(view).collect()
+        };
+        let caption = "Each step to the right is ten times rarer.";
+        Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
     /// Latencies over the rounds, a picture a server, all with the same range.
@@ -271,9 +277,8 @@ impl<'a> Look<'a> {
         let range_ns = (least.max(1), filled().map(Histogram::max).max().unwrap_or(least));
         let figure = |(cell, columns): &(&'a Cell, Vec<Histogram<u64>>)| {
             let server = self.server(cell);
-            let title = self.title(&format!("{}: latency round by round", cell.server));
-            let svg = picture::heat(&title, &server, columns, range_ns);
-            self.figure("latency_heat", Some(server.slot), vec![View::new(Scale::Log, svg)])
+            let draw = |title: &str| vec![View::new(Scale::Log, picture::heat(title, &server, columns, range_ns))];
+            self.figure("latency_heat", "Latency round by round", Some(&server), draw)
         };
         let told = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
         all.iter().filter(told).map(figure).collect()
@@ -292,8 +297,8 @@ impl<'a> Look<'a> {
             return None;
         }
         let kinds: Vec<&str> = parts.iter().map(|(kind, _)| *kind).collect();
-        let svg = picture::bars(&self.title(what), unit, &kinds, &bars);
-        Some(self.figure(metric, None, vec![View::new(Scale::Linear, svg)]))
+        let draw = |title: &str| vec![View::new(Scale::Linear, picture::bars(title, unit, &kinds, &bars))];
+        Some(self.figure(metric, what, None, draw))
     }
 }
 

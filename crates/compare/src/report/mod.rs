@@ -1,7 +1,6 @@
 //! report.html: one page that shows what a run found, complete in itself.
 
 mod figures;
-mod words;
 
 use std::ptr;
 
@@ -9,15 +8,18 @@ use anyhow::Result;
 use askama::Template;
 
 use crate::{
+    claim::Judged,
     contestant::MODELS,
     experiment::Experiment,
-    metric::Metric,
-    picture::{CSS as PALETTE, Server},
+    overview::{self, Overview, Row, Standing},
+    picture::{self, CSS as PALETTE, Server},
     run::Run,
+    sentence,
     statistics::{Better, FEWEST_ROUNDS},
     summary::{Field, Summary},
-    table,
+    table, textbook,
     trace::{self, Trace},
+    words::place,
 };
 
 use self::figures::Figure;
@@ -35,72 +37,73 @@ const SCRIPT: &str = include_str!("../../templates/report.js");
 /// When the template cannot be filled, which no run brings about.
 pub fn page(run: &Run, summary: &Summary, traces: &[Trace]) -> Result<String> {
     let servers = Servers::of(run);
-    let experiments = || run.plan.experiments().map(|experiment| (experiment, summary.fields(experiment)));
-    let experiments: Vec<(&Experiment, Vec<Field>)> = experiments().filter(|(_, fields)| !fields.is_empty()).collect();
-    let standings = words::standings(&experiments, &servers);
+    let experiments = run.plan.experiments().map(|experiment| (experiment, summary.fields(experiment)));
+    let experiments = experiments.filter(|(_, fields)| !fields.is_empty());
+    let overview = Overview::of(run, summary);
     let page = Page {
-        about: enumerated(&servers.names),
         machine: machine(run),
         warnings: warnings(run, summary),
-        answer: words::answer(&standings),
-        standings,
+        standings: overview.standings.iter().map(|standing| Ranking::of(standing, &servers)).collect(),
         servers: servers.shown(),
-        sections: experiments.iter().map(|(experiment, fields)| section(experiment, fields, summary, &servers)).collect(),
+        sections: experiments.map(|(experiment, fields)| section(experiment, &fields, summary, &servers)).collect(),
         traced: (!traces.is_empty()).then(|| traced(traces, &servers)),
-        values: table::what_values_are(run.plan.rounds),
+        overview: &overview,
     };
     Ok(page.render()?)
+}
+
+/// The main pictures of all experiments, each as a file that stands by itself, with its name.
+pub fn pictures(run: &Run, summary: &Summary) -> Vec<(String, String)> {
+    let servers = Servers::of(run);
+    let experiments = run.plan.experiments().map(|experiment| (experiment, summary.fields(experiment)));
+    let figures = experiments.flat_map(|(experiment, fields)| figures::main(experiment, &fields, &servers));
+    figures.map(|Figure { id, views, .. }| (id, picture::standalone(&views[0].svg))).collect()
 }
 
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    /// Who took part, in one line.
-    about: String,
+    overview: &'a Overview<'a>,
     /// Facts about machine and plan, each with what it is called.
     machine: Vec<(&'static str, String)>,
     /// What keeps the numbers from being taken at their word.
     warnings: Vec<String>,
-    /// At most three sentences.
-    answer: Vec<String>,
-    standings: Vec<Standing>,
+    standings: Vec<Ranking<'a>>,
     servers: Vec<Shown>,
     sections: Vec<Section<'a>>,
     traced: Option<Grid>,
-    values: &'a str,
 }
 
-/// How the servers stand in what a reader cares for.
-struct Standing {
-    /// `Throughput`, `Tail latency`, `CPU a request`, `Memory a connection`.
-    concern: &'static str,
-    /// Under which load: `100 active connections`.
-    at: String,
-    metric: &'static Metric,
-    /// From the best to the worst, and then those without a rank.
-    rows: Vec<Place>,
+/// A ranking, with what is drawn of it.
+struct Ranking<'a> {
+    of: &'a Standing<'a>,
+    bars: Vec<Ranked<'a>>,
 }
 
-impl Standing {
+/// One server's place in a ranking.
+struct Ranked<'a> {
+    row: &'a Row<'a>,
+    slot: usize,
+    /// Length of its bar, from 0 to 1: no bar for one whose number hides that clients went unserved.
+    share: f64,
+}
+
+impl<'a> Ranking<'a> {
+    fn of(standing: &'a Standing<'a>, servers: &Servers) -> Ranking<'a> {
+        let median = |row: &Row| row.estimate.map_or(0.0, |estimate| estimate.median);
+        let ranked = standing.rows.iter().filter(|row| row.remark.is_none());
+        let greatest = ranked.map(median).fold(f64::MIN_POSITIVE, f64::max);
+        let share = |row: &Row| if row.remark.is_none() { median(row) / greatest } else { 0.0 };
+        let bar = |row| Ranked { row, slot: servers.slot(&row.cell.server), share: share(row) };
+        Ranking { of: standing, bars: standing.rows.iter().map(bar).collect() }
+    }
+
     fn better(&self) -> &'static str {
-        match self.metric.better {
+        match self.of.metric.better {
             Better::Higher => "more",
             Better::Lower => "less",
         }
     }
-}
-
-/// One server's place.
-struct Place {
-    rank: Option<usize>,
-    server: String,
-    slot: usize,
-    value: String,
-    interval: String,
-    /// Length of its bar, from 0 to 1.
-    share: f64,
-    /// Why it has no rank; else empty.
-    remark: String,
 }
 
 /// A checkbox, which is also the legend.
@@ -116,7 +119,7 @@ struct Section<'a> {
     question: &'a str,
     /// What the pictures show, in one sentence.
     shows: String,
-    claims: Vec<Claim>,
+    claims: Vec<Judged>,
     /// The value that servers are ranked by, a figure a variant.
     main: Vec<Figure>,
     /// Other values over the axis.
@@ -130,47 +133,14 @@ struct Section<'a> {
     notes: Vec<String>,
 }
 
-/// What the textbook says, and whether it held.
-struct Claim {
-    text: String,
-    verdict: Verdict,
-    because: String,
-}
-
-#[derive(Clone, Copy)]
-#[expect(dead_code)]
-enum Verdict {
-    Held,
-    NotHeld,
-    CannotBeTold,
-}
-
-impl Verdict {
-    fn key(self) -> &'static str {
-        match self {
-            Verdict::Held => "held",
-            Verdict::NotHeld => "not-held",
-            Verdict::CannotBeTold => "cannot-be-told",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Verdict::Held => "held",
-            Verdict::NotHeld => "did not hold",
-            Verdict::CannotBeTold => "cannot be told",
-        }
-    }
-}
-
 /// A table.
 struct Grid {
     head: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<GridRow>,
 }
 
 /// A row of a table.
-struct Row {
+struct GridRow {
     slot: usize,
     /// Whether it is the first of its point.
     first: bool,
@@ -216,13 +186,6 @@ fn slots(names: &[String]) -> Vec<usize> {
     names.iter().map(slot).map(|slot| slot.expect("slots are given again and again")).collect()
 }
 
-fn enumerated(names: &[String]) -> String {
-    match names {
-        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
-        _ => names.concat(),
-    }
-}
-
 fn machine(run: &Run) -> Vec<(&'static str, String)> {
     let machine = &run.machine;
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
@@ -247,24 +210,25 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
         warnings.push(format!("Not finished: {} of {} trials were made.", summary.trials(), run.trials));
     }
     if run.plan.rounds < FEWEST_ROUNDS as u32 {
-        warnings.push(table::what_values_are(run.plan.rounds).into());
+        warnings.push(overview::sureness(run.plan.rounds).into());
     }
     warnings
 }
 
 fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
-    let told_at = fields.last().expect("only experiments with trials have a section");
+    let stands_for_it = |field: &&Field| ptr::eq(field.point, experiment.telling_point());
+    let told_at = fields.iter().find(stands_for_it).unwrap_or(&fields[fields.len() - 1]);
     let elsewhere = || fields.iter().filter(|field| !ptr::eq(*field, told_at));
     let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
     notes.extend(table::notes(experiment, fields));
     Section {
         name: experiment.name,
         question: experiment.question,
-        shows: words::shows(experiment, told_at),
-        claims: words::claims(experiment),
+        shows: sentence::shows(experiment, fields),
+        claims: textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields)).collect(),
         main: figures::main(experiment, fields, servers),
         others: figures::others(experiment, fields, servers),
-        told_at: format!("{} {}", figures::place(told_at.point), experiment.axis),
+        told_at: place(experiment, told_at.point),
         closer: figures::closer(experiment, told_at, servers),
         elsewhere: elsewhere().flat_map(|field| figures::latencies(experiment, field, servers)).collect(),
         table: grid(experiment, fields, servers),
@@ -274,19 +238,16 @@ fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, 
 
 fn grid(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Grid {
     let rows_of = |field| {
-        let row = |(index, cells): (usize, Vec<String>)| Row { slot: servers.slot(&cells[1]), first: index == 0, cells };
+        let row = |(index, cells): (usize, Vec<String>)| GridRow { slot: servers.slot(&cells[1]), first: index == 0, cells };
         table::rows(experiment, field).into_iter().enumerate().map(row)
     };
-    Grid {
-        head: table::head(experiment).into_iter().map(String::from).collect(),
-        rows: fields.iter().flat_map(rows_of).collect(),
-    }
+    Grid { head: table::head(experiment), rows: fields.iter().flat_map(rows_of).collect() }
 }
 
 fn traced(traces: &[Trace], servers: &Servers) -> Grid {
     let of_server = |server: Server| {
         let trace = traces.iter().find(|trace| trace.name == server.name)?;
-        Some(Row { slot: server.slot, first: true, cells: trace::row(trace) })
+        Some(GridRow { slot: server.slot, first: true, cells: trace::row(trace) })
     };
     Grid { head: trace::head(), rows: servers.all().filter_map(of_server).collect() }
 }
@@ -303,11 +264,5 @@ mod tests {
         let shown: Vec<_> = servers.shown().into_iter().map(|shown| (shown.slot, shown.name)).collect();
         let expected = [(3, "poll"), (4, "epoll"), (5, "mine, c"), (6, "a"), (7, "b")];
         assert_eq!(shown, expected.map(|(slot, name)| (slot, name.to_owned())));
-    }
-
-    #[test]
-    fn names_are_listed_as_people_do() {
-        let listed = |names: &[&str]| enumerated(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
-        assert_eq!([listed(&["a"]), listed(&["a", "b"]), listed(&["a", "b", "c"])], ["a", "a and b", "a, b and c"]);
     }
 }

@@ -32,6 +32,8 @@ pub struct Ranking {
     /// each other. `None` where a value is not a finite number greater than 0, and for all with fewer than [`FEWEST_ROUNDS`]
     /// rounds.
     pub ranks: Vec<Option<usize>>,
+    /// For each contestant, who those others are.
+    pub better: Vec<Vec<usize>>,
     /// By what factor the best and the worst median differ, within rounds: the larger values by the smaller ones, so never less
     /// than 1. As both are chosen for being extremes, noise adds to it. `None` with fewer than two contestants whose values are
     /// all finite and greater than 0.
@@ -61,9 +63,18 @@ pub fn rank(rows: &[Vec<f64>], better: Better, comparisons: usize) -> Ranking {
         };
         larger.median > smaller.median && yardstick.as_ref().is_some_and(|yardstick| yardstick.tells_larger(larger, smaller))
     };
-    let rank = |of: &Contestant| 1 + contestants.iter().filter(|other| is_better(other, of)).count();
+    let others = |row: &Option<Contestant>| {
+        let is_better =
+            |other: &Option<Contestant>| other.as_ref().zip(row.as_ref()).is_some_and(|(one, of)| is_better(one, of));
+        (0..rows.len()).filter(|&other| is_better(&rows[other])).collect::<Vec<_>>()
+    };
+    let better: Vec<_> = rows.iter().map(others).collect();
+    let rank = |(row, better): (&Option<Contestant>, &Vec<usize>)| {
+        row.as_ref().filter(|_| rounds >= FEWEST_ROUNDS).map(|_| 1 + better.len())
+    };
     Ranking {
-        ranks: rows.iter().map(|row| row.as_ref().filter(|_| rounds >= FEWEST_ROUNDS).map(rank)).collect(),
+        ranks: rows.iter().zip(&better).map(rank).collect(),
+        better,
         slowest_to_fastest: slowest_to_fastest(&contestants),
         told_apart_from: yardstick.map(|yardstick| yardstick.bound(yardstick.variance).exp()),
     }
@@ -265,7 +276,7 @@ mod tests {
     fn few_rounds_give_a_ratio_and_nothing_more() {
         let rows = [vec![100.0; 4], vec![200.0; 4]];
         let slowest_to_fastest = Some(Estimate { median: 2.0, interval: None });
-        let expected = Ranking { ranks: vec![None, None], slowest_to_fastest, told_apart_from: None };
+        let expected = Ranking { ranks: vec![None, None], better: vec![vec![]; 2], slowest_to_fastest, told_apart_from: None };
         assert_eq!(rank(&rows, Better::Higher, 1), expected);
     }
 
@@ -284,7 +295,7 @@ mod tests {
 
     #[test]
     fn who_is_alone_is_first() {
-        let expected = Ranking { ranks: vec![Some(1)], slowest_to_fastest: None, told_apart_from: None };
+        let expected = Ranking { ranks: vec![Some(1)], better: vec![vec![]], slowest_to_fastest: None, told_apart_from: None };
         assert_eq!(rank(&[row(100.0, 2.0, 0)], Better::Higher, 0), expected);
         assert_eq!(rank(&[], Better::Higher, 0).ranks, []);
     }
