@@ -8,25 +8,24 @@ IS_SEEN = """element => {
     return box.width > 0 && box.height > 0 && element.checkVisibility({visibilityProperty: true, opacityProperty: true});
 }"""
 
-# Every mark that can be seen, with the middle of its last shape, which is the one that stands for the value.
+# Every mark of a picture that can be seen, with the middle of its last shape, which is the one that stands for the value.
 MARKS = (
-    """() => {
+    """figure => {
     const isSeen = %s;
-    return [...document.querySelectorAll('section.experiment figure.picture')].flatMap((figure, index) =>
-        [...figure.querySelectorAll('.mark')].filter(isSeen).map(mark => {
-            const shapes = [...mark.children].filter(child => child.tagName !== 'title' && isSeen(child));
-            const box = (shapes.at(-1) ?? mark).getBoundingClientRect();
-            return {
-                experiment: figure.closest('section').id, figure: index, metric: figure.dataset.metric,
-                variant: figure.dataset.variant, scale: mark.closest('.view').classList.contains('log') ? 'log' : 'linear',
-                server: mark.dataset.server, x: mark.dataset.x, y: mark.dataset.y,
-                title: mark.querySelector('title')?.textContent,
-                middle: [box.x + box.width / 2, box.y + box.height / 2],
-            };
-        }));
+    return [...figure.querySelectorAll('.mark')].filter(isSeen).map(mark => {
+        const shapes = [...mark.children].filter(child => child.tagName !== 'title');
+        const box = (shapes.at(-1) ?? mark).getBoundingClientRect();
+        return {
+            experiment: figure.closest('section').id, metric: figure.dataset.metric, variant: figure.dataset.variant,
+            server: mark.dataset.server, x: mark.dataset.x, y: mark.dataset.y, title: mark.querySelector('title')?.textContent,
+            middle: [box.x + box.width / 2, box.y + box.height / 2],
+        };
+    });
 }"""
     % IS_SEEN
 )
+
+FIGURES = "section.experiment figure.picture"
 
 # In a picture that shows one server's value at a place of the axis: "epoll at 100: p99 1,118.2 µs (874.0 .. 2,117.6); ...".
 SAYS = re.compile(
@@ -40,10 +39,8 @@ class Mark:
     """A mark that can be seen in a picture."""
 
     experiment: str
-    figure: int
     metric: str
     variant: str
-    scale: str
     server: str
     x: float | None
     y: float | None
@@ -55,16 +52,27 @@ class Mark:
         return report.summary[self.experiment, self.variant, self.x, self.server]
 
 
-def marks(page):
+def marks(figure):
+    """All marks of a picture that can be seen."""
     number = lambda text: float(text) if text else None
-    fields = ({**mark, "x": number(mark["x"]), "y": number(mark["y"])} for mark in page.evaluate(MARKS))
+    fields = ({**mark, "x": number(mark["x"]), "y": number(mark["y"])} for mark in figure.evaluate(MARKS))
     return [Mark(**{**mark, "middle": tuple(mark["middle"])}) for mark in fields]
+
+
+def figures_of_values(page, report):
+    """The pictures that can be seen and show a metric of summary.csv at each point."""
+    columns = next(iter(report.summary.values())).keys()
+    figures = page.locator(FIGURES).filter(visible=True).all()
+    return [figure for figure in figures if figure.get_attribute("data-metric") in columns]
+
+
+def all_marks(page, report):
+    return [mark for figure in figures_of_values(page, report) for mark in marks(figure)]
 
 
 def values(page, report):
     """The marks that show a value of summary.csv."""
-    columns = next(iter(report.summary.values())).keys()
-    return [mark for mark in marks(page) if mark.metric in columns and mark.y is not None]
+    return [mark for mark in all_marks(page, report) if mark.y is not None]
 
 
 def assert_says(text, mark, report):
@@ -92,5 +100,5 @@ def seen(page, selector):
     return page.locator(selector).evaluate_all(script)
 
 
-def open_folds(page):
-    page.locator("details").evaluate_all("folds => folds.forEach(fold => fold.open = true)")
+def open_folds(page, selector="details"):
+    page.locator(selector).evaluate_all("folds => folds.forEach(fold => fold.open = true)")

