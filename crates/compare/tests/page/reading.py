@@ -25,11 +25,18 @@ MARKS = (
     % IS_SEEN
 )
 
+# Scrolling and layout shifts are told with the frame after the one in which they happen.
+AFTER_THREE_FRAMES = """() => new Promise(resolve => {
+    let frames = 3;
+    const next = () => frames-- ? requestAnimationFrame(next) : setTimeout(resolve);
+    next();
+})"""
+
 FIGURES = "section.experiment figure.picture"
 
-# In a picture that shows one server's value at a place of the axis: "epoll at 100: p99 1,118.2 µs (874.0 .. 2,117.6); ...".
+# A mark says "epoll at 100: p99 1,118.2 µs (874.0 .. 2,117.6); ..."; what stands before the value may be another word, or nothing.
 SAYS = re.compile(
-    r" at (?P<x>[\d,.]+).*?: (?:>= )?(?:(?:p[\d.]+|mean|max) )?(?P<y>[\d,.]+) [^(;]*(?:\((?P<low>[\d,.]+) \.\. (?P<high>[\d,.]+)\))?",
+    r" at (?P<x>[\d,.]+).*?: (?:>= )?(?:p[\d.]+ |[A-Za-z][^\d;]* )?(?P<y>[\d,.]+) [^(;]*(?:\((?P<low>[\d,.]+) \.\. (?P<high>[\d,.]+)\))?",
     re.DOTALL,
 )
 
@@ -102,3 +109,8 @@ def seen(page, selector):
 
 def open_folds(page, selector="details"):
     page.locator(selector).evaluate_all("folds => folds.forEach(fold => fold.open = true)")
+
+
+def settle(page):
+    """Waits until the page has been told of all that has happened to it."""
+    page.evaluate(AFTER_THREE_FRAMES)

@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from reading import IS_SEEN, open_folds, seen
+from reading import IS_SEEN, open_folds, seen, settle
 
 LARGEST_BYTES = 8_000_000
 
@@ -48,12 +48,6 @@ new PerformanceObserver(list => list.getEntries().forEach(shift => window.shifts
     of: shift.sources.map(source => source.node?.nodeName + '.' + (source.node?.getAttribute?.('class') ?? '')),
 }))).observe({type: 'layout-shift', buffered: true});
 """
-# Layout shifts are told with the frame after the one in which they happen.
-AFTER_THREE_FRAMES = """() => new Promise(resolve => {
-    let frames = 3;
-    const next = () => frames-- ? requestAnimationFrame(next) : setTimeout(resolve);
-    next();
-})"""
 OPENED_AFTER_MS = "() => performance.getEntriesByType('navigation')[0].loadEventEnd"
 
 
@@ -73,9 +67,9 @@ def test_nothing_moves_while_it_opens_or_is_pointed_at(blank, complete, viewport
     page = blank(viewport=viewport)
     page.add_init_script(WATCH_SHIFTS)
     page.goto(complete.page.as_uri())
-    page.evaluate(AFTER_THREE_FRAMES)
+    settle(page)
     page.locator("figure.picture svg").first.hover()
-    page.evaluate(AFTER_THREE_FRAMES)
+    settle(page)
     assert page.evaluate("shifts") == []
 
 

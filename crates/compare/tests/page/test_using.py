@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from reading import FIGURES, IS_SEEN, assert_says, figures_of_values, marks
+from reading import FIGURES, IS_SEEN, assert_says, figures_of_values, marks, settle
 
 # So far, in pixels, a mark has to be from others of its picture to be meant by who points at it.
 APART = 4
@@ -37,6 +37,7 @@ def test_who_points_at_a_mark_reads_its_value(visit, request, name):
     for figure in figures_of_values(page, report):
         # Nothing sticky lies above the middle of the window.
         figure.evaluate("figure => figure.scrollIntoView({block: 'center', behavior: 'instant'})")
+        settle(page)
         here = marks(figure)
         there |= {(mark.metric, mark.server) for mark in here if mark.y is not None}
         for mark in here:
@@ -68,6 +69,8 @@ def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
         here = {(mark.server, mark.x): mark for mark in marks(figure)}
         points, servers = len({x for _, x in here}), len({server for server, _ in here})
         figure.locator("svg:visible").focus()
+        # The page hides what it shows when it is scrolled, as it may have been to the picture.
+        settle(page)
         walked, before = set(), None
         for key in (["ArrowLeft"] * points + ["ArrowRight"] * points + ["ArrowDown"]) * servers:
             page.keyboard.press(key)
