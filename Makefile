@@ -1,6 +1,7 @@
 # The commands of the project; `make help` lists them.
 
 CARGO ?= cargo
+CHROMIUM ?= chromium
 
 .PHONY: help
 help: ## List these commands
@@ -26,6 +27,16 @@ release: ## Build servers, load generator and comparison, optimised
 .PHONY: test
 test: ## Run all tests
 	$(CARGO) test --workspace
+
+.PHONY: test-page
+test-page: ## Try the report in a browser (needs chromium and python3)
+	@command -v $(CHROMIUM) >/dev/null || { echo "make test-page: no $(CHROMIUM); on Debian: apt-get install chromium" >&2; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "make test-page: no python3 venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(CARGO) build --package compare
+	python3 -m venv target/test-page
+	target/test-page/bin/pip install --quiet --disable-pip-version-check --requirement crates/compare/tests/page/requirements.txt
+	target/test-page/bin/python -B -m pytest -p no:cacheprovider --basetemp target/test-page/reports \
+		crates/compare/tests/page --chromium $(CHROMIUM) $(PAGE_RUN:%=--run %)
 
 .PHONY: lint
 lint: ## Check formatting and run clippy; warnings are errors
