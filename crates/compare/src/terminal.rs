@@ -9,6 +9,9 @@ use crate::{
     summary::Summary,
 };
 
+/// With fewer columns a terminal had better break lines where it will: some say that they have none.
+const NARROWEST: u16 = 60;
+
 /// The first screen, and what each experiment shows. Colours only on a terminal, and not with NO_COLOR in the environment.
 pub fn screen(run: &Run, summary: &Summary) -> String {
     let overview = Overview::of(run, summary);
@@ -27,7 +30,10 @@ pub fn screen(run: &Run, summary: &Summary) -> String {
 
 fn standing(standing: &Standing) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING);
+    if table.width().is_some_and(|columns| columns >= NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     standing.rows.iter().for_each(|row| {
         table.add_row(cells(row));
     });

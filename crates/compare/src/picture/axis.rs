@@ -16,6 +16,8 @@ const FREE: f64 = 0.05;
 const ROOM: f64 = 0.05;
 /// A log scale of values spans at least this: a factor of 2.
 const LEAST_SPAN: f64 = std::f64::consts::LOG10_2;
+/// How far a label may reach beyond the end of its axis, as a share of it: there is a margin.
+const OVERHANG: f64 = 0.02;
 /// As many labels as are easily read.
 const MOST_LABELS: usize = 7;
 
@@ -87,8 +89,9 @@ impl Ruler {
     /// From one value to another, linear, with these labels where there is room for them: one is as wide as the function says.
     pub fn of_ticks(ends: (f64, f64), ticks: impl Iterator<Item = (f64, String)>, width: impl Fn(&str) -> f64) -> Ruler {
         let mut ruler = Ruler { scale: Scale::Linear, ends, zero: None, ticks: Vec::new() };
-        let labels = ticks.map(|(value, label)| (ruler.nearest(value), label)).filter(|(place, _)| *place < 1.0);
-        ruler.ticks = thinned_out(labels.collect(), width);
+        let labels = ticks.map(|(value, label)| (ruler.nearest(value), label));
+        let within = labels.filter(|(place, label)| place + width(label) / 2.0 <= 1.0 + OVERHANG);
+        ruler.ticks = thinned_out(within.collect(), width);
         ruler
     }
 

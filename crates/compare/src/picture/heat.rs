@@ -11,7 +11,7 @@ use super::{
     axis::Ruler,
     canvas::{self, SMALL, Sheet, at, line, width_of, words, write},
     frame::{self, Frame},
-    label::{grouped, micros},
+    label::micros,
     palette::Paint,
 };
 
@@ -36,7 +36,7 @@ pub fn heat(title: &str, server: &Server, columns: &[Histogram<u64>], range_ns: 
     let greatest = range_ns.1.max(least.saturating_mul(2));
     let y = Ruler::of_values(Scale::Log, [least, greatest].into_iter().map(|ns| ns as f64 / NS_PER_US));
     let ends = (0.5, columns.len().max(1) as f64 + 0.5);
-    let ticks = (1..=columns.len()).map(|round| (round as f64, grouped(round as i64)));
+    let ticks = (1..=columns.len()).map(|round| (round as f64, round.to_string()));
     let x = Ruler::of_ticks(ends, ticks, frame::label_width);
     let name_width = frame::entry_width(server);
     let frame = Frame::new([name_width].into_iter(), true);

@@ -1,6 +1,7 @@
 //! Numbers as people read them.
 
 use super::NS_PER_US;
+use crate::number::grouped;
 
 /// A number as short as it is exact: 0.25, 10k, 1.5M, 64Ki.
 pub fn human(value: f64) -> String {
@@ -18,31 +19,18 @@ pub fn human(value: f64) -> String {
     }
     for (unit, letters) in [(1_048_576.0, "Mi"), (1024.0, "Ki")] {
         if value >= unit && value % unit == 0.0 {
-            return format!("{}{letters}", grouped((value / unit) as i64));
+            return format!("{}{letters}", grouped(value / unit, 0));
         }
     }
     let rounded = (value * 1e6).round() / 1e6;
-    if rounded.fract() == 0.0 { grouped(rounded as i64) } else { rounded.to_string() }
-}
-
-/// A whole number with commas: 12,345.
-pub fn grouped(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    if number < 0 { format!("-{grouped}") } else { grouped }
+    if rounded.fract() == 0.0 { grouped(rounded, 0) } else { rounded.to_string() }
 }
 
 /// A number to three digits or, beyond 1,000, to the next whole one.
 pub fn rounded(value: f64) -> String {
     match value.abs() {
         1e9.. => format!("{value:.1e}"),
-        1000.0.. => grouped(value.round() as i64),
+        1000.0.. => grouped(value, 0),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         0.0 => "0".into(),
@@ -53,7 +41,7 @@ pub fn rounded(value: f64) -> String {
 /// A latency in microseconds, with its unit.
 pub fn micros(ns: u64) -> String {
     let us = ns as f64 / NS_PER_US;
-    if us < 1000.0 { format!("{us:.1} µs") } else { format!("{} µs", grouped(us.round() as i64)) }
+    if us < 1000.0 { format!("{us:.1} µs") } else { format!("{} µs", grouped(us, 0)) }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! ten times as rare.
 
 use hdrhistogram::Histogram;
+use indicatif::HumanCount;
 use plotters::prelude::PathElement;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     axis::Ruler,
     canvas::{self, at, line},
     frame::{self, Frame},
-    label::{grouped, micros},
+    label::micros,
     marker,
     palette::Paint,
 };
@@ -134,7 +135,7 @@ fn marks(server: &Server, latency_ns: &Histogram<u64>, place: impl Fn((f64, f64)
         let ns = latency_ns.value_at_quantile(quantile).min(latency_ns.max());
         let us = ns as f64 / NS_PER_US;
         let middle = place((-(1.0 - quantile).log10(), us));
-        let requests = grouped(i64::try_from(requests).unwrap_or(i64::MAX));
+        let requests = HumanCount(requests);
         let says = format!("{}: {share} of {requests} requests within {}", server.name, micros(ns));
         let data = format!("data-x=\"{quantile}\" data-y=\"{us}\"");
         let shapes = canvas::shapes(|sheet| marker::draw(sheet, server.slot, middle, Paint::Server));

@@ -207,7 +207,7 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
         warnings.push("A debug build: these numbers say nothing.".into());
     }
     if summary.trials() < run.trials {
-        warnings.push(format!("Not finished: {} of {} trials were made.", summary.trials(), run.trials));
+        warnings.push(format!("Incomplete: {} of {} trials were made.", summary.trials(), run.trials));
     }
     if run.plan.rounds < FEWEST_ROUNDS as u32 {
         warnings.push(overview::sureness(run.plan.rounds).into());
