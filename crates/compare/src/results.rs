@@ -76,7 +76,6 @@ impl RunFolder {
     pub fn create(results: &Path, run: Run) -> Result<RunFolder> {
         let path = new_folder(results, &run.started.replace(':', "-"))?;
         let cannot = || format!("cannot write to {}", path.display());
-        fs::create_dir(path.join("histograms")).with_context(cannot)?;
         if run.plan.servers.iter().any(|server| !server.counts()) {
             fs::create_dir(path.join("servers")).with_context(cannot)?;
         }
@@ -152,8 +151,6 @@ impl RunFolder {
     pub fn write_report(&self, summary: &Summary) -> Result<()> {
         let page = report::page(&self.run, summary, &self.traces)?;
         self.write("report.html", |out| Ok(out.write_all(page.as_bytes())?))?;
-        let pictures = self.path.join("pictures");
-        fs::create_dir_all(&pictures).with_context(|| format!("cannot write to {}", pictures.display()))?;
         for (name, svg) in report::pictures(&self.run, summary) {
             self.write(&format!("pictures/{name}.svg"), |out| Ok(out.write_all(svg.as_bytes())?))?;
         }
@@ -192,10 +189,11 @@ impl RunFolder {
         self.write_json("run.json", &self.run)
     }
 
-    /// Writes a file beside its place and then puts it there, so that no reader finds half of it.
+    /// Writes a file (and its folder, where there is none) beside its place and then puts it there, so that no reader finds half of it.
     fn write(&self, name: &str, content: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
         let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.unfinished")));
         let write = || -> Result<()> {
+            fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
             let mut out = BufWriter::new(File::create(&unfinished)?);
             content(&mut out)?;
             out.flush()?;

@@ -168,6 +168,17 @@ impl<'a> Field<'a> {
         Some(self.better[other].contains(&one))
     }
 
+    /// How many times better one is than another, by their rounds: less than 1 when it is worse. `None` unless both have ranks.
+    pub fn times_better(&self, one: &str, other: &str) -> Option<Estimate> {
+        self.is_ahead(one, other)?;
+        let (one, other) = (self.cell(one)?.row(self.metric)?, self.cell(other)?.row(self.metric)?);
+        let rounds = one.len().min(other.len());
+        match self.metric.better {
+            Better::Higher => Estimate::of_ratio(&one[..rounds], &other[..rounds]),
+            Better::Lower => Estimate::of_ratio(&other[..rounds], &one[..rounds]),
+        }
+    }
+
     /// Why servers that differ as much as these share a rank.
     pub fn why_even(&self) -> Option<String> {
         let (floor, spread) = (self.told_apart_from?, self.slowest_to_fastest?.median);

@@ -2,7 +2,11 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::{MODELS, Place, built, succeeded};
 
@@ -72,4 +76,27 @@ fn the_page_is_made_again_from_the_files_of_the_run() {
     let folder = place.results().join("latest");
     succeeded(Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(folder).output().unwrap());
     assert!(fs::read(place.latest("report.html")).unwrap() == page);
+}
+
+#[test]
+fn the_sample_is_what_this_version_makes_of_its_trials() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/sample");
+    let place = tempfile::tempdir().unwrap();
+    for file in ["run.json", "trials.jsonl", "trace.json"] {
+        fs::copy(sample.join(file), place.path().join(file)).unwrap();
+    }
+    succeeded(Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(place.path()).output().unwrap());
+
+    let pictures = |folder: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder.join("pictures")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| Path::new("pictures").join(entry.unwrap().file_name())).collect();
+        files.sort();
+        files
+    };
+    assert_eq!(pictures(&sample), pictures(place.path()));
+    for file in pictures(&sample).into_iter().chain(["summary.csv", "summary.md"].map(PathBuf::from)) {
+        let [kept, made] = [&sample, place.path()].map(|folder| fs::read_to_string(folder.join(&file)).unwrap());
+        assert!(kept == made, "{} is another now: if it should be, `compare report results/sample`", file.display());
+    }
+    assert!(fs::metadata(place.path().join("report.html")).unwrap().len() < 8 << 20, "it is to be sent by mail");
 }
