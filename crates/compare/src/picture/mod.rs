@@ -1,4 +1,8 @@
 //! The pictures of a report: SVG that stands by itself, from plain data.
+//!
+//! plotters draws the shapes. Pictures that are there without scripts, print, and can be sent are what a report is for, and a page can
+//! make these answer the pointer with little code; a charting library for browsers would be larger than the whole page, and draw
+//! them a second time.
 
 mod axis;
 mod bars;
