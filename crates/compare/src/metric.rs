@@ -49,9 +49,9 @@ impl Metric {
         format!("{} {}", self.noun, self.unit).trim().into()
     }
 
-    /// A value for people, without its unit.
+    /// A value for people, without its unit. Of large ones nobody reads what is after the point.
     pub fn number(&self, value: f64) -> String {
-        grouped(value, self.digits)
+        grouped(value, if value.abs() < 1000.0 { self.digits } else { 0 })
     }
 
     /// A value for people, in a sentence.

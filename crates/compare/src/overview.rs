@@ -115,7 +115,7 @@ fn method(run: &Run) -> String {
 }
 
 /// What the values of a run with so many rounds are, and what they are not.
-pub fn sureness(rounds: u32) -> &'static str {
+fn sureness(rounds: u32) -> &'static str {
     match rounds {
         1 => "One round says nothing about how far it would differ from the next: there are no intervals and no ranks.",
         2..5 => "Values are medians over rounds. Fewer than five rounds carry no intervals and no ranks.",

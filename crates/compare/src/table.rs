@@ -27,7 +27,7 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
         let fields = summary.fields(experiment);
         let shown = sentence::shows(experiment, &fields).join("\n\n");
         let _ = write!(text, "\n## {}\n\n{}\n\n{shown}\n", experiment.name, experiment.question);
-        let _ = write!(text, "\nThe textbook expects:\n\n{}", claims(experiment, &fields));
+        text += &claims(experiment, &fields);
         if let Some(told) = what_100_percent_is(experiment, summary) {
             let _ = writeln!(text, "\n{told}");
         }
@@ -46,8 +46,9 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
 
 /// A line for each claim, with its verdict and why.
 fn claims(experiment: &Experiment, fields: &[Field]) -> String {
-    let judged = textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields));
-    judged.map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because)).collect()
+    let judged = textbook::judged(experiment, fields);
+    let lines = judged.iter().map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because));
+    if judged.is_empty() { String::new() } else { format!("\nThe textbook says:\n\n{}", lines.collect::<String>()) }
 }
 
 /// The first screen, as terminal and page have it.

@@ -2,10 +2,11 @@
 //! servers of all these kinds and state, mostly without numbers, what each is good and bad at.
 
 use crate::{
-    claim::{Claim, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
+    claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
     contestant::{BLOCKING, EPOLL, NONBLOCKING, POLL, THREADS},
     experiment::{Experiment, Point},
     metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+    summary::Field,
 };
 
 /// From so many connections on, there are many.
@@ -214,6 +215,12 @@ fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
     if holds.contains(&Some(false)) { Some(false) } else { holds.into_iter().try_fold(true, |all, holds| Some(all && holds?)) }
 }
 
+/// What the data of an experiment say of the claims on it, but for those about servers that did not take part.
+pub fn judged(experiment: &Experiment, fields: &[Field]) -> Vec<Judged> {
+    let claims = claims(experiment).iter().filter(|claim| claim.is_about(fields));
+    claims.map(|claim| claim.judged(experiment, fields)).collect()
+}
+
 /// What is said of an experiment.
 pub fn claims(experiment: &Experiment) -> &'static [Claim] {
     match experiment.name {
@@ -237,7 +244,18 @@ pub fn expectation(experiment: &Experiment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::EXPERIMENTS;
+    use crate::{experiment::EXPERIMENTS, made_up::MadeUp};
+
+    #[test]
+    fn of_servers_that_did_not_take_part_nothing_is_said() {
+        let said = |only: &str| {
+            let summary = MadeUp::of(&["--experiment", "scaling", "--only", only]).summary();
+            let scaling = Experiment::named("scaling").unwrap();
+            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.says).collect::<Vec<_>>()
+        };
+        assert_eq!(said("thread-per-conn,epoll"), ["Threads fall behind when clients are many."]);
+        assert!(said("nonblocking").is_empty());
+    }
 
     #[test]
     fn every_experiment_has_claims_and_each_speaks_of_a_point() {

@@ -11,11 +11,11 @@ use crate::{
     claim::Judged,
     contestant::MODELS,
     experiment::Experiment,
-    overview::{self, Overview, Row, Standing},
+    overview::{Overview, Row, Standing},
     picture::{self, CSS as PALETTE, Server},
     run::Run,
     sentence,
-    statistics::{Better, FEWEST_ROUNDS},
+    statistics::Better,
     summary::{Field, Summary},
     table, textbook,
     trace::{self, Trace},
@@ -209,9 +209,6 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
     if summary.trials() < run.trials {
         warnings.push(format!("Incomplete: {} of {} trials were made.", summary.trials(), run.trials));
     }
-    if run.plan.rounds < FEWEST_ROUNDS as u32 {
-        warnings.push(overview::sureness(run.plan.rounds).into());
-    }
     warnings
 }
 
@@ -225,7 +222,7 @@ fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, 
         name: experiment.name,
         question: experiment.question,
         shows: sentence::shows(experiment, fields),
-        claims: textbook::claims(experiment).iter().map(|claim| claim.judged(experiment, fields)).collect(),
+        claims: textbook::judged(experiment, fields),
         main: figures::main(experiment, fields, servers),
         others: figures::others(experiment, fields, servers),
         told_at: place(experiment, told_at.point),
