@@ -3,10 +3,11 @@
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
 use crate::{
+    experiment::Experiment,
     overview::{Overview, Row, Standing},
     run::Run,
     sentence,
-    summary::Summary,
+    summary::{Field, Summary},
 };
 
 /// With fewer columns a terminal had better break lines where it will: some say that they have none.
@@ -17,15 +18,16 @@ pub fn screen(run: &Run, summary: &Summary) -> String {
     let overview = Overview::of(run, summary);
     let answer = overview.answer.iter().map(|sentence| format!("{sentence}\n")).collect::<String>();
     let standings = overview.standings.iter().map(standing).collect::<String>();
-    let shown = run.plan.experiments().map(|experiment| {
-        format!(
-            "\n{}: {}\n{}\n",
-            experiment.name,
-            experiment.question,
-            sentence::shows(experiment, &summary.fields(experiment)).join("\n")
-        )
-    });
+    let shown = run.plan.experiments().map(|experiment| shown(experiment, &summary.fields(experiment)));
     format!("\n{}\n\n{answer}{standings}{}", overview.machine, shown.collect::<String>())
+}
+
+/// What an experiment shows; nothing of one without trials.
+fn shown(experiment: &Experiment, fields: &[Field]) -> String {
+    match &sentence::shows(experiment, fields)[..] {
+        [] => String::new(),
+        sentences => format!("\n{}: {}\n{}\n", experiment.name, experiment.question, sentences.join("\n")),
+    }
 }
 
 fn standing(standing: &Standing) -> String {
