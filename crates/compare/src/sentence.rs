@@ -26,7 +26,8 @@ enum Outcome<'a> {
 /// What the experiment shows, a sentence for each of its curves.
 pub fn shows(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let curves = fields.chunk_by(|one, other| one.point.variant == other.point.variant);
-    curves.map(|curve| capitalized(&of_curve(experiment, curve)) + ".").collect()
+    let told = curves.map(|curve| of_curve(experiment, curve)).filter(|told| !told.is_empty());
+    told.map(|told| capitalized(&told) + ".").collect()
 }
 
 fn of_curve(experiment: &Experiment, fields: &[Field]) -> String {
@@ -187,6 +188,13 @@ mod tests {
             "At 1, 10, 100, 1,000 and 10,000 active connections epoll has the best median, how surely cannot be told (at the last \
              replies/s: epoll 100,500, poll 100,000)."
         );
+    }
+
+    #[test]
+    fn where_there_is_nothing_to_rank_nothing_is_said() {
+        let run = MadeUp::of(&["--experiment", "footprint", "--rounds", "5"]);
+        let footprint = Experiment::named("footprint").unwrap();
+        assert!(shows(footprint, &run.summary().fields(footprint)).is_empty());
     }
 
     #[test]
