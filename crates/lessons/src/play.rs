@@ -3,46 +3,52 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use console::style;
 
 use crate::{
-    lesson::{Finding, Lesson, Missing},
+    lesson::{Finding, Lesson, Missing, Passage},
     stage::Stage,
 };
 
 /// What a lesson found out, or what it would have needed.
 pub type Found = Result<Finding, Missing>;
 
-/// Plays a lesson: claim, prediction, experiment, numbers and verdict, what to read next.
+/// Plays a lesson: claim, prediction, experiment, verdict, what to read next.
 pub fn play(lesson: &Lesson, stage: &Stage) -> Result<Found> {
-    stage.say(format!(
-        "\n== {} ==\n\nClaim: {}\n       ({})\n\n{}\n",
-        lesson.name, lesson.claim, lesson.told_in, lesson.prediction
-    ));
+    stage.say(format!("\n{}\n", style(format!("══ {} ══", lesson.name)).bold()));
+    stage.say(part("Claim", &format!("{}\n({})", lesson.claim, lesson.told_in)));
+    stage.say(part("Prediction", lesson.prediction));
     stage.wait_for_prediction()?;
+    stage.say(part("Experiment", ""));
     let found = match (lesson.experiment)(stage) {
         Ok(finding) => Ok(finding),
         Err(error) => Err(error.downcast::<Missing>()?),
     };
     match &found {
-        Ok(finding) => stage.say(format!("\n{}", told(finding))),
-        Err(missing) => stage.say(format!("This cannot be shown here: {missing}.")),
+        Ok(finding) => {
+            stage.say(format!("\n{}\n", numbers(finding)));
+            stage.say(part("Verdict", &format!("The claim {}.\n{}", style(&finding.verdict).bold(), finding.because)));
+        }
+        Err(missing) => stage.say(part("Verdict", &format!("None: this cannot be shown here. {missing}."))),
     }
-    stage.say(format!("\nRead next:\n{}", read(lesson, "  ")));
+    stage.say(part("Read next", &read(lesson, "")));
     Ok(found)
 }
 
-fn told(finding: &Finding) -> String {
+/// One of a lesson's five parts, under its name.
+fn part(name: &str, text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    let end = if lines.is_empty() { "" } else { "\n" };
+    format!("{}\n{}{end}", style(name).bold().cyan(), lines.join("\n")).trim_start_matches('\n').to_owned()
+}
+
+fn numbers(finding: &Finding) -> String {
     let width = finding.numbers.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for (what, value) in &finding.numbers {
-        let _ = writeln!(text, "  {what:<width$}  {value}");
-    }
-    let _ = write!(text, "\nVerdict: the claim {}.\n{}", finding.verdict, finding.because);
-    text
+    finding.numbers.iter().map(|(what, value)| format!("  {what:<width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
 fn read(lesson: &Lesson, indent: &str) -> String {
-    let line = |passage: &crate::lesson::Passage| format!("{indent}{}: {} ({})", passage.file, passage.function, passage.shows);
+    let line = |passage: &Passage| format!("{indent}{}: {} ({})", passage.file, passage.function, passage.shows);
     lesson.read.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

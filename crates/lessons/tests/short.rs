@@ -23,9 +23,9 @@ fn all_lessons_play_to_their_verdict() {
     let text = said(&lesson(&["--all", "--short", "--no-pause", "--write", file.to_str().unwrap()]));
     let written = fs::read_to_string(file).unwrap();
     for name in &names {
-        assert!(text.contains(&format!("== {name} ==")) && written.contains(&format!("## {name}")), "{name}\n{text}");
+        assert!(text.contains(&format!("══ {name} ══")) && written.contains(&format!("## {name}")), "{name}\n{text}");
     }
-    assert_eq!(text.matches("Verdict: the claim ").count() + text.matches("This cannot be shown here: ").count(), names.len());
+    assert_eq!(text.matches("Verdict\n  The claim ").count() + text.matches("Verdict\n  None: ").count(), names.len());
     assert!(!text.contains('\u{1b}'), "in a pipe nothing moves");
 }
 
