@@ -2,11 +2,12 @@
 
 mod busy_wait;
 mod head_of_line;
+mod poll_interval;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 2] = [&head_of_line::LESSON, &busy_wait::LESSON];
+pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &busy_wait::LESSON, &poll_interval::LESSON];
 
 #[cfg(test)]
 mod tests {
