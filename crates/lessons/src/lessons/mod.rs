@@ -1,13 +1,15 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
 mod busy_wait;
+mod coordinated_omission;
 mod head_of_line;
 mod poll_interval;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &busy_wait::LESSON, &poll_interval::LESSON];
+pub static LESSONS: [&Lesson; 4] =
+    [&head_of_line::LESSON, &busy_wait::LESSON, &poll_interval::LESSON, &coordinated_omission::LESSON];
 
 #[cfg(test)]
 mod tests {
