@@ -135,9 +135,11 @@ fn judged(window: Duration, freeze: Duration, closed: Said, open: Said) -> Findi
         (true, _) => Verdict::DoesNotHold,
     };
     let because = format!(
-        "The closed loop says that 99.9 % were answered within {}: of about {} requests that it would have sent in that time, one \
-         was under way and the others were never sent. The open loop counts each from when it was due, and says {}.",
+        "The closed loop says that 99.9 % were answered within {}: while the server stood still for {}, it waited for one reply, \
+         and never sent the about {} requests it would have sent in that time. The open loop counts each from when it was due, \
+         and says {}.",
         readable::time(closed.p999),
+        readable::time(freeze),
         readable::count(not_sent),
         readable::time(open.p999)
     );
