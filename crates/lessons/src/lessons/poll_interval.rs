@@ -88,8 +88,8 @@ impl Seen {
 
     /// Whether a pause shows in its replies. A request that comes at any time waits for half of the pause on average: half of
     /// that is taken to show.
-    fn is_delayed(self, pause: Duration, at_once: Seen) -> bool {
-        self.median >= at_once.median + pause / 4
+    fn is_delayed(self, pause: Duration, without: Duration) -> bool {
+        self.median >= without + pause / 4
     }
 }
 
@@ -98,7 +98,9 @@ fn judged(at_once: Seen, pausing: [Seen; 3], epoll: Seen) -> Finding {
     numbers.extend(PAUSES.iter().zip(pausing).map(|((name, _), seen)| (format!("sleeps {name}"), seen.told())));
     numbers.push(("epoll".into(), epoll.told()));
 
-    let delayed = PAUSES.iter().zip(pausing).filter(|((_, pause), seen)| seen.is_delayed(*pause, at_once));
+    // The quicker of the two without a pause: where other programs want the processor, asking at once loses it and may be the slower.
+    let without = at_once.median.min(epoll.median);
+    let delayed = PAUSES.iter().zip(pausing).filter(|((_, pause), seen)| seen.is_delayed(*pause, without));
     let delayed: Vec<&str> = delayed.map(|((name, _), _)| *name).collect();
     let verdict = match delayed.len() {
         0 => Verdict::DoesNotHold,
@@ -134,5 +136,7 @@ mod tests {
         assert_eq!(verdict([70, 520, 5020]), Verdict::Holds);
         assert_eq!(verdict([25, 520, 5020]), Verdict::HoldsOnly("the pause is 1ms or 10ms".into()));
         assert_eq!(verdict([25, 30, 25]), Verdict::DoesNotHold);
+        let robbed = judged(seen(2500), [70, 520, 5020].map(seen), seen(40));
+        assert_eq!(robbed.verdict, Verdict::Holds, "a loop that spins and is robbed of its processor is no measure");
     }
 }
