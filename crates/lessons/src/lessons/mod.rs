@@ -1,11 +1,16 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
+mod busy_wait;
+mod coordinated_omission;
 mod head_of_line;
+mod poll_interval;
+mod two_phases;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 1] = [&head_of_line::LESSON];
+pub static LESSONS: [&Lesson; 5] =
+    [&head_of_line::LESSON, &two_phases::LESSON, &busy_wait::LESSON, &poll_interval::LESSON, &coordinated_omission::LESSON];
 
 #[cfg(test)]
 mod tests {
