@@ -2,11 +2,12 @@
 
 mod head_of_line;
 mod io_bound_cpu_bound;
+mod time_wait;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 2] = [&head_of_line::LESSON, &io_bound_cpu_bound::LESSON];
+pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &io_bound_cpu_bound::LESSON, &time_wait::LESSON];
 
 #[cfg(test)]
 mod tests {
