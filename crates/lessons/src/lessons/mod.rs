@@ -2,12 +2,14 @@
 
 mod head_of_line;
 mod io_bound_cpu_bound;
+mod level_and_edge;
 mod time_wait;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &io_bound_cpu_bound::LESSON, &time_wait::LESSON];
+pub static LESSONS: [&Lesson; 4] =
+    [&head_of_line::LESSON, &io_bound_cpu_bound::LESSON, &time_wait::LESSON, &level_and_edge::LESSON];
 
 #[cfg(test)]
 mod tests {
