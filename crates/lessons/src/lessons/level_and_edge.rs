@@ -1,19 +1,20 @@
 //! level-and-edge: what a loop is told while it watches for room to write and has nothing to write.
 
 use std::{
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::HumanCount;
 use rustix::{
     event::{Timespec, epoll},
     io::Errno,
     time::{ClockId, clock_gettime},
 };
+use testbed::Server;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -50,9 +51,18 @@ pub static LESSON: Lesson = Lesson {
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// A loop that wakes up more often than this while nothing happens spins. By edge it is told of room once, when it begins to
-/// watch, and a server needs a few waits to accept a client, to answer it and to stop.
+/// A loop that wakes up more often than this while nothing happens spins: by edge it is told of room once, when it begins to
+/// watch.
 const WAKEUPS_FOR_A_REASON: u64 = 10;
+
+/// A server that is awake for more than this share of a silence spins.
+const MOSTLY: f64 = 0.5;
+
+/// Nothing has moved for so long: the server waits for room.
+const STUCK: Duration = Duration::from_millis(100);
+
+/// More than the buffers of a connection take.
+const MOST_BYTES: usize = 64 << 20;
 
 /// The real servers that are tried.
 const SERVERS: [&str; 2] = ["poll", "epoll"];
@@ -66,6 +76,17 @@ struct Idle {
     lasted: Duration,
 }
 
+/// What a server did that had to wait for room once, and then had nothing to do.
+#[derive(Clone, Copy, Debug)]
+struct Silenced {
+    /// Share of the silence in which it ran, or could have run and waited for a processor.
+    awake: f64,
+    /// Changes of what it watches, in its whole life.
+    interest_changes: u64,
+    /// In its whole life.
+    wakeups: u64,
+}
+
 /// The lesson's own loops.
 #[derive(Clone, Copy, Debug)]
 struct Loops {
@@ -76,13 +97,16 @@ struct Loops {
 
 fn experiment(stage: &Stage) -> Result<Finding> {
     let idle = stage.span(IDLE);
-    stage.say("A small loop over epoll watches one connection on which nothing happens:");
+    stage.say(format!(
+        "A small loop over epoll watches one connection on which nothing happens for {:.1} s:",
+        idle.as_secs_f64()
+    ));
     let labels = ["by level, still asks for room", "by edge, still asks for room", "by level, asks for data only"];
     let picture = stage.picture(&labels, idle.as_secs_f64());
     let watched = |index: usize, interest| -> Result<Idle> {
         picture.begin(index);
         let seen = watch_idle(interest, idle)?;
-        picture.settle(index, seen.cpu.as_secs_f64(), &told(seen));
+        picture.settle(index, seen.cpu.as_secs_f64(), &briefly(seen));
         Ok(seen)
     };
     use epoll::EventFlags as Flags;
@@ -92,13 +116,13 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         level_taken_out: watched(2, Flags::IN)?,
     };
 
-    stage.say("The servers, from their start to their end, with one client that gets a reply and then says nothing:");
-    let picture = stage.picture(&SERVERS, idle.as_secs_f64());
+    stage.say("The servers, when a client that did not read for a while has read everything and says nothing:");
+    let picture = stage.picture(&SERVERS, 1.0);
     let mut servers = Vec::new();
     for (index, model) in SERVERS.into_iter().enumerate() {
         picture.begin(index);
-        let seen = server_idle(stage, model, idle)?;
-        picture.settle(index, seen.cpu.as_secs_f64(), &told_of_server(seen));
+        let seen = silence_server(stage, model, idle)?;
+        picture.settle(index, seen.awake, &format!("awake {:.1} % of the time", seen.awake * 100.0));
         servers.push(seen);
     }
     Ok(judged(loops, [servers[0], servers[1]]))
@@ -132,26 +156,46 @@ fn thread_cpu_time() -> Duration {
     Duration::new(tv_sec as u64, tv_nsec as u32)
 }
 
-/// A server whose one client says nothing. The wakeups are those of its whole life, as it counts them; the processor time is that
-/// of the silence.
-fn server_idle(stage: &Stage, model: &str, idle: Duration) -> Result<Idle> {
+/// Lets a server run into a client that does not read, so that it has to ask for room; then all is read, and nothing happens.
+fn silence_server(stage: &Stage, model: &str, idle: Duration) -> Result<Silenced> {
     let server = stage.server(model, &["--wire", "raw"])?;
     let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
+    let bytes = send_without_reading(&mut client)?;
     client.set_read_timeout(Some(Duration::from_secs(10)))?;
-    client.write_all(b"hi")?;
-    client.read_exact(&mut [0; 2]).context("the client got no reply")?;
+    let read = io::copy(&mut (&client).take(bytes), &mut io::sink()).context("the client cannot read")?;
+    ensure!(read == bytes, "the server closed the client's connection");
 
-    let (began, cpu_before) = (Instant::now(), server.usage()?.cpu);
+    let (began, awake_before) = (Instant::now(), time_awake(&server)?);
     thread::sleep(idle);
-    let (cpu, lasted) = (server.usage()?.cpu - cpu_before, began.elapsed());
+    let awake = (time_awake(&server)? - awake_before).as_secs_f64() / began.elapsed().as_secs_f64();
     drop(client);
-    let counters = server.stop(Duration::from_secs(5))?.stdout;
+    let counters = server.stop(Duration::from_secs(10))?.stdout;
     let counters: serde_json::Value = serde_json::from_str(&counters).context("the server's counters")?;
-    let wakeups = counters["wakeups"].as_u64().context("the server did not count its wakeups")?;
-    Ok(Idle { wakeups, cpu, lasted })
+    let counted = |name| counters[name].as_u64().with_context(|| format!("the server did not count {name}"));
+    Ok(Silenced { awake, interest_changes: counted("interest_changes")?, wakeups: counted("wakeups")? })
 }
 
-fn judged(loops: Loops, servers: [Idle; 2]) -> Finding {
+/// Sends until the server, whose replies nobody takes, takes no more. Returns how many bytes it took.
+fn send_without_reading(client: &mut TcpStream) -> Result<u64> {
+    client.set_write_timeout(Some(STUCK))?;
+    let block = [b'x'; 64 * 1024];
+    let mut sent = 0;
+    while sent < MOST_BYTES {
+        match client.write(&block) {
+            Ok(bytes) => sent += bytes,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error).context("the client cannot write"),
+        }
+    }
+    Ok(sent as u64)
+}
+
+/// Time its threads have run, or have waited for a processor to run on: however busy the machine, one that spins never sleeps.
+fn time_awake(server: &Server) -> Result<Duration> {
+    Ok(server.threads()?.iter().map(|thread| thread.run + thread.run_queue_wait).sum())
+}
+
+fn judged(loops: Loops, servers: [Silenced; 2]) -> Finding {
     let Loops { level_forgotten, edge_forgotten, level_taken_out } = loops;
     let because_of_room = !spins(level_taken_out);
     let verdict = match (spins(level_forgotten), spins(edge_forgotten)) {
@@ -179,11 +223,12 @@ fn judged(loops: Loops, servers: [Idle; 2]) -> Finding {
     Finding { numbers, verdict, because }
 }
 
-fn of_servers(servers: [Idle; 2]) -> String {
-    let each = SERVERS.iter().zip(servers);
-    let each = each.map(|(model, idle)| format!("echo-{model} had {}", wakeups(idle))).collect::<Vec<_>>();
-    let verb = if servers.into_iter().any(spins) { "One of our servers spins" } else { "Our servers do not spin" };
-    format!("{verb}: from start to end, {}.", each.join(", "))
+fn of_servers(servers: [Silenced; 2]) -> String {
+    let each = SERVERS.iter().zip(servers).map(|(model, seen)| {
+        let did = if seen.awake > MOSTLY { "spun" } else { "slept" };
+        format!("echo-{model}, which changed what it watches {}, {did}", times(seen.interest_changes))
+    });
+    format!("Of our servers, once everything was read, {}.", each.collect::<Vec<_>>().join("; "))
 }
 
 fn spins(idle: Idle) -> bool {
@@ -191,12 +236,20 @@ fn spins(idle: Idle) -> bool {
 }
 
 fn often(idle: Idle) -> String {
-    match idle.wakeups {
+    if spins(idle) { format!("{} times a second", HumanCount(per_second(idle))) } else { times(idle.wakeups) }
+}
+
+fn times(count: u64) -> String {
+    match count {
         0 => "never".into(),
         1 => "once".into(),
-        _ if spins(idle) => format!("{} times a second", HumanCount(per_second(idle))),
-        few => format!("{few} times"),
+        many => format!("{} times", HumanCount(many)),
     }
+}
+
+/// Beside a bar.
+fn briefly(idle: Idle) -> String {
+    format!("{}, {} of a processor", wakeups(idle), share(idle))
 }
 
 fn told(idle: Idle) -> String {
@@ -204,9 +257,14 @@ fn told(idle: Idle) -> String {
     format!("{}{rate} in {}", wakeups(idle), silence(idle))
 }
 
-/// Its wakeups are those of its whole life.
-fn told_of_server(idle: Idle) -> String {
-    format!("{} from its start to its end; in {}", wakeups(idle), silence(idle))
+fn told_of_server(seen: Silenced) -> String {
+    let Silenced { awake, interest_changes, wakeups } = seen;
+    format!(
+        "awake {:.1} % of the silence; in all it woke up {} and changed what it watches {}",
+        awake * 100.0,
+        times(wakeups),
+        times(interest_changes)
+    )
 }
 
 fn wakeups(idle: Idle) -> String {
@@ -214,8 +272,11 @@ fn wakeups(idle: Idle) -> String {
 }
 
 fn silence(idle: Idle) -> String {
-    let share = idle.cpu.as_secs_f64() / idle.lasted.as_secs_f64();
-    format!("{:.1} s of silence, {:.1} % of a processor", idle.lasted.as_secs_f64(), share * 100.0)
+    format!("{:.1} s of silence, {} of a processor", idle.lasted.as_secs_f64(), share(idle))
+}
+
+fn share(idle: Idle) -> String {
+    format!("{:.1} %", idle.cpu.as_secs_f64() / idle.lasted.as_secs_f64() * 100.0)
 }
 
 fn per_second(idle: Idle) -> u64 {
@@ -230,10 +291,14 @@ mod tests {
         Idle { wakeups, cpu: Duration::from_millis(wakeups.min(2000)), lasted: IDLE }
     }
 
+    fn silenced(awake: f64) -> Silenced {
+        Silenced { awake, interest_changes: 4, wakeups: 100 }
+    }
+
     /// Wakeups by level and by edge with the interest kept, and by level without it.
     fn found(level: u64, edge: u64, taken_out: u64) -> Finding {
         let loops = Loops { level_forgotten: idle(level), edge_forgotten: idle(edge), level_taken_out: idle(taken_out) };
-        judged(loops, [idle(3), idle(4)])
+        judged(loops, [silenced(0.001); 2])
     }
 
     #[test]
@@ -250,9 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_spins_is_told() {
+    fn whether_a_server_spun_or_slept_is_told() {
         let loops = Loops { level_forgotten: idle(800_000), edge_forgotten: idle(1), level_taken_out: idle(0) };
-        assert!(judged(loops, [idle(3), idle(4)]).because.contains("Our servers do not spin"));
-        assert!(judged(loops, [idle(3), idle(40_000)]).because.contains("One of our servers spins"));
+        let told = judged(loops, [silenced(0.001), silenced(0.98)]).because;
+        assert!(told.contains("echo-poll, which changed what it watches 4 times, slept"), "{told}");
+        assert!(told.contains("echo-epoll, which changed what it watches 4 times, spun"), "{told}");
     }
 }

@@ -71,7 +71,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     let connections = stage.count(300, 20);
     let tried = [(Side::Client, 1), (Side::Server, 1), (Side::Client, connections), (Side::Server, connections)];
     let labels = tried.map(|(first, at_a_time)| label(first, at_a_time));
-    stage.say(format!("{connections} connections in each case, then the server's sockets in TIME_WAIT are counted."));
+    stage.say(format!("{connections} connections in each case, then the sockets left in TIME_WAIT are counted:"));
     let picture = stage.picture(&labels.each_ref().map(String::as_str), connections as f64);
     let mut cases = Vec::new();
     for (index, (first_to_close, at_a_time)) in tried.into_iter().enumerate() {
@@ -135,7 +135,8 @@ fn left_by(server: SocketAddr) -> Result<Left> {
 }
 
 fn judged(cases: &[Case]) -> Finding {
-    let numbers = cases.iter().map(|case| (label(case.first_to_close, case.at_a_time), told(case.left)));
+    let numbers =
+        cases.iter().map(|case| (format!("TIME_WAIT, {}", label(case.first_to_close, case.at_a_time)), told(case.left)));
     // Whether the claim, asked about this case, would have been right.
     let right = |case: &&Case| many_at_server(case) == (case.at_a_time > 1);
     let server_first = || cases.iter().filter(|case| case.first_to_close == Side::Server);
@@ -181,7 +182,7 @@ fn label(first_to_close: Side, at_a_time: usize) -> String {
 }
 
 fn told(left: Left) -> String {
-    format!("{} in TIME_WAIT at the server, {} at the clients", left.at_server, left.at_clients)
+    format!("{} at the server, {} at the clients", left.at_server, left.at_clients)
 }
 
 #[cfg(test)]
