@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use console::style;
+use console::{Term, style};
 
 use crate::{
     lesson::{Finding, Lesson, Missing, Passage},
@@ -35,11 +35,15 @@ pub fn play(lesson: &Lesson, stage: &Stage) -> Result<Found> {
     Ok(found)
 }
 
+/// Lines are as long as that at most, however wide the terminal is: longer ones are hard to read on a projector.
+const LINE: usize = 100;
+
 /// One of a lesson's five parts, under its name.
 fn part(name: &str, text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
-    let end = if lines.is_empty() { "" } else { "\n" };
-    format!("{}\n{}{end}", style(name).bold().cyan(), lines.join("\n")).trim_start_matches('\n').to_owned()
+    let width = LINE.min(Term::stdout().size().1.into());
+    let lines = textwrap::fill(text, textwrap::Options::new(width).initial_indent("  ").subsequent_indent("  "));
+    let end = if text.is_empty() { "" } else { "\n" };
+    format!("{}\n{lines}{end}", style(name).bold().cyan())
 }
 
 fn numbers(finding: &Finding) -> String {

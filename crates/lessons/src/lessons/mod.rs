@@ -3,14 +3,25 @@
 mod busy_wait;
 mod coordinated_omission;
 mod head_of_line;
+mod io_bound_cpu_bound;
+mod level_and_edge;
 mod poll_interval;
+mod time_wait;
 mod two_phases;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 5] =
-    [&head_of_line::LESSON, &two_phases::LESSON, &busy_wait::LESSON, &poll_interval::LESSON, &coordinated_omission::LESSON];
+pub static LESSONS: &[&Lesson] = &[
+    &head_of_line::LESSON,
+    &two_phases::LESSON,
+    &busy_wait::LESSON,
+    &poll_interval::LESSON,
+    &io_bound_cpu_bound::LESSON,
+    &time_wait::LESSON,
+    &level_and_edge::LESSON,
+    &coordinated_omission::LESSON,
+];
 
 #[cfg(test)]
 mod tests {
