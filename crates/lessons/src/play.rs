@@ -42,8 +42,8 @@ const LINE: usize = 100;
 fn part(name: &str, text: &str) -> String {
     let width = LINE.min(Term::stdout().size().1.into());
     let lines = textwrap::fill(text, textwrap::Options::new(width).initial_indent("  ").subsequent_indent("  "));
-    let end = if text.is_empty() { "" } else { "\n" };
-    format!("{}\n{lines}{end}", style(name).bold().cyan())
+    let name = style(name).bold().cyan();
+    if text.is_empty() { name.to_string() } else { format!("{name}\n{lines}\n") }
 }
 
 fn numbers(finding: &Finding) -> String {
