@@ -1,11 +1,12 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
 mod head_of_line;
+mod sticky_packets;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 1] = [&head_of_line::LESSON];
+pub static LESSONS: [&Lesson; 2] = [&head_of_line::LESSON, &sticky_packets::LESSON];
 
 #[cfg(test)]
 mod tests {
