@@ -1,12 +1,13 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
 mod head_of_line;
+mod lost_bytes;
 mod sticky_packets;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 2] = [&head_of_line::LESSON, &sticky_packets::LESSON];
+pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &sticky_packets::LESSON, &lost_bytes::LESSON];
 
 #[cfg(test)]
 mod tests {
