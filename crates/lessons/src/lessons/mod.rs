@@ -1,5 +1,6 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
+mod backlog;
 mod head_of_line;
 mod lost_bytes;
 mod sticky_packets;
@@ -7,7 +8,7 @@ mod sticky_packets;
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 3] = [&head_of_line::LESSON, &sticky_packets::LESSON, &lost_bytes::LESSON];
+pub static LESSONS: [&Lesson; 4] = [&head_of_line::LESSON, &sticky_packets::LESSON, &lost_bytes::LESSON, &backlog::LESSON];
 
 #[cfg(test)]
 mod tests {
