@@ -1,6 +1,7 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
 mod backlog;
+mod half_close;
 mod head_of_line;
 mod lost_bytes;
 mod sticky_packets;
@@ -8,7 +9,8 @@ mod sticky_packets;
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 4] = [&head_of_line::LESSON, &sticky_packets::LESSON, &lost_bytes::LESSON, &backlog::LESSON];
+pub static LESSONS: [&Lesson; 5] =
+    [&head_of_line::LESSON, &sticky_packets::LESSON, &lost_bytes::LESSON, &backlog::LESSON, &half_close::LESSON];
 
 #[cfg(test)]
 mod tests {
