@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
+    os::fd::AsFd,
     path::PathBuf,
     process::Command,
     sync::{Arc, atomic::AtomicBool},
@@ -13,9 +14,17 @@ use std::{
 use affinity::Cpus;
 use anyhow::{Context, Result, ensure};
 use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Wait, Wire};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+};
+use serde_json::Value;
 use testbed::Server;
 
 use crate::{lesson::Missing, picture::Picture};
+
+/// What a server may take to stop, beyond the 5 s in which it drains.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where lessons are played.
 #[derive(Debug)]
@@ -77,7 +86,14 @@ impl Stage {
         Server::start_on(&self.server_cpus, self.command(model, options)?)
     }
 
-    /// The command that does so.
+    /// Stops a server, and returns what it had counted.
+    pub fn stop(&self, server: Server) -> Result<Counters> {
+        let stopped = server.stop(STOP_TIMEOUT)?;
+        let counters = serde_json::from_str(&stopped.stdout);
+        Ok(Counters(counters.with_context(|| format!("the server told no counters: {}", stopped.stderr.trim_end()))?))
+    }
+
+    /// The command that starts one.
     pub fn command(&self, model: &str, options: &[&str]) -> Result<Command> {
         let program = self.programs.join(format!("echo-{model}"));
         ensure!(program.is_file(), "{} is missing: build all servers first (make release)", program.display());
@@ -132,4 +148,22 @@ impl Stage {
             env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()));
         if found { Ok(()) } else { Err(Missing(format!("there is no {program}: install it")).into()) }
     }
+}
+
+/// What a server has counted, as `--stats` tells it.
+#[derive(Debug)]
+pub struct Counters(Value);
+
+impl Counters {
+    /// One of the counters.
+    pub fn get(&self, name: &str) -> Result<u64> {
+        self.0[name].as_u64().with_context(|| format!("the server has no counter '{name}'"))
+    }
+}
+
+/// Waits until one of these is so of a socket; false if it is not within that time.
+pub fn becomes(socket: &impl AsFd, flags: PollFlags, within: Duration) -> Result<bool> {
+    let timeout = Timespec::try_from(within)?;
+    let ready = retry_on_intr(|| poll(&mut [PollFd::new(socket, flags)], Some(&timeout)))?;
+    Ok(ready > 0)
 }

@@ -1,11 +1,15 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
+mod backlog;
 mod busy_wait;
 mod coordinated_omission;
+mod half_close;
 mod head_of_line;
 mod io_bound_cpu_bound;
 mod level_and_edge;
+mod lost_bytes;
 mod poll_interval;
+mod sticky_packets;
 mod time_wait;
 mod two_phases;
 
@@ -17,8 +21,12 @@ pub static LESSONS: &[&Lesson] = &[
     &two_phases::LESSON,
     &busy_wait::LESSON,
     &poll_interval::LESSON,
+    &sticky_packets::LESSON,
+    &lost_bytes::LESSON,
     &io_bound_cpu_bound::LESSON,
+    &backlog::LESSON,
     &time_wait::LESSON,
+    &half_close::LESSON,
     &level_and_edge::LESSON,
     &coordinated_omission::LESSON,
 ];
