@@ -6,6 +6,7 @@ mod lesson;
 mod lessons;
 mod picture;
 mod play;
+mod rounds;
 mod stage;
 
 use std::{

@@ -1,11 +1,14 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
+mod all_active;
 mod head_of_line;
+mod many_idle;
+mod thread_price;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 1] = [&head_of_line::LESSON];
+pub static LESSONS: [&Lesson; 4] = [&head_of_line::LESSON, &thread_price::LESSON, &many_idle::LESSON, &all_active::LESSON];
 
 #[cfg(test)]
 mod tests {
