@@ -7,6 +7,7 @@ mod lessons;
 mod picture;
 mod play;
 mod readable;
+mod rounds;
 mod stage;
 
 use std::{

@@ -13,7 +13,7 @@ use std::{
 
 use affinity::Cpus;
 use anyhow::{Context, Result, ensure};
-use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Wait, Wire};
+use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Phase, Wait, Wire};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
@@ -134,7 +134,12 @@ impl Stage {
 
     /// Makes this load and says what came of it.
     pub fn drive(&self, config: &Config) -> Result<Measurement> {
-        Ok(loadgen::run(config, &self.interrupted, &mut |_| {})?)
+        self.drive_watching(config, |_| {})
+    }
+
+    /// The same; `watch` is called as each phase begins, and had better be quick.
+    pub fn drive_watching(&self, config: &Config, mut watch: impl FnMut(Phase)) -> Result<Measurement> {
+        Ok(loadgen::run(config, &self.interrupted, &mut watch)?)
     }
 
     /// A picture with a bar for each of these; the longest is for this value.

@@ -1,5 +1,6 @@
 //! The lessons, one file each, in the order in which a course would have them.
 
+mod all_active;
 mod backlog;
 mod busy_wait;
 mod coordinated_omission;
@@ -8,8 +9,10 @@ mod head_of_line;
 mod io_bound_cpu_bound;
 mod level_and_edge;
 mod lost_bytes;
+mod many_idle;
 mod poll_interval;
 mod sticky_packets;
+mod thread_price;
 mod time_wait;
 mod two_phases;
 
@@ -23,6 +26,9 @@ pub static LESSONS: &[&Lesson] = &[
     &poll_interval::LESSON,
     &sticky_packets::LESSON,
     &lost_bytes::LESSON,
+    &thread_price::LESSON,
+    &many_idle::LESSON,
+    &all_active::LESSON,
     &io_bound_cpu_bound::LESSON,
     &backlog::LESSON,
     &time_wait::LESSON,
