@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 /// A time in the unit that suits it.
 pub fn time(time: Duration) -> String {
     loadgen::readable_ns(time.as_nanos() as u64)
@@ -14,9 +16,7 @@ pub fn share(share: f64) -> String {
 
 /// A rounded number with its thousands set apart.
 pub fn count(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let groups = digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned());
-    groups.collect::<Vec<_>>().join(",")
+    HumanCount(number.round() as u64).to_string()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
+    readable,
     stage::{Stage, becomes},
 };
 
@@ -178,7 +179,7 @@ fn fate(stage: &Stage, listener: &Socket, kept_out: Option<Client>) -> Result<Ne
         picture.show(0, waited.as_secs_f64(), &format!("{:.1} s in connect", waited.as_secs_f64()));
         if becomes(&client.socket, PollFlags::OUT, Duration::from_millis(50))? {
             let waited = client.began.elapsed();
-            picture.settle(0, waited.as_secs_f64(), &format!("{} in connect", readable(waited)));
+            picture.settle(0, waited.as_secs_f64(), &format!("{} in connect", readable::time(waited)));
             let failed = client.socket.take_error()?.is_some();
             return Ok(if failed { Next::Refused } else { Next::Connected(waited) });
         }
@@ -223,15 +224,11 @@ fn text(next: Next) -> String {
     match next {
         Next::Nobody => "there was none, all connected".into(),
         Next::Refused => "connect failed".into(),
-        Next::Connected(after) => format!("connect returned after {}, when one had been accepted", readable(after)),
+        Next::Connected(after) => format!("connect returned after {}, when one had been accepted", readable::time(after)),
         Next::StillWaits(after) => {
-            format!("connect had not returned after {}, although one had been accepted", readable(after))
+            format!("connect had not returned after {}, although one had been accepted", readable::time(after))
         }
     }
-}
-
-fn readable(time: Duration) -> String {
-    loadgen::readable_ns(time.as_nanos() as u64)
 }
 
 #[cfg(test)]

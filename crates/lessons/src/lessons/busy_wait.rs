@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -108,10 +107,8 @@ fn idle(stage: &Stage, model: &str, seen: &mut Seen, watch: impl Fn(f64)) -> Res
 
     // The counters are those of its whole life, which was silent.
     let life = listening.elapsed();
-    let stopped = server.stop(Duration::from_secs(5))?;
+    let would_block = stage.stop(server)?.get("would_block")?;
     drop(clients);
-    let counters: Value = serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?;
-    let would_block = counters["would_block"].as_u64().context("the server does not count what would block")?;
     seen.would_block_per_s = would_block as f64 / life.as_secs_f64();
     Ok(())
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
+    readable,
     stage::Stage,
 };
 
@@ -49,7 +50,11 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         let second = second_client(server.address(), silence, |waited| {
             picture.show(index, waited.as_secs_f64(), &format!("{:.1} s without a reply", waited.as_secs_f64()));
         })?;
-        picture.settle(index, second.replied_after.as_secs_f64(), &format!("reply after {}", readable(second.replied_after)));
+        picture.settle(
+            index,
+            second.replied_after.as_secs_f64(),
+            &format!("reply after {}", readable::time(second.replied_after)),
+        );
         seen.push(second);
     }
     Ok(judged(silence, seen[0], seen[1]))
@@ -83,10 +88,10 @@ fn second_client(server: SocketAddr, silence: Duration, watch: impl Fn(Duration)
 
 fn judged(silence: Duration, blocking: Second, epoll: Second) -> Finding {
     let numbers = vec![
-        ("blocking: connect".into(), readable(blocking.connected_after)),
-        ("blocking: reply".into(), readable(blocking.replied_after)),
-        ("epoll: connect".into(), readable(epoll.connected_after)),
-        ("epoll: reply".into(), readable(epoll.replied_after)),
+        ("blocking: connect".into(), readable::time(blocking.connected_after)),
+        ("blocking: reply".into(), readable::time(blocking.replied_after)),
+        ("epoll: connect".into(), readable::time(epoll.connected_after)),
+        ("epoll: reply".into(), readable::time(epoll.replied_after)),
     ];
     let waited = blocking.replied_after >= silence;
     let connected = blocking.connected_after < silence;
@@ -94,19 +99,15 @@ fn judged(silence: Duration, blocking: Second, epoll: Second) -> Finding {
     let because = if waited {
         format!(
             "Connecting took {}{}; the reply came after {}, when the silent client had left. epoll answered after {}.",
-            readable(blocking.connected_after),
+            readable::time(blocking.connected_after),
             if connected { ", as the kernel does that and the backlog keeps it" } else { "" },
-            readable(blocking.replied_after),
-            readable(epoll.replied_after)
+            readable::time(blocking.replied_after),
+            readable::time(epoll.replied_after)
         )
     } else {
-        format!("The reply came after {}, while the first client still said nothing.", readable(blocking.replied_after))
+        format!("The reply came after {}, while the first client still said nothing.", readable::time(blocking.replied_after))
     };
     Finding { numbers, verdict, because }
-}
-
-fn readable(time: Duration) -> String {
-    loadgen::readable_ns(time.as_nanos() as u64)
 }
 
 #[cfg(test)]

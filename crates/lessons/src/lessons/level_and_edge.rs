@@ -169,10 +169,8 @@ fn silence_server(stage: &Stage, model: &str, idle: Duration) -> Result<Silenced
     thread::sleep(idle);
     let awake = (time_awake(&server)? - awake_before).as_secs_f64() / began.elapsed().as_secs_f64();
     drop(client);
-    let counters = server.stop(Duration::from_secs(10))?.stdout;
-    let counters: serde_json::Value = serde_json::from_str(&counters).context("the server's counters")?;
-    let counted = |name| counters[name].as_u64().with_context(|| format!("the server did not count {name}"));
-    Ok(Silenced { awake, interest_changes: counted("interest_changes")?, wakeups: counted("wakeups")? })
+    let counters = stage.stop(server)?;
+    Ok(Silenced { awake, interest_changes: counters.get("interest_changes")?, wakeups: counters.get("wakeups")? })
 }
 
 /// Sends until the server, whose replies nobody takes, takes no more. Returns how many bytes it took.
