@@ -3,12 +3,14 @@
 mod all_active;
 mod head_of_line;
 mod many_idle;
+mod speed_order;
 mod thread_price;
 
 use crate::lesson::Lesson;
 
 /// All of them.
-pub static LESSONS: [&Lesson; 4] = [&head_of_line::LESSON, &thread_price::LESSON, &many_idle::LESSON, &all_active::LESSON];
+pub static LESSONS: [&Lesson; 5] =
+    [&head_of_line::LESSON, &thread_price::LESSON, &many_idle::LESSON, &all_active::LESSON, &speed_order::LESSON];
 
 #[cfg(test)]
 mod tests {
