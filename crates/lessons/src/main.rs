@@ -1,6 +1,5 @@
 //! Claims of textbooks on network programming, tried live on the real servers.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 mod lesson;
 mod lessons;

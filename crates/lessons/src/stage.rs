@@ -1,14 +1,15 @@
 //! Stage directions: how every lesson starts its servers, drives them, and shows what happens.
 
 use std::{
-    env,
+    env, fs,
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     os::fd::AsFd,
     path::PathBuf,
     process::Command,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use affinity::Cpus;
@@ -25,6 +26,9 @@ use crate::{lesson::Missing, picture::Picture};
 
 /// What a server may take to stop, beyond the 5 s in which it drains.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that has accepted nobody for so long accepts nobody else for now.
+const IN_VAIN: Duration = Duration::from_millis(30);
 
 /// Where lessons are played.
 #[derive(Debug)]
@@ -134,17 +138,56 @@ impl Stage {
 
     /// Makes this load and says what came of it.
     pub fn drive(&self, config: &Config) -> Result<Measurement> {
-        self.drive_watching(config, |_| {})
+        Ok(loadgen::run(config, &self.interrupted, &mut |_| {})?)
     }
 
-    /// The same; `watch` is called as each phase begins, and had better be quick.
-    pub fn drive_watching(&self, config: &Config, mut watch: impl FnMut(Phase)) -> Result<Measurement> {
-        Ok(loadgen::run(config, &self.interrupted, &mut watch)?)
+    /// The same on this server, which first accepts all connections it is about to: what accepting thousands takes, or a thread
+    /// for each, is not what requests take. With it the processor time that the server took in the measured window.
+    pub fn drive_accepted(&self, server: &Server, config: &Config) -> Result<(Measurement, Duration)> {
+        let (mut accepted, mut before, mut after) = (Ok(()), Ok(Default::default()), Ok(Default::default()));
+        let measured = loadgen::run(config, &self.interrupted, &mut |phase| match phase {
+            Phase::Ready => accepted = until_accepted(server),
+            Phase::Measuring => before = server.usage(),
+            Phase::Draining => after = server.usage(),
+            _ => {}
+        })?;
+        accepted?;
+        Ok((measured, after?.cpu.saturating_sub(before?.cpu)))
+    }
+
+    /// Waits until these servers have nothing left to do, at most a second: clients that have left are work, too, and servers
+    /// share their processors.
+    pub fn until_quiet(&self, servers: &[Server]) -> Result<()> {
+        let used = || servers.iter().map(|server| Ok(server.usage()?.cpu)).sum::<Result<Duration>>();
+        let (began, mut before) = (Instant::now(), used()?);
+        while began.elapsed() < Duration::from_secs(1) {
+            thread::sleep(Duration::from_millis(4));
+            let now = used()?;
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
     }
 
     /// A picture with a bar for each of these; the longest is for this value.
     pub fn picture(&self, labels: &[&str], longest: f64) -> Picture {
         Picture::new(labels, longest, self.moves)
+    }
+
+    /// Whether so many connections can be had at a time here, with a few other descriptors; else as with programs.
+    pub fn needs_connections(&self, connections: usize) -> Result<()> {
+        let limits = fs::read_to_string("/proc/self/limits").context("cannot tell how many descriptors may be had")?;
+        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+        let needed = connections + 64;
+        match soft.and_then(|soft| soft.parse::<usize>().ok()) {
+            Some(limit) if limit < needed => {
+                Err(Missing(format!("{needed} descriptors are needed, and {limit} allowed: raise the limit (ulimit -n)"))
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a program can be run here; where it cannot, the lesson says so and the others go on.
@@ -171,4 +214,17 @@ pub fn becomes(socket: &impl AsFd, flags: PollFlags, within: Duration) -> Result
     let timeout = Timespec::try_from(within)?;
     let ready = retry_on_intr(|| poll(&mut [PollFd::new(socket, flags)], Some(&timeout)))?;
     Ok(ready > 0)
+}
+
+/// Waits until nobody waits to be accepted any more, or those who do wait in vain.
+fn until_accepted(server: &Server) -> Result<()> {
+    let (mut waiting, mut since) = (server.backlog()?, Instant::now());
+    while waiting > 0 && since.elapsed() < IN_VAIN {
+        thread::sleep(Duration::from_millis(1));
+        let now = server.backlog()?;
+        if now < waiting {
+            (waiting, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
 }

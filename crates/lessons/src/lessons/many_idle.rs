@@ -1,14 +1,10 @@
 //! many-idle: ten clients that ask, among more and more that say nothing, and what a request costs poll and epoll.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::HumanCount;
-use loadgen::{Config, Error, Phase};
-use testbed::Server;
+use loadgen::{Config, Error};
 
 use crate::{
     lesson::{Finding, Lesson, Missing, Passage, Verdict},
@@ -19,7 +15,7 @@ pub static LESSON: Lesson = Lesson {
     name: "many-idle",
     claim: "poll slows with every descriptor that is watched, epoll does not.",
     told_in: "chapters that lead from select and poll to epoll, and manual pages",
-    prediction: "Ten clients send one request after the other. A thousand others connect and say nothing, then four thousand, then ten.\n\
+    prediction: "Ten clients send one request after the other. A thousand others connect and say nothing, then four thousand, then ten thousand.\n\
                  How many times as much does a request of the ten cost the server in the end: with poll, and with epoll?",
     experiment,
     read: &[
@@ -39,9 +35,6 @@ pub static LESSON: Lesson = Lesson {
 const MODELS: [&str; 2] = ["poll", "epoll"];
 
 const ACTIVE: usize = 10;
-
-/// What accepting all may take; a server that is still at it then is measured as it is.
-const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that costs half as much again as without idle connections counts as slowed: less may be caches and neighbours.
 const SLOWED: f64 = 1.5;
@@ -97,34 +90,17 @@ fn label(model: &str, idle: usize) -> String {
 fn cost(stage: &Stage, model: &str, idle: usize) -> Result<Option<Cost>> {
     let server = stage.server(model, &[])?;
     let load = Config { idle_connections: idle, ..stage.closed(server.address(), ACTIVE) };
-    let (mut accepted, mut before, mut after) = (Ok(()), Ok(Default::default()), Ok(Default::default()));
-    let driven = stage.drive_watching(&load, |phase| match phase {
-        Phase::Ready => accepted = all_accepted(&server),
-        Phase::Measuring => before = server.usage(),
-        Phase::Draining => after = server.usage(),
-        _ => {}
-    });
-    let measured = match driven {
+    let (measured, cpu) = match stage.drive_accepted(&server, &load) {
         Err(error) if matches!(error.downcast_ref(), Some(Error::FdLimit { .. })) => return Ok(None),
         other => other?,
     };
     if measured.connections.idle_opened < idle as u64 || measured.connections.idle_lost > 0 {
         return Ok(None);
     }
-    accepted?;
     // Never nothing: others are divided by it.
-    let cpu = after?.cpu.saturating_sub(before?.cpu).max(Duration::from_nanos(1));
+    let cpu = cpu.max(Duration::from_nanos(1));
     let replies = measured.replies_in_window.max(1);
     Ok(Some(Cost { a_request_us: cpu.as_secs_f64() * 1e6 / replies as f64, replies_per_s: measured.throughput_per_s() }))
-}
-
-/// Waits until nobody waits to be accepted any more: what accepting thousands costs is not what a request costs.
-fn all_accepted(server: &Server) -> Result<()> {
-    let began = Instant::now();
-    while server.backlog()? > 0 && began.elapsed() < ACCEPT_TIMEOUT {
-        thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 fn judged(steps: &[Step]) -> Finding {

@@ -11,6 +11,7 @@ mod level_and_edge;
 mod lost_bytes;
 mod many_idle;
 mod poll_interval;
+mod speed_order;
 mod sticky_packets;
 mod thread_price;
 mod time_wait;
@@ -35,6 +36,7 @@ pub static LESSONS: &[&Lesson] = &[
     &half_close::LESSON,
     &level_and_edge::LESSON,
     &coordinated_omission::LESSON,
+    &speed_order::LESSON,
 ];
 
 #[cfg(test)]

@@ -73,8 +73,10 @@ struct Price {
     unserved: usize,
     /// From connecting to the first reply, on average.
     first_reply: Duration,
-    /// The memory of its own that each added, in KiB; the kernel's is not in it.
+    /// The server's own memory that each added, in KiB.
     memory_kib: f64,
+    /// The kernel stacks that each added, in KiB; with few clients, what else happens on the machine covers them.
+    kernel_stacks_kib: f64,
     /// Context switches a request.
     switches: f64,
     /// Processor time a request, in µs.
@@ -102,6 +104,7 @@ struct End {
 fn experiment(stage: &Stage) -> Result<Finding> {
     let counts = [10, 100, 1000, 4000].map(|count| count.min(stage.count(4000, 200)));
     let counts = &counts[..stage.count(4, 3)];
+    stage.needs_connections(counts[counts.len() - 1])?;
     stage.say("All clients connect, stay, and send a request at a time each. The bars: memory for each client.");
     let labels: Vec<String> = counts.iter().flat_map(|count| MODELS.map(|model| label(model, *count))).collect();
     let picture = stage.picture(&labels.iter().map(String::as_str).collect::<Vec<_>>(), 64.0);
@@ -130,12 +133,13 @@ fn label(model: &str, clients: usize) -> String {
 /// What so many clients cost this model's server.
 fn price(stage: &Stage, model: &str, count: usize) -> Result<Price> {
     let server = stage.server(model, &[])?;
-    let memory_before = server.anonymous_bytes()?;
+    let (memory_before, kernel_before) = (server.anonymous_bytes()?, kernel_stacks_kib());
     let began = Instant::now();
     let mut clients = connected(server.address(), count)?;
     let first_reply = began.elapsed() / count as u32;
     let unserved = count - clients.len();
     let memory = server.anonymous_bytes()?.saturating_sub(memory_before);
+    let kernel_stacks = kernel_stacks_kib().saturating_sub(kernel_before);
 
     let (switches_before, cpu_before) = (switches(&server)?, server.usage()?.cpu);
     let (mut requests, began) = (0, Instant::now());
@@ -157,6 +161,7 @@ fn price(stage: &Stage, model: &str, count: usize) -> Result<Price> {
         unserved: unserved + lost,
         first_reply,
         memory_kib: memory as f64 / 1024.0 / count as f64,
+        kernel_stacks_kib: kernel_stacks as f64 / count as f64,
         switches: switches_after.saturating_sub(switches_before) as f64 / requests.max(1) as f64,
         request_us: cpu.max(Duration::from_nanos(1)).as_secs_f64() * 1e6 / requests.max(1) as f64,
     })
@@ -188,6 +193,13 @@ fn unanswered(clients: &mut [Client]) -> Result<usize> {
         lost += usize::from(!client.is_answered()?);
     }
     Ok(lost)
+}
+
+/// All kernel stacks of the machine, in KiB; 0 where that is not told.
+fn kernel_stacks_kib() -> u64 {
+    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("KernelStack:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 fn switches(server: &Server) -> Result<u64> {
@@ -292,8 +304,9 @@ fn judged(steps: &[Step], end: End) -> Finding {
         end.machine.map_or(String::new(), |most| format!(" The machine allows {} threads altogether.", HumanCount(most)));
     let because = format!(
         "With {} clients {} had no reply from threads, and {} from epoll. A request cost threads {threads:.1} times what it cost with {} \
-         ({:.1} µs, epoll {epoll:.1} times and {:.1} µs), and a client {:.1} KiB (epoll {:.1} KiB), without the kernel's own. Breaking \
-         down would be clients that epoll serves and threads do not, or a request whose cost has grown {BROKEN} times as much as epoll's.{limit}",
+         ({:.1} µs; epoll {epoll:.1} times, {:.1} µs). A client cost threads {:.1} KiB and {:.1} KiB of kernel stack (epoll {:.1} and {:.1}). \
+         Breaking down would be clients that epoll serves and threads do not, or a request whose cost has grown {BROKEN} times as much \
+         as epoll's.{limit}",
         clients(last),
         HumanCount(last.threads.unserved as u64),
         HumanCount(last.epoll.unserved as u64),
@@ -301,7 +314,9 @@ fn judged(steps: &[Step], end: End) -> Finding {
         last.threads.request_us,
         last.epoll.request_us,
         last.threads.memory_kib,
+        last.threads.kernel_stacks_kib,
         last.epoll.memory_kib,
+        last.epoll.kernel_stacks_kib,
     );
     let rows = steps.iter().flat_map(|step| {
         [(label(MODELS[0], step.clients), readable(step.threads)), (label(MODELS[1], step.clients), readable(step.epoll))]
@@ -325,7 +340,14 @@ mod tests {
     const END: End = End { machine: Some(32_768), one_more: OneMore::TurnedAway, others_served: true };
 
     fn price(request_us: f64, unserved: usize) -> Price {
-        Price { unserved, first_reply: Duration::from_micros(50), memory_kib: 12.0, switches: 1.0, request_us }
+        Price {
+            unserved,
+            first_reply: Duration::from_micros(50),
+            memory_kib: 12.0,
+            kernel_stacks_kib: 16.0,
+            switches: 1.0,
+            request_us,
+        }
     }
 
     fn verdict(threads: [Price; 3]) -> Verdict {
