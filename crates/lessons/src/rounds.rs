@@ -2,10 +2,16 @@
 //!
 //! One is called faster only if it is ahead by 10 % in the median and in every round but one at most. All else is a tie.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use loadgen::Measurement;
 
 /// How many times the other's median one must reach.
 const AHEAD: f64 = 1.1;
+
+/// When others have kept the generator from running for more of its time than this, they have disturbed the servers as well.
+const DISTURBED: f64 = 0.1;
 
 /// What each of so many contestants reached in each round, by contestant. Every round begins with another, so that nobody
 /// always comes after the same.
@@ -51,6 +57,24 @@ pub fn places(reached: &[Vec<f64>]) -> Vec<Vec<usize>> {
     places
 }
 
+/// The share of the measured window in which the generator, which never sleeps by itself, was kept from running.
+pub fn kept_from_running(measured: &Measurement) -> f64 {
+    Duration::from_nanos(measured.pauses.over_1ms_total_ns).as_secs_f64()
+        / measured.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// What is to be said, after a blank, of rounds with these shares; nothing if the machine was quiet.
+pub fn caveat(kept_from_running: &[f64]) -> String {
+    let share = median(kept_from_running);
+    if share <= DISTURBED {
+        return String::new();
+    }
+    format!(
+        " Other programs kept the generator from running for {:.0} % of its time: believe this only when a quiet machine says so, too.",
+        100.0 * share
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +102,12 @@ mod tests {
         assert!(!faster(&[120.0, 120.0, 120.0, 90.0, 90.0], &usual), "lost two rounds");
         assert!(!faster(&[109.0; 5], &usual), "too little");
         assert!(!faster(&[0.0; 5], &[0.0; 5]));
+    }
+
+    #[test]
+    fn neighbours_are_told_of_if_they_disturbed_most_rounds() {
+        assert_eq!(caveat(&[0.0, 0.05, 0.9]), "");
+        assert!(caveat(&[0.0, 0.25, 0.9]).contains(" 25 % "));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use loadgen::Config;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
-    rounds::{alternating, faster, median},
+    rounds::{alternating, caveat, faster, kept_from_running, median},
     stage::Stage,
 };
 
@@ -59,7 +59,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     let labels = actives.map(|active| format!("{} active", HumanCount(active as u64)));
     let picture = stage.picture(&labels.each_ref().map(String::as_str), 2.0);
     let servers = [stage.server("poll", &[])?, stage.server("epoll", &[])?];
-    let mut levels = Vec::new();
+    let (mut levels, mut kept) = (Vec::new(), Vec::new());
     for (index, active) in actives.into_iter().enumerate() {
         picture.begin(index);
         let (mut generator_busy, mut server_busy) = (Vec::new(), Vec::new());
@@ -72,6 +72,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
             };
             stage.until_quiet(&servers)?;
             let (measured, cpu) = stage.drive_accepted(server, &load)?;
+            kept.push(kept_from_running(&measured));
             generator_busy.push(measured.cpu.busy_share);
             server_busy.push(cpu.as_secs_f64() / measured.elapsed.as_secs_f64());
             Ok(measured.throughput_per_s())
@@ -81,7 +82,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         picture.settle(index, level.ratio(), &level.told());
         levels.push(level);
     }
-    Ok(judged(&levels))
+    Ok(judged(&levels, &kept))
 }
 
 impl Level {
@@ -113,7 +114,7 @@ impl Level {
     }
 }
 
-fn judged(levels: &[Level]) -> Finding {
+fn judged(levels: &[Level], kept_from_running: &[f64]) -> Finding {
     let won: Vec<String> = levels
         .iter()
         .filter(|level| level.epoll_is_faster())
@@ -148,6 +149,7 @@ fn judged(levels: &[Level]) -> Finding {
             limited.join(" and ")
         );
     }
+    because += &caveat(kept_from_running);
     let numbers = levels.iter().map(|level| (format!("{} active", HumanCount(level.active as u64)), level.told())).collect();
     Finding { numbers, verdict, because }
 }
@@ -162,13 +164,13 @@ mod tests {
 
     #[test]
     fn it_holds_if_epoll_wins_with_any_number_of_connections() {
-        let finding = judged(&[level(1, 100.0, 120.0), level(1000, 100.0, 150.0)]);
+        let finding = judged(&[level(1, 100.0, 120.0), level(1000, 100.0, 150.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::Holds);
     }
 
     #[test]
     fn it_does_not_hold_if_all_are_ties_or_lost() {
-        let finding = judged(&[level(1, 100.0, 105.0), level(1000, 100.0, 80.0)]);
+        let finding = judged(&[level(1, 100.0, 105.0), level(1000, 100.0, 80.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::DoesNotHold);
         assert!(finding.because.contains("0 of 2 cases, and poll in 1."), "{}", finding.because);
     }
@@ -176,14 +178,14 @@ mod tests {
     #[test]
     fn a_generator_that_can_do_no_more_is_told() {
         let limited = Level { server_busy: 0.5, ..level(10, 100.0, 100.0) };
-        let told = |level| judged(&[level]).because;
+        let told = |level| judged(&[level], &[0.0]).because;
         assert!(told(limited).contains("With 10 the generator was busy"));
         assert!(!told(level(10, 100.0, 100.0)).contains("the generator was busy"));
     }
 
     #[test]
     fn it_holds_where_it_was_won() {
-        let finding = judged(&[level(1, 100.0, 100.0), level(1000, 100.0, 120.0)]);
+        let finding = judged(&[level(1, 100.0, 100.0), level(1000, 100.0, 120.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::HoldsOnly("so many connections are active: 1,000".into()));
     }
 }

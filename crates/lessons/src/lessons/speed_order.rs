@@ -8,7 +8,7 @@ use loadgen::{Config, Measurement};
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
-    rounds::{alternating, median, places},
+    rounds::{alternating, caveat, kept_from_running, median, places},
     stage::Stage,
 };
 
@@ -73,7 +73,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         "Rounds of each in turn: {rounds}. Who leaves most clients without any reply counts as 0. The bars: share of the rounds played."
     ));
     let picture = stage.picture(&cases.map(|case| case.name), (rounds * MODELS.len()) as f64);
-    let mut rankings = Vec::new();
+    let (mut rankings, mut kept) = (Vec::new(), Vec::new());
     for (index, case) in cases.into_iter().enumerate() {
         let mut played = 0;
         let servers: Vec<_> = MODELS.iter().map(|model| stage.server(model, &["--work", case.work])).collect::<Result<_>>()?;
@@ -90,13 +90,14 @@ fn experiment(stage: &Stage) -> Result<Finding> {
             };
             stage.until_quiet(&servers)?;
             let (measured, _) = stage.drive_accepted(server, &load)?;
+            kept.push(kept_from_running(&measured));
             Ok(speed(&measured))
         })?;
         let ranking = Ranking { load: case.name, reached };
         picture.settle(index, played as f64, &ranking.order());
         rankings.push(ranking);
     }
-    Ok(judged(&rankings))
+    Ok(judged(&rankings, &kept))
 }
 
 /// Replies a second; 0 if most of the clients had none, as a speed that is only a few clients' is not the server's.
@@ -128,7 +129,7 @@ impl Ranking {
     }
 }
 
-fn judged(rankings: &[Ranking]) -> Finding {
+fn judged(rankings: &[Ranking], kept_from_running: &[f64]) -> Finding {
     let as_claimed: Vec<&str> = rankings.iter().filter(|ranking| ranking.is_as_claimed()).map(|ranking| ranking.load).collect();
     let verdict = if as_claimed.len() == rankings.len() {
         Verdict::Holds
@@ -140,10 +141,11 @@ fn judged(rankings: &[Ranking]) -> Finding {
     let orders: Vec<String> = rankings.iter().map(|ranking| format!("{}: {}", ranking.load, ranking.order())).collect();
     let because = format!(
         "The order came out as claimed for {} of {} loads. {}. A model comes before another if it is ahead by 10 % in the median and in every \
-         round but one; else there is a tie (=). Asynchronous I/O is not among our servers, so its place was not tried.",
+         round but one; else there is a tie (=). Asynchronous I/O is not among our servers, so its place was not tried.{}",
         as_claimed.len(),
         rankings.len(),
         orders.join(". "),
+        caveat(kept_from_running),
     );
     let numbers = rankings.iter().map(|ranking| (ranking.load.into(), ranking.told())).collect();
     Finding { numbers, verdict, because }
@@ -165,18 +167,18 @@ mod tests {
     #[test]
     fn it_holds_if_every_load_brings_the_order_claimed() {
         let rankings = [ranking("one", [100.0, 80.0, 60.0, 40.0]), ranking("two", [100.0, 80.0, 60.0, 0.0])];
-        assert_eq!(judged(&rankings).verdict, Verdict::Holds);
+        assert_eq!(judged(&rankings, &[0.0]).verdict, Verdict::Holds);
     }
 
     #[test]
     fn it_does_not_hold_if_none_does() {
         let rankings = [ranking("one", [100.0, 95.0, 60.0, 40.0]), ranking("two", [1.0, 1.0, 100.0, 0.0])];
-        assert_eq!(judged(&rankings).verdict, Verdict::DoesNotHold);
+        assert_eq!(judged(&rankings, &[0.0]).verdict, Verdict::DoesNotHold);
     }
 
     #[test]
     fn it_holds_for_the_load_that_does() {
         let rankings = [ranking("one", [100.0, 100.0, 100.0, 100.0]), ranking("two", [100.0, 80.0, 60.0, 0.0])];
-        assert_eq!(judged(&rankings).verdict, Verdict::HoldsOnly("this is the load: two".into()));
+        assert_eq!(judged(&rankings, &[0.0]).verdict, Verdict::HoldsOnly("this is the load: two".into()));
     }
 }
