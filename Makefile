@@ -20,6 +20,14 @@ truth: ## Try the load generator on servers whose answer is known (about five mi
 	$(CARGO) build --release --package loadgen
 	target/release/loadgen calibrate
 
+.PHONY: lesson
+lesson: release ## List the lessons: textbook claims, tried live; NAME=head-of-line plays one
+	@target/release/lesson $(NAME)
+
+.PHONY: lessons
+lessons: release ## Play all lessons (under six minutes); what they found is in results/lessons.md
+	target/release/lesson --all --no-pause --write results/lessons.md
+
 .PHONY: release
 release: ## Build servers, load generator and comparison, optimised
 	$(CARGO) build --release --workspace --bins

@@ -4,22 +4,34 @@
 //! again: nobody answers sooner, and a processor is always busy, whether there is anything to do or not.
 #![forbid(unsafe_code)]
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, thread, time::Duration};
 
-use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run};
+use clap::Args;
+use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run_with_own_options};
 use slab::Slab;
 
-fn main() -> ExitCode {
-    run("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
+/// What only this server can be told.
+#[derive(Debug, Args)]
+struct OwnOptions {
+    /// Ask only now and then: sleep this long before each turn, e.g. 1ms, to see what that does. Default: ask at once
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ask_every: Option<Duration>,
 }
 
-fn serve(server: &mut Server) -> io::Result<()> {
+fn main() -> ExitCode {
+    run_with_own_options("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
+}
+
+fn serve(server: &mut Server, own: OwnOptions) -> io::Result<()> {
     // Set up: sockets that never block, and nothing that watches them.
     server.use_nonblocking_sockets()?;
     let mut connections: Slab<Connection> = Slab::new();
 
     while !server.stopping() {
-        // Wait for the data: not at all.
+        // Wait for the data: not at all, unless told to let time pass.
+        if let Some(time) = own.ask_every {
+            thread::sleep(time);
+        }
 
         // Serve everybody: a turn asks for the data and, if some is there, copies it.
         connections.retain(|_, client| match client.turn(&mut server.worker) {

@@ -21,6 +21,6 @@ pub use connection::{Connection, Turn};
 pub use counters::{Counter, Counters};
 pub use drain::drain;
 pub use listener::Listener;
-pub use server::{ACCEPTS_A_TURN, Accept, Server, run};
+pub use server::{ACCEPTS_A_TURN, Accept, Server, run, run_with_own_options};
 pub use stop::Stop;
 pub use worker::Worker;

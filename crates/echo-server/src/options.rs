@@ -1,9 +1,9 @@
-//! The command line: the same options, with the same meaning, for all five servers.
+//! The command line: the same options, with the same meaning, for all five servers, and what one may have of its own.
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process, time::Duration};
 
 use affinity::Cpus;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use echo_protocol::{Reply, Rules, Wire};
 
 use crate::work::Work;
@@ -66,8 +66,9 @@ enum ReplyOption {
 }
 
 impl Options {
-    /// Reads the command line. Help is printed, and a bad value told in one line, here; neither returns.
-    pub fn from_command_line(name: &'static str, about: &'static str) -> Options {
+    /// Reads the command line, with the options that are the server's `Own`. Help is printed, and a bad value told in one line,
+    /// here; neither returns.
+    pub fn from_command_line<Own: Args>(name: &'static str, about: &'static str) -> (Options, Own) {
         Options::parse_from_args(name, about, std::env::args_os()).unwrap_or_else(|error| {
             if error.use_stderr() {
                 let _ = writeln!(std::io::stderr(), "{name}: {}", one_line(&error));
@@ -78,13 +79,14 @@ impl Options {
         })
     }
 
-    fn parse_from_args(
+    fn parse_from_args<Own: Args>(
         name: &'static str,
         about: &'static str,
         args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Options, clap::Error> {
-        let command = Options::command().name(name).about(about).version(env!("CARGO_PKG_VERSION"));
-        Options::from_arg_matches(&command.try_get_matches_from(args)?)
+    ) -> Result<(Options, Own), clap::Error> {
+        let common = Options::command().name(name).about(about).version(env!("CARGO_PKG_VERSION"));
+        let matches = Own::augment_args(common).try_get_matches_from(args)?;
+        Ok((Options::from_arg_matches(&matches)?, Own::from_arg_matches(&matches)?))
     }
 
     /// What client and server have agreed on.
@@ -135,8 +137,30 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        parse_with::<()>(args).map(|(options, ())| options)
+    }
+
+    fn parse_with<Own: Args>(args: &[&str]) -> Result<(Options, Own), clap::Error> {
         let args = ["echo-test"].iter().chain(args).map(OsString::from);
         Options::parse_from_args("echo-test", "A test", args)
+    }
+
+    #[derive(Debug, Args)]
+    struct Own {
+        /// What no other server has
+        #[arg(long)]
+        mine: Option<u32>,
+    }
+
+    #[test]
+    fn an_option_of_one_servers_own_stands_beside_the_common_ones() {
+        let (options, own) = parse_with::<Own>(&["--mine", "7", "--listen", "here"]).unwrap();
+        assert_eq!((own.mine, &options.listen[..]), (Some(7), "here"));
+        let help = parse_with::<Own>(&["--help"]).unwrap_err().to_string();
+        assert!(help.contains("What no other server has") && help.contains("--listen"), "{help}");
+        assert!(help.contains("A test"), "{help}");
+        assert!(one_line(&parse_with::<Own>(&["--mine", "x"]).unwrap_err()).contains("--mine"));
+        assert!(parse(&["--mine", "7"]).is_err());
     }
 
     #[test]

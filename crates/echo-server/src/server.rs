@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
@@ -46,9 +47,18 @@ pub struct Server {
 /// `model` names the I/O model, `about` describes it in a sentence. The exit code is 0 after a stop by signal, 1 when the
 /// server could not run, 2 for a command line that makes no sense; what was wrong is one line on standard error.
 pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> io::Result<()>) -> ExitCode {
+    run_with_own_options(model, about, |server, ()| serve(server))
+}
+
+/// As [`run`], of a server with options that the others do not have, handed to `serve`.
+pub fn run_with_own_options<Own: Args>(
+    model: &'static str,
+    about: &'static str,
+    serve: impl FnOnce(&mut Server, Own) -> io::Result<()>,
+) -> ExitCode {
     let name: &'static str = Box::leak(format!("echo-{model}").into_boxed_str());
-    let options = Options::from_command_line(name, about);
-    match start_to_stop(model, options, serve) {
+    let (options, own) = Options::from_command_line(name, about);
+    match start_to_stop(model, options, |server| serve(server, own)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{name}: {error}");
@@ -57,7 +67,11 @@ pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> i
     }
 }
 
-fn start_to_stop(model: &'static str, options: Options, serve: fn(&mut Server) -> io::Result<()>) -> Result<(), String> {
+fn start_to_stop(
+    model: &'static str,
+    options: Options,
+    serve: impl FnOnce(&mut Server) -> io::Result<()>,
+) -> Result<(), String> {
     if let Some(cpus) = &options.cpus {
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }

@@ -1,0 +1,325 @@
+//! two-phases: one request to each model, and the system calls in which its bytes were waited for and copied.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use testbed::Server;
+
+use crate::{
+    lesson::{Finding, Lesson, Missing, Passage, Verdict},
+    readable,
+    stage::Stage,
+};
+
+pub static LESSON: Lesson = Lesson {
+    name: "two-phases",
+    claim: "Every input has two phases: waiting for the data and copying it.",
+    told_in: "chapters on I/O models, before the first of them is drawn",
+    prediction: "A client connects, says nothing for 50 ms, and then sends 40,000 bytes at once; a server reads 16 KiB at a time.\n\
+                 How long is each of the two phases, in which system call is each spent, and does every read have both?",
+    experiment,
+    read: &[
+        Passage {
+            file: "crates/echo-server/src/connection.rs",
+            function: "receive",
+            shows: "the read that copies; on a blocking socket it waits as well",
+        },
+        Passage { file: "crates/echo-poll/src/main.rs", function: "serve", shows: "waits in one call, to copy in another" },
+    ],
+};
+
+const MODELS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
+
+/// How long the client says nothing.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes it then sends: more than a server reads at a time.
+const PAYLOAD_BYTES: u32 = 40_000;
+
+/// How long a reply may take, and a server to stop. Traced, every call takes it many times as long.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Columns in which the pause is drawn.
+const COLUMNS: u32 = 50;
+
+/// A read that brought data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Input {
+    bytes: usize,
+    /// From when the server was done with what came before, until there was data.
+    waited: Duration,
+    /// From then, or from when the read began, until it had returned: of a call that waited, its waking up included.
+    copied: Duration,
+    /// The read had begun before there was data.
+    both_in_one_call: bool,
+}
+
+/// How a server came by a request.
+#[derive(Clone, Debug, Default)]
+struct Timeline {
+    model: &'static str,
+    /// The calls in which the waiting was done, and how often each was made.
+    waited_in: Vec<(String, usize)>,
+    inputs: Vec<Input>,
+}
+
+fn experiment(stage: &Stage) -> Result<Finding> {
+    stage.needs_program("strace")?;
+    let pause = stage.span(PAUSE);
+    stage.say(format!(
+        "strace writes down every system call of a server (and makes each somewhat slower). From accept to the last byte read,\n\
+         a column for {}: . waiting, # copying, | a copying that takes less than a column",
+        readable::time(pause / COLUMNS)
+    ));
+    let mut seen = Vec::new();
+    for model in MODELS {
+        let timeline = timeline(stage, model, pause)?;
+        stage.say(format!("  {model:<15} {}", timeline.drawn(pause / COLUMNS)));
+        seen.push(timeline);
+    }
+    Ok(judged(pause, &seen))
+}
+
+/// Has a server's system calls written down while it gets one request after a pause.
+fn timeline(stage: &Stage, model: &'static str, pause: Duration) -> Result<Timeline> {
+    let folder = tempfile::tempdir().context("no place for what strace writes")?;
+    let server = Server::start_on(&stage.server_cpus, traced(&stage.command(model, &[])?, folder.path()))?;
+    let sent = ask_after(server.address(), pause)?;
+    // The tracer lets go of the server's standard error when it has written all, and that is awaited here.
+    let stopped = server.stop(TIMEOUT)?;
+    let logs = logs(folder.path(), &stopped.stderr)?;
+    Timeline::of(model, &logs, sent).with_context(|| format!("strace saw no request come to echo-{model}"))
+}
+
+/// The program with strace beside it, which writes a log of each thread's calls, with when they began (-ttt), how long they
+/// took (-T) and what their descriptors are (-y). The program stays the direct child (-DD), to be stopped as any other.
+fn traced(program: &Command, folder: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-DD", "-ff", "-qq", "-y", "-ttt", "-T", "-s", "4", "-e", "signal=none", "-o"]);
+    command.arg(folder.join("log")).arg("--").arg(program.get_program()).args(program.get_args());
+    command
+}
+
+/// Connects, says nothing for so long, sends a frame and waits for its reply. Returns when it was sent, since 1970.
+fn ask_after(server: SocketAddr, pause: Duration) -> Result<Duration> {
+    let mut client = TcpStream::connect(server).context("the client cannot connect")?;
+    client.set_read_timeout(Some(TIMEOUT))?;
+    let mut frame = PAYLOAD_BYTES.to_be_bytes().to_vec();
+    frame.resize(frame.len() + PAYLOAD_BYTES as usize, b'x');
+    thread::sleep(pause);
+    let sent = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    client.write_all(&frame)?;
+    client.read_exact(&mut frame).context("no reply came")?;
+    Ok(sent)
+}
+
+/// What strace has written into the folder, a log a thread. Where it may not trace, that is missing, and why is in what it said.
+fn logs(folder: &Path, said: &str) -> Result<Vec<String>> {
+    let read = |entry: io::Result<fs::DirEntry>| Ok(String::from_utf8_lossy(&fs::read(entry?.path())?).into_owned());
+    let logs = fs::read_dir(folder)?.map(read).collect::<Result<Vec<_>>>()?;
+    if logs.iter().all(String::is_empty) {
+        let why = said.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
+        return Err(Missing(format!("strace cannot trace here ({why})")).into());
+    }
+    Ok(logs)
+}
+
+/// A line of a log: `began name(descriptor, ...) = result <took>`, in seconds, the first of them since 1970.
+#[derive(Clone, Copy, Debug)]
+struct Call<'a> {
+    began: Duration,
+    ended: Duration,
+    name: &'a str,
+    descriptor: &'a str,
+    result: &'a str,
+}
+
+impl<'a> Call<'a> {
+    fn parse(line: &'a str) -> Option<Call<'a>> {
+        let (began, call) = line.split_once(' ')?;
+        let (name, rest) = call.split_once('(')?;
+        // A call that the end of the process cut short has no such end, and brought nothing.
+        let (arguments, end) = rest.rsplit_once(" = ")?;
+        let (result, took) = end.strip_suffix('>')?.rsplit_once(" <")?;
+        let began = Duration::from_secs_f64(began.parse().ok()?);
+        let ended = began + Duration::from_secs_f64(took.parse().ok()?);
+        let descriptor = arguments.split([',', ')']).next()?;
+        Some(Call { began, ended, name, descriptor, result })
+    }
+
+    /// The bytes it has read from this descriptor.
+    fn read_from(&self, descriptor: &str) -> Option<usize> {
+        let reads = ["read", "readv", "recvfrom", "recvmsg"].contains(&self.name) && self.descriptor == descriptor;
+        self.result.parse().ok().filter(|&bytes| reads && bytes > 0)
+    }
+}
+
+impl Timeline {
+    /// From the logs of a server that accepted one client, whose request was sent at this time. `None` if none came.
+    fn of(model: &'static str, logs: &[String], sent: Duration) -> Option<Timeline> {
+        let threads: Vec<Vec<Call>> = logs.iter().map(|log| log.lines().filter_map(Call::parse).collect()).collect();
+        let is_client = |call: &&Call| call.name.starts_with("accept") && call.result.contains("socket");
+        let accepted = threads.iter().flatten().find(is_client)?;
+        let client = accepted.result;
+        let serving = threads.iter().find(|calls| calls.iter().any(|call| call.read_from(client).is_some()))?;
+
+        let mut done = accepted.ended;
+        let waited_in = waited_in(serving.iter().filter(|call| call.began >= done && call.began < sent), sent);
+        let mut inputs = Vec::new();
+        for call in serving {
+            if let Some(bytes) = call.read_from(client) {
+                let waited = sent.min(call.ended).saturating_sub(done);
+                let copied = call.ended.saturating_sub(call.began.max(sent));
+                inputs.push(Input { bytes, waited, copied, both_in_one_call: call.began < sent });
+                done = call.ended;
+            }
+        }
+        Some(Timeline { model, waited_in, inputs })
+    }
+
+    /// To scale, with so much time a column; what is shorter than a column still shows.
+    fn drawn(&self, column: Duration) -> String {
+        let columns = |time: Duration| (time.as_secs_f64() / column.as_secs_f64()).round() as usize;
+        let drawn = |input: &Input| {
+            let copying = columns(input.copied);
+            ".".repeat(columns(input.waited)) + &if copying > 0 { "#".repeat(copying) } else { "|".into() }
+        };
+        self.inputs.iter().map(drawn).collect()
+    }
+
+    fn told(&self) -> String {
+        let waited = self.inputs.iter().map(|input| input.waited).sum();
+        let calls = self.waited_in.iter().map(|(name, count)| format!("{} {name}", readable::count(*count as f64)));
+        let read = |input: &Input| format!("{} in {}", readable::count(input.bytes as f64), readable::time(input.copied));
+        let reads = self.inputs.iter().map(read).collect::<Vec<_>>().join(", ");
+        let calls = calls.collect::<Vec<_>>().join(" and ");
+        format!("waited {} (calls: {calls}); copied bytes: {reads}", readable::time(waited))
+    }
+}
+
+/// In which of these calls most of the time until data came was spent, and how often each was made. A call that took less than
+/// a tenth of the time is one that a server makes for other reasons.
+fn waited_in<'a>(calls: impl Iterator<Item = &'a Call<'a>>, sent: Duration) -> Vec<(String, usize)> {
+    let mut kinds: BTreeMap<&str, (Duration, usize)> = BTreeMap::new();
+    for call in calls {
+        let (time, count) = kinds.entry(call.name).or_default();
+        *time += call.ended.min(sent) - call.began;
+        *count += 1;
+    }
+    let total: Duration = kinds.values().map(|(time, _)| time).sum();
+    let long = kinds.into_iter().filter(|(_, (time, _))| *time * 10 >= total);
+    long.map(|(name, (_, count))| (name.to_owned(), count)).collect()
+}
+
+fn judged(pause: Duration, seen: &[Timeline]) -> Finding {
+    let numbers = seen.iter().map(|timeline| (timeline.model.into(), timeline.told())).collect();
+    let inputs: Vec<&Input> = seen.iter().flat_map(|timeline| &timeline.inputs).collect();
+    // The client's pause is the only thing there was to wait for: who waited through most of it has waited for the data.
+    let waited = inputs.iter().filter(|input| input.waited >= pause / 2).count();
+    let found = inputs.len() - waited;
+    let verdict = match (waited, found) {
+        (_, 0) => Verdict::Holds,
+        (0, _) => Verdict::DoesNotHold,
+        _ => Verdict::HoldsOnly("the data is not there yet".into()),
+    };
+    let in_one_call = |timeline: &&Timeline| timeline.inputs.iter().any(|input| input.both_in_one_call);
+    let in_one_call: Vec<&str> = seen.iter().filter(in_one_call).map(|timeline| timeline.model).collect();
+    let because = format!(
+        "Of {} reads that brought data, {waited} came after waiting for it, and {found} found it there and only copied. {}",
+        inputs.len(),
+        if in_one_call.is_empty() {
+            "In no model did the read that copied also wait.".into()
+        } else {
+            format!("Waiting and copying were one and the same call in: {}.", in_one_call.join(", "))
+        }
+    );
+    Finding { numbers, verdict, because }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What strace wrote of a server that waits in epoll, shortened.
+    const EPOLL: &str = r#"100.000000 listen(4<socket:[23]>, 4096) = 0 <0.000009>
+100.100000 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = 9<socket:[41]> <0.000020>
+100.100100 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = -1 EAGAIN (Resource temporarily unavailable) <0.000018>
+100.100200 epoll_wait(8<anon_inode:[eventpoll]>, [{events=EPOLLIN, data={u32=0, u64=0}}], 1024, -1) = 1 <0.050000>
+100.150300 recvfrom(9<socket:[41]>, "\0\0\234@"..., 16384, 0, NULL, NULL) = 16384 <0.000013>
+100.150400 recvfrom(9<socket:[41]>, "xxxx"..., 16384, 0, NULL, NULL) = 16384 <0.000015>
+100.150500 sendto(9<socket:[41]>, "\0\0\234@"..., 32768, MSG_NOSIGNAL, NULL, 0) = 32768 <0.000129>
+100.151000 recvfrom(9<socket:[41]>, "", 16384, 0, NULL, NULL) = 0 <0.000010>
+100.152000 exit_group(0) = ?
+"#;
+
+    /// The same of one that blocks in its read.
+    const BLOCKING: &str = r#"100.100000 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC) = 8<socket:[51]> <0.000020>
+100.100100 recvfrom(8<socket:[51]>, "\0\0\234@"..., 16384, 0, NULL, NULL) = 9 <0.050100>
+"#;
+
+    const STOP: &str = r#"100.100050 recvfrom(3<socket:[21]>, "X", 1, 0, NULL, NULL) = 1 <0.200000>
+"#;
+
+    const SENT: Duration = Duration::from_micros(100_150_100);
+
+    fn micros(time: Duration) -> u128 {
+        (time.as_nanos() + 500) / 1000
+    }
+
+    #[test]
+    fn a_log_tells_what_was_waited_for_and_what_was_copied() {
+        let timeline = |logs: &[&str]| {
+            let logs: Vec<String> = logs.iter().map(|log| log.to_string()).collect();
+            Timeline::of("some", &logs, SENT)
+        };
+        let epoll = timeline(&[EPOLL]).unwrap();
+        assert_eq!(epoll.waited_in, [("epoll_wait".to_owned(), 1)]);
+        let inputs = |timeline: &Timeline| {
+            let input = |input: &Input| (input.bytes, micros(input.waited), micros(input.copied), input.both_in_one_call);
+            timeline.inputs.iter().map(input).collect::<Vec<_>>()
+        };
+        assert_eq!(inputs(&epoll), [(16384, 50_080, 13, false), (16384, 0, 15, false)]);
+        // The thread that waits for the signal to stop waits, too, but for nobody's data.
+        let blocking = timeline(&[STOP, BLOCKING]).unwrap();
+        assert_eq!(blocking.waited_in, [("recvfrom".to_owned(), 1)]);
+        assert_eq!(inputs(&blocking), [(9, 50_080, 100, true)]);
+        assert!(timeline(&["", STOP]).is_none());
+    }
+
+    #[test]
+    fn phases_are_drawn_to_scale_and_none_is_lost() {
+        let input = |waited_ms, copied_ms| Input {
+            bytes: 1,
+            waited: Duration::from_millis(waited_ms),
+            copied: Duration::from_millis(copied_ms),
+            both_in_one_call: false,
+        };
+        let timeline = Timeline { inputs: vec![input(5, 0), input(0, 2)], ..Timeline::default() };
+        assert_eq!(timeline.drawn(Duration::from_millis(1)), ".....|##");
+    }
+
+    #[test]
+    fn it_holds_for_the_reads_that_had_to_wait() {
+        let seen = |waits_ms: &[u64]| {
+            let input = |&waited_ms: &u64| Input {
+                bytes: 1,
+                waited: Duration::from_millis(waited_ms),
+                copied: Duration::from_micros(20),
+                both_in_one_call: false,
+            };
+            [Timeline { inputs: waits_ms.iter().map(input).collect(), ..Timeline::default() }]
+        };
+        assert_eq!(judged(PAUSE, &seen(&[50])).verdict, Verdict::Holds);
+        assert!(matches!(judged(PAUSE, &seen(&[50, 0])).verdict, Verdict::HoldsOnly(_)));
+        assert_eq!(judged(PAUSE, &seen(&[0, 0])).verdict, Verdict::DoesNotHold);
+    }
+}
