@@ -194,7 +194,7 @@ impl Stage {
     pub fn needs_program(&self, program: &str) -> Result<()> {
         let found =
             env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()));
-        if found { Ok(()) } else { Err(Missing(format!("there is no {program}: install it")).into()) }
+        if found { Ok(()) } else { Err(Missing(format!("There is no {program}: install it")).into()) }
     }
 }
 

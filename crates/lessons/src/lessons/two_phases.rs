@@ -54,11 +54,12 @@ const COLUMNS: u32 = 50;
 /// A read that brought data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Input {
-    bytes: usize,
+    /// `None`, as with `copied`, where nothing was traced.
+    bytes: Option<usize>,
     /// From when the server was done with what came before, until there was data.
     waited: Duration,
     /// From then, or from when the read began, until it had returned: of a call that waited, its waking up included.
-    copied: Duration,
+    copied: Option<Duration>,
     /// The read had begun before there was data.
     both_in_one_call: bool,
 }
@@ -73,20 +74,55 @@ struct Timeline {
 }
 
 fn experiment(stage: &Stage) -> Result<Finding> {
-    stage.needs_program("strace")?;
     let pause = stage.span(PAUSE);
+    let seen = match by_strace(stage, pause) {
+        Err(error) if error.is::<Missing>() => {
+            stage.say(format!(
+                "{error}. So the servers' own counters say which calls they made, and the client's clock how long it said nothing;\n\
+                 how long a copying takes stays unknown. A column for {}: . waiting, | a copying",
+                readable::time(pause / COLUMNS)
+            ));
+            shown(stage, pause, by_counters)
+        }
+        seen => seen,
+    };
+    Ok(judged(pause, &seen?))
+}
+
+fn by_strace(stage: &Stage, pause: Duration) -> Result<Vec<Timeline>> {
+    stage.needs_program("strace")?;
     stage.say(format!(
         "strace writes down every system call of a server (and makes each somewhat slower). From accept to the last byte read,\n\
          a column for {}: . waiting, # copying, | a copying that takes less than a column",
         readable::time(pause / COLUMNS)
     ));
-    let mut seen = Vec::new();
-    for model in MODELS {
+    shown(stage, pause, timeline)
+}
+
+fn shown(
+    stage: &Stage,
+    pause: Duration,
+    timeline: fn(&Stage, &'static str, Duration) -> Result<Timeline>,
+) -> Result<Vec<Timeline>> {
+    let shown = |model| {
         let timeline = timeline(stage, model, pause)?;
         stage.say(format!("  {model:<15} {}", timeline.drawn(pause / COLUMNS)));
-        seen.push(timeline);
-    }
-    Ok(judged(pause, &seen))
+        Ok(timeline)
+    };
+    MODELS.into_iter().map(shown).collect()
+}
+
+/// Where nothing can be traced: what the server counted while it got one request after a pause.
+fn by_counters(stage: &Stage, model: &'static str, pause: Duration) -> Result<Timeline> {
+    let server = stage.server(model, &[])?;
+    let connecting = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let waited = ask_after(server.address(), pause)?.saturating_sub(connecting);
+    let counters = stage.stop(server)?;
+    let counted = |name| counters.get(name);
+    let found_nothing = counted("would_block")?.saturating_sub(counted("accepts")? - counted("connections_accepted")?);
+    // The last read brought the end of the input.
+    let brought = counted("reads")?.saturating_sub(found_nothing + 1);
+    Ok(Timeline::counted(model, waited, counted("waits")?, found_nothing, brought))
 }
 
 /// Has a server's system calls written down while it gets one request after a pause.
@@ -179,18 +215,35 @@ impl Timeline {
             if let Some(bytes) = call.read_from(client) {
                 let waited = sent.min(call.ended).saturating_sub(done);
                 let copied = call.ended.saturating_sub(call.began.max(sent));
-                inputs.push(Input { bytes, waited, copied, both_in_one_call: call.began < sent });
+                inputs.push(Input { bytes: Some(bytes), waited, copied: Some(copied), both_in_one_call: call.began < sent });
                 done = call.ended;
             }
         }
         Some(Timeline { model, waited_in, inputs })
     }
 
+    /// From counters: how often it waited for readiness, and how many of its reads found nothing and brought something.
+    fn counted(model: &'static str, waited: Duration, waits: u64, found_nothing: u64, brought: u64) -> Timeline {
+        let both_in_one_call = waits == 0 && found_nothing == 0;
+        let waited_in = match (waits, found_nothing) {
+            (0, 0) => ("read that brought something".to_owned(), 1),
+            (0, calls) => ("reads that found nothing".to_owned(), calls as usize),
+            (waits, _) => ("waits for readiness".to_owned(), waits as usize),
+        };
+        let input = |index| Input {
+            bytes: None,
+            waited: if index == 0 { waited } else { Duration::ZERO },
+            copied: None,
+            both_in_one_call: both_in_one_call && index == 0,
+        };
+        Timeline { model, waited_in: vec![waited_in], inputs: (0..brought).map(input).collect() }
+    }
+
     /// To scale, with so much time a column; what is shorter than a column still shows.
     fn drawn(&self, column: Duration) -> String {
         let columns = |time: Duration| (time.as_secs_f64() / column.as_secs_f64()).round() as usize;
         let drawn = |input: &Input| {
-            let copying = columns(input.copied);
+            let copying = columns(input.copied.unwrap_or_default());
             ".".repeat(columns(input.waited)) + &if copying > 0 { "#".repeat(copying) } else { "|".into() }
         };
         self.inputs.iter().map(drawn).collect()
@@ -199,10 +252,13 @@ impl Timeline {
     fn told(&self) -> String {
         let waited = self.inputs.iter().map(|input| input.waited).sum();
         let calls = self.waited_in.iter().map(|(name, count)| format!("{} {name}", readable::count(*count as f64)));
-        let read = |input: &Input| format!("{} in {}", readable::count(input.bytes as f64), readable::time(input.copied));
-        let reads = self.inputs.iter().map(read).collect::<Vec<_>>().join(", ");
-        let calls = calls.collect::<Vec<_>>().join(" and ");
-        format!("waited {} (calls: {calls}); copied bytes: {reads}", readable::time(waited))
+        let read =
+            |input: &Input| Some(format!("{} in {}", readable::count(input.bytes? as f64), readable::time(input.copied?)));
+        let copied = match self.inputs.iter().map(read).collect::<Option<Vec<_>>>() {
+            Some(reads) => format!("copied bytes: {}", reads.join(", ")),
+            None => format!("copied in {} reads", self.inputs.len()),
+        };
+        format!("waited {} (calls: {}); {copied}", readable::time(waited), calls.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -284,7 +340,9 @@ mod tests {
         let epoll = timeline(&[EPOLL]).unwrap();
         assert_eq!(epoll.waited_in, [("epoll_wait".to_owned(), 1)]);
         let inputs = |timeline: &Timeline| {
-            let input = |input: &Input| (input.bytes, micros(input.waited), micros(input.copied), input.both_in_one_call);
+            let input = |input: &Input| {
+                (input.bytes.unwrap(), micros(input.waited), micros(input.copied.unwrap()), input.both_in_one_call)
+            };
             timeline.inputs.iter().map(input).collect::<Vec<_>>()
         };
         assert_eq!(inputs(&epoll), [(16384, 50_080, 13, false), (16384, 0, 15, false)]);
@@ -296,11 +354,23 @@ mod tests {
     }
 
     #[test]
+    fn counters_tell_in_which_call_a_server_waited() {
+        let waited_in = |waits, found_nothing| {
+            let timeline = Timeline::counted("some", PAUSE, waits, found_nothing, 3);
+            assert_eq!(timeline.inputs.iter().filter(|input| input.waited == PAUSE).count(), 1);
+            (timeline.waited_in[0].0.clone(), timeline.inputs[0].both_in_one_call)
+        };
+        assert_eq!(waited_in(0, 0), ("read that brought something".into(), true));
+        assert_eq!(waited_in(0, 700), ("reads that found nothing".into(), false));
+        assert_eq!(waited_in(2, 1), ("waits for readiness".into(), false));
+    }
+
+    #[test]
     fn phases_are_drawn_to_scale_and_none_is_lost() {
         let input = |waited_ms, copied_ms| Input {
-            bytes: 1,
+            bytes: Some(1),
             waited: Duration::from_millis(waited_ms),
-            copied: Duration::from_millis(copied_ms),
+            copied: Some(Duration::from_millis(copied_ms)),
             both_in_one_call: false,
         };
         let timeline = Timeline { inputs: vec![input(5, 0), input(0, 2)], ..Timeline::default() };
@@ -311,9 +381,9 @@ mod tests {
     fn it_holds_for_the_reads_that_had_to_wait() {
         let seen = |waits_ms: &[u64]| {
             let input = |&waited_ms: &u64| Input {
-                bytes: 1,
+                bytes: Some(1),
                 waited: Duration::from_millis(waited_ms),
-                copied: Duration::from_micros(20),
+                copied: Some(Duration::from_micros(20)),
                 both_in_one_call: false,
             };
             [Timeline { inputs: waits_ms.iter().map(input).collect(), ..Timeline::default() }]
