@@ -4,34 +4,27 @@
 //! again: nobody answers sooner, and a processor is always busy, whether there is anything to do or not.
 #![forbid(unsafe_code)]
 
-use std::{io, process::ExitCode, thread, time::Duration};
+mod ask_every;
 
-use clap::Args;
+use std::{io, process::ExitCode};
+
 use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run_with_own_options};
 use slab::Slab;
 
-/// What only this server can be told.
-#[derive(Debug, Args)]
-struct OwnOptions {
-    /// Ask only now and then: sleep this long before each turn, e.g. 1ms, to see what that does. Default: ask at once
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    ask_every: Option<Duration>,
-}
+use crate::ask_every::AskEvery;
 
 fn main() -> ExitCode {
     run_with_own_options("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
 }
 
-fn serve(server: &mut Server, own: OwnOptions) -> io::Result<()> {
+fn serve(server: &mut Server, ask_every: AskEvery) -> io::Result<()> {
     // Set up: sockets that never block, and nothing that watches them.
     server.use_nonblocking_sockets()?;
     let mut connections: Slab<Connection> = Slab::new();
 
     while !server.stopping() {
-        // Wait for the data: not at all, unless told to let time pass.
-        if let Some(time) = own.ask_every {
-            thread::sleep(time);
-        }
+        // Wait for the data: not at all, unless --ask-every lets time pass.
+        ask_every.pause();
 
         // Serve everybody: a turn asks for the data and, if some is there, copies it.
         connections.retain(|_, client| match client.turn(&mut server.worker) {
