@@ -1,7 +1,7 @@
 //! Stage directions: how every lesson starts its servers, drives them, and shows what happens.
 
 use std::{
-    env, fs,
+    env,
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     os::fd::AsFd,
@@ -18,9 +18,10 @@ use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Phase, Wait,
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
+    process::getrlimit,
 };
 use serde_json::Value;
-use testbed::Server;
+use testbed::{Resource, Server};
 
 use crate::{lesson::Missing, picture::Picture};
 
@@ -178,10 +179,8 @@ impl Stage {
 
     /// Whether so many connections can be had at a time here, with a few other descriptors; else as with programs.
     pub fn needs_connections(&self, connections: usize) -> Result<()> {
-        let limits = fs::read_to_string("/proc/self/limits").context("cannot tell how many descriptors may be had")?;
-        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
-        let needed = connections + 64;
-        match soft.and_then(|soft| soft.parse::<usize>().ok()) {
+        let needed = connections as u64 + 64;
+        match getrlimit(Resource::Nofile).current {
             Some(limit) if limit < needed => {
                 Err(Missing(format!("{needed} descriptors are needed, and {limit} allowed: raise the limit (ulimit -n)"))
                     .into())
