@@ -10,7 +10,7 @@ use crate::{
     run::Run,
     sentence,
     statistics::{Estimate, FEWEST_ROUNDS},
-    summary::{Cell, Field, Summary},
+    summary::{Cell, Field, Summary, servers_of},
     words::{clause, listed, place, times},
 };
 
@@ -220,18 +220,12 @@ fn told_apart(fields: &[&Field]) -> String {
         fields.iter().filter(ranked).count(),
         fields.iter().filter(ranked).filter(|field| field.ranks.iter().flatten().all(|&rank| rank == 1)).count(),
     );
-    let mut servers: Vec<&str> = Vec::new();
-    for cell in fields.iter().flat_map(|field| &field.cells) {
-        if !cell.serves_all() && !servers.contains(&&*cell.server) {
-            servers.push(&cell.server);
-        }
-    }
-    let is_out = |field: &&&Field, server: &str| field.cell(server).is_some_and(|cell| !cell.serves_all());
-    let out = |server: &&str| {
-        let of = fields.iter().filter(|field| field.cell(server).is_some()).count();
-        format!("{server} (at {} of {of} points)", fields.iter().filter(|field| is_out(field, server)).count())
+    let out = |server: &str| {
+        let cells: Vec<&Cell> = fields.iter().filter_map(|field| field.cell(server)).collect();
+        let out = cells.iter().filter(|cell| !cell.serves_all()).count();
+        (out > 0).then(|| format!("{server} (at {out} of {} points)", cells.len()))
     };
-    let out = match &servers.iter().map(out).collect::<Vec<_>>()[..] {
+    let out = match &servers_of(fields).into_iter().filter_map(out).collect::<Vec<_>>()[..] {
         [] => "every server serves all clients everywhere".into(),
         [alone] => format!("{alone} fails or leaves clients unserved"),
         several => format!("{} fail or leave clients unserved", listed(several)),

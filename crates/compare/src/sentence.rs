@@ -2,7 +2,7 @@
 
 use crate::{
     experiment::{Experiment, Point},
-    summary::{Cell, Field},
+    summary::{Cell, Field, servers_of},
     words::{capitalized, clause, listed, numbers, places},
 };
 
@@ -99,12 +99,6 @@ fn ends(field: &Field) -> String {
 
 /// Who did not serve all clients, and where.
 fn stragglers(fields: &[Field]) -> Vec<String> {
-    let mut servers: Vec<&str> = Vec::new();
-    for cell in fields.iter().flat_map(|field| &field.cells) {
-        if !servers.contains(&&*cell.server) {
-            servers.push(&cell.server);
-        }
-    }
     let at = |server: &str, is: fn(&Cell) -> bool| {
         let points: Vec<&Point> =
             fields.iter().filter(|field| field.cell(server).is_some_and(is)).map(|field| field.point).collect();
@@ -118,7 +112,11 @@ fn stragglers(fields: &[Field]) -> Vec<String> {
         [unserved, failed.map(|places| format!("{server} fails{places}"))]
     };
     let everybody_failed = fields.iter().all(|field| outcome(field) == Outcome::AllFailed);
-    if everybody_failed { Vec::new() } else { servers.into_iter().flat_map(told).flatten().collect() }
+    if everybody_failed {
+        Vec::new()
+    } else {
+        servers_of(&fields.iter().collect::<Vec<_>>()).into_iter().flat_map(told).flatten().collect()
+    }
 }
 
 #[cfg(test)]

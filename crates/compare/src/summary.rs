@@ -138,6 +138,17 @@ impl Summary {
     }
 }
 
+/// The servers that have a cell in these fields, in the order of the plan.
+pub fn servers_of<'a>(fields: &[&Field<'a>]) -> Vec<&'a str> {
+    let mut servers: Vec<&str> = Vec::new();
+    for cell in fields.iter().flat_map(|field| &field.cells) {
+        if !servers.contains(&&*cell.server) {
+            servers.push(&cell.server);
+        }
+    }
+    servers
+}
+
 impl<'a> Field<'a> {
     fn new(cells: Vec<&'a Cell>, metric: &'static Metric, comparisons: usize) -> Field<'a> {
         let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
