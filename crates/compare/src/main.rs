@@ -40,18 +40,11 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::Ordering::Relaxed,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 
 use crate::{
     contestant::Servers,
@@ -92,7 +85,7 @@ fn act(options: &Options) -> Result<ExitCode> {
 
 /// Makes the comparison; true when every trial of the plan was made, whatever it showed.
 fn run(options: &Options) -> Result<bool> {
-    let interrupted = stop_on_signals()?;
+    let interrupted = testbed::stop_on_signals().context("cannot handle signals")?;
     testbed::allow_all_descriptors();
     let (mut folder, plan, mut summary) = match &options.resume {
         Some(folder) => resumed(folder)?,
@@ -224,14 +217,4 @@ fn traces(bench: &Bench) -> Vec<Trace> {
 /// Prints a line for whoever listens. If nobody does any more, the results are in the files all the same.
 fn say(line: String) {
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-/// The first Ctrl-C ends the comparison in order, the second at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone()).context("cannot handle signals")?;
-        flag::register(signal, interrupted.clone()).context("cannot handle signals")?;
-    }
-    Ok(interrupted)
 }

@@ -14,18 +14,11 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::Ordering::Relaxed,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 
 use crate::{lesson::Lesson, lessons::LESSONS, stage::Stage};
 
@@ -70,7 +63,7 @@ fn act(options: &Options) -> Result<()> {
         let _ = writeln!(io::stdout(), "{}", list());
         return Ok(());
     }
-    let interrupted = stop_on_signals()?;
+    let interrupted = testbed::stop_on_signals().context("cannot handle signals")?;
     testbed::allow_all_descriptors();
     let stage = Stage::new(!options.no_pause, options.short, interrupted.clone())?;
     let mut found = Vec::new();
@@ -102,14 +95,4 @@ fn chosen(options: &Options) -> Result<Vec<&'static Lesson>> {
 fn list() -> String {
     let width = LESSONS.iter().map(|lesson| lesson.name.len()).max().unwrap_or(0);
     LESSONS.iter().map(|lesson| format!("{:<width$}  {}", lesson.name, lesson.claim)).collect::<Vec<_>>().join("\n")
-}
-
-/// The first Ctrl-C ends the lesson in order, the second at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 128 + signal, interrupted.clone()).context("cannot handle signals")?;
-        flag::register(signal, interrupted.clone()).context("cannot handle signals")?;
-    }
-    Ok(interrupted)
 }
