@@ -6,8 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use affinity::Cpus;
 use echo_protocol::Wire;
+use host::Cpus;
 
 use crate::Error;
 

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use affinity::Cpus;
+use host::Cpus;
 use mio::net::TcpStream;
 use nix::sys::resource::{Resource, getrlimit};
 

@@ -4,10 +4,11 @@ use std::fmt;
 
 use indicatif::HumanCount;
 
+use statistics::FEWEST_ROUNDS;
+
 use crate::{
     experiment::{Experiment, Point},
     metric::{self, Metric},
-    statistics::FEWEST_ROUNDS,
     summary::{Cell, Field},
     words::{place, places},
 };

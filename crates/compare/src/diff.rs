@@ -10,6 +10,8 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::json;
 
+use statistics::{Better, Change, Estimate, FEWEST_ROUNDS, changed};
+
 use crate::{
     experiment::{CAPACITY, Experiment},
     metric::{self, Metric},
@@ -17,7 +19,6 @@ use crate::{
     record::{Measured, Trial},
     results::read_trials,
     run::Run,
-    statistics::{Better, Change, Estimate, FEWEST_ROUNDS, changed},
 };
 
 /// What is compared of each cell beside what its experiment ranks by. Each number more makes all the others harder to tell.
@@ -388,7 +389,7 @@ fn only_in(run: &Kept, other: &Kept) -> Vec<String> {
 mod tests {
     use std::fs;
 
-    use affinity::Cpus;
+    use host::Cpus;
     use tempfile::TempDir;
 
     use super::*;

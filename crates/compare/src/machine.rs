@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use affinity::Cpus;
+use host::Cpus;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! Made-up runs, for tests of what is made of a run. A test changes what it is about.
 
-use affinity::Cpus;
 use clap::Parser;
+use host::Cpus;
 use loadgen::Times;
 use serde_json::json;
 

@@ -24,7 +24,6 @@ mod report;
 mod results;
 mod run;
 mod sentence;
-mod statistics;
 mod summary;
 mod table;
 mod terminal;
@@ -85,8 +84,8 @@ fn act(options: &Options) -> Result<ExitCode> {
 
 /// Makes the comparison; true when every trial of the plan was made, whatever it showed.
 fn run(options: &Options) -> Result<bool> {
-    let interrupted = testbed::stop_on_signals().context("cannot handle signals")?;
-    testbed::allow_all_descriptors();
+    let interrupted = host::stop_on_signals().context("cannot handle signals")?;
+    host::raise_descriptor_limit().context("cannot raise the limit of descriptors")?;
     let (mut folder, plan, mut summary) = match &options.resume {
         Some(folder) => resumed(folder)?,
         None => match begun(options)? {

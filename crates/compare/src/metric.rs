@@ -1,9 +1,10 @@
 //! What is read from a trial, as data: the columns of summary.csv and of the tables.
 
+use statistics::Better;
+
 use crate::{
     number::{grouped, number},
     record::Measured,
-    statistics::Better,
 };
 
 /// One number of a trial.

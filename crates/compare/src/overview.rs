@@ -3,13 +3,14 @@
 
 use indicatif::HumanCount;
 
+use statistics::{Estimate, FEWEST_ROUNDS};
+
 use crate::{
     experiment::{EXPERIMENTS, Experiment},
     metric::{self, Metric},
     plan::Settings,
     run::Run,
     sentence,
-    statistics::{Estimate, FEWEST_ROUNDS},
     summary::{Cell, Field, Summary, servers_of},
     words::{clause, listed, place, times},
 };

@@ -2,8 +2,8 @@
 
 use std::{collections::HashSet, fmt};
 
-use affinity::Cpus;
 use anyhow::{Context, Result, bail};
+use host::Cpus;
 use serde::{Deserialize, Serialize};
 
 use crate::topology::Topology;
@@ -134,7 +134,7 @@ fn cpus(threads: &[Thread]) -> Cpus {
 
 /// Processors in JSON: a list as the kernel writes it.
 mod list {
-    use affinity::Cpus;
+    use host::Cpus;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(cpus: &Cpus, serializer: S) -> Result<S::Ok, S::Error> {

@@ -10,6 +10,8 @@ use hdrhistogram::Histogram;
 use loadgen::{Interval, Times};
 use serde_json::Value;
 
+use statistics::{Better, Estimate, Ranking, outliers, rank};
+
 use crate::{
     bottleneck::Bottleneck,
     experiment::{self, CAPACITY, Experiment, Point},
@@ -17,7 +19,6 @@ use crate::{
     number::number,
     plan::{Plan, Step},
     record::{Measured, Trial},
-    statistics::{Better, Estimate, Ranking, outliers, rank},
     words::times,
 };
 

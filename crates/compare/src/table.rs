@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use statistics::Estimate;
+
 use crate::{
     bottleneck::Bottleneck,
     experiment::{CAPACITY, Experiment, Point},
@@ -11,7 +13,6 @@ use crate::{
     overview::{Overview, Standing},
     run::Run,
     sentence,
-    statistics::Estimate,
     summary::{Cell, Field, Summary},
     textbook,
     trace::{self, Trace},

@@ -5,7 +5,7 @@
 
 use std::{fs, path::PathBuf, str::FromStr};
 
-use affinity::Cpus;
+use host::Cpus;
 
 /// The folder in which the kernel describes the processors. What it does not say is `None`.
 #[derive(Debug)]

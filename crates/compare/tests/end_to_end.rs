@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use affinity::Cpus;
 use common::{MODELS, Place, SHORT, built, succeeded};
+use host::Cpus;
 use loadgen::Tag;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
-use testbed::{Server, Signal, Stopped, allow_all_descriptors};
+use testbed::{Server, Signal, Stopped};
 
 use crate::patience::PATIENCE;
 
@@ -82,7 +82,7 @@ impl Running {
     /// Starts a server whose counters are expected on standard output when it stops.
     #[track_caller]
     pub fn start(model: Model, command: Command) -> Running {
-        allow_all_descriptors();
+        host::raise_descriptor_limit().expect("a soft limit may be raised to the hard one");
         match Server::start(command) {
             Ok(process) => Running { model, process },
             Err(error) => panic!("expected the server to start: {error:#}"),

@@ -2,9 +2,9 @@
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process, time::Duration};
 
-use affinity::Cpus;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use echo_protocol::{Reply, Rules, Wire};
+use host::Cpus;
 
 use crate::work::Work;
 

@@ -11,7 +11,6 @@ use std::{
 };
 
 use clap::Args;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     Connection, Worker,
@@ -76,7 +75,8 @@ fn start_to_stop(
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }
     let stats = options.stats.as_deref().map(Stats::create).transpose()?;
-    allow_all_descriptors();
+    // Refused or not, it serves as many clients as it may.
+    let _ = host::raise_descriptor_limit();
     let stop = Stop::on_signals(options.drain_timeout).map_err(|error| format!("cannot handle signals: {error}"))?;
     let listener = Listener::bind(&options.listen)?;
     let mut server = Server::new(listener, stop, options);
@@ -200,14 +200,6 @@ pub enum Accept {
     NotServed,
     /// Nobody waits; or, on a blocking listener, the server is to stop.
     Nobody,
-}
-
-/// A server is for many clients: the soft limit of descriptors (often 1024, for select's sake) goes up to the hard one.
-fn allow_all_descriptors() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Refused or not, the server serves as many as it may.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Where the counters go; opened before the server serves, so that it is not found out afterwards that they cannot be kept.

@@ -63,8 +63,8 @@ fn act(options: &Options) -> Result<()> {
         let _ = writeln!(io::stdout(), "{}", list());
         return Ok(());
     }
-    let interrupted = testbed::stop_on_signals().context("cannot handle signals")?;
-    testbed::allow_all_descriptors();
+    let interrupted = host::stop_on_signals().context("cannot handle signals")?;
+    host::raise_descriptor_limit().context("cannot raise the limit of descriptors")?;
     let stage = Stage::new(!options.no_pause, options.short, interrupted.clone())?;
     let mut found = Vec::new();
     for lesson in chosen {

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use affinity::Cpus;
 use anyhow::{Context, Result, ensure};
+use host::Cpus;
 use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Phase, Wait, Wire};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},

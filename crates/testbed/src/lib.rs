@@ -7,13 +7,11 @@ mod counted;
 mod listening;
 mod process;
 mod server;
-mod signals;
 mod watch;
 
-pub use affinity::Cpus;
 pub use counted::descendants;
-pub use process::{allow_all_descriptors, end_with_parent};
+pub use host::Cpus;
+pub use process::end_with_parent;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
-pub use signals::stop_on_signals;
 pub use watch::{Switches, Thread, Usage};

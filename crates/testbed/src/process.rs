@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use affinity::Cpus;
 use anyhow::{Context, Result};
+use host::Cpus;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{
-        Pid, PidfdFlags, Resource, Signal, getpid, getppid, getrlimit, kill_process_group, pidfd_open, pidfd_send_signal,
-        set_parent_process_death_signal, setrlimit,
+        Pid, PidfdFlags, Signal, getpid, getppid, kill_process_group, pidfd_open, pidfd_send_signal,
+        set_parent_process_death_signal,
     },
 };
 
@@ -196,11 +196,4 @@ fn before_exec(command: &mut Command, cpus: Option<Cpus>) {
     // SAFETY: between fork and exec a child of a threaded process may do only what is async-signal-safe: it must not allocate
     // or lock. These are system calls on values prepared before the fork, and errors that are plain numbers.
     unsafe { command.pre_exec(prepare) };
-}
-
-/// Raises the soft limit of descriptors to the hard one, for this process and those it starts: clients and servers need many.
-pub fn allow_all_descriptors() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
 }

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use affinity::Cpus;
 use anyhow::{Context, Result, bail};
+use host::Cpus;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::{counted::Counted, listening::backlog, process::Process};

@@ -2,7 +2,7 @@
 
 use std::{io, sync::atomic::AtomicBool, thread, time::Duration};
 
-use affinity::Cpus;
+use host::Cpus;
 
 use super::{behaviour::Behaviour, sink::Sink};
 use crate::{Config, Error, Measurement, Phase, content::Content, run};

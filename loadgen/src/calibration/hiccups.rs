@@ -2,8 +2,8 @@
 
 use std::{io, sync::Barrier, thread, time::Duration};
 
-use affinity::Cpus;
 use hdrhistogram::Histogram;
+use host::Cpus;
 
 use crate::{
     clock::{Clock, nanoseconds},

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use affinity::Cpus;
 use hdrhistogram::Histogram;
+use host::Cpus;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
 
 use crate::{

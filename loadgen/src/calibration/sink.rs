@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use affinity::Cpus;
+use host::Cpus;
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},

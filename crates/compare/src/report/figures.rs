@@ -3,13 +3,14 @@
 use hdrhistogram::Histogram;
 
 use super::Servers;
+use statistics::Estimate;
+
 use crate::{
     bottleneck::Bottleneck,
     experiment::{Experiment, Point},
     metric::{self, Metric},
     number::grouped,
     picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
-    statistics::Estimate,
     summary::{Cell, Field},
     table,
 };

@@ -7,6 +7,8 @@ use std::ptr;
 use anyhow::Result;
 use askama::Template;
 
+use statistics::Better;
+
 use crate::{
     claim::Judged,
     contestant::MODELS,
@@ -15,7 +17,6 @@ use crate::{
     picture::{self, CSS as PALETTE, Server},
     run::Run,
     sentence,
-    statistics::Better,
     summary::{Field, Summary},
     table, textbook,
     trace::{self, Trace},

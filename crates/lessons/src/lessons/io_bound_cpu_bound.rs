@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use affinity::Cpus;
 use anyhow::Result;
+use host::Cpus;
 use indicatif::HumanCount;
 use loadgen::{Config, Wait};
 use testbed::Server;

@@ -22,7 +22,7 @@ use loadgen::{
 };
 use serde_json::{Value, json};
 
-use crate::{outputs::Output, signals};
+use crate::outputs::Output;
 
 /// What `--only` calls the meters.
 const METERS: &str = "meters";
@@ -62,7 +62,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     }
     let bench = bench(options)?;
     let json = Output::create(options.json.as_deref())?;
-    let stop = signals::stop_on_signals()?;
+    let stop = host::stop_on_signals()?;
     let mut out: Box<dyn Write> = match json.as_ref().is_some_and(Output::is_stdout) {
         true => Box::new(io::stderr()),
         false => Box::new(io::stdout()),

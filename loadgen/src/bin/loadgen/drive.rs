@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loadgen::{Config, Error, Measurement, Phase};
 
-use crate::{
-    descriptors, options::Options, outputs::Outputs, processes, progress::Progress, signals, start::StartTime, targets,
-};
+use crate::{options::Options, outputs::Outputs, processes, progress::Progress, start::StartTime, targets};
 
 /// Does what was asked, and returns whether every request was answered right.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
@@ -15,8 +13,8 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     // Before an earlier result is overwritten.
     config.check()?;
     let outputs = Outputs::create(options)?;
-    let stop = signals::stop_on_signals()?;
-    descriptors::raise_limit()?;
+    let stop = host::stop_on_signals()?;
+    host::raise_descriptor_limit()?;
     keep_to_cpus(options)?;
     let measurement = match options.processes {
         1 => measure(&config, options.start_at, &stop)?,

@@ -3,14 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod calibrate;
-mod descriptors;
 mod drive;
 mod merge;
 mod options;
 mod outputs;
 mod processes;
 mod progress;
-mod signals;
 mod start;
 mod summary;
 mod targets;

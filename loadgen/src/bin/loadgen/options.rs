@@ -2,11 +2,11 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use affinity::Cpus;
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use host::Cpus;
 use loadgen::Wire;
 use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait};
 

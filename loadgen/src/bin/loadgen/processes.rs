@@ -16,19 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use affinity::Cpus;
 use anyhow::{Context, anyhow, bail, ensure};
+use host::Cpus;
 use loadgen::{Config, Error, Measurement, Part, PartOf, Phase};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::{
-    descriptors, drive,
-    options::Options,
-    progress::Progress,
-    signals::{self, STOP_CHECK},
-    start::StartTime,
-    targets,
-};
+use crate::{drive, options::Options, progress::Progress, start::STOP_CHECK, start::StartTime, targets};
 
 const READY: &str = "ready\n";
 const GO: &[u8] = b"go\n";
@@ -223,8 +216,8 @@ fn phase_after(elapsed: Duration, config: &Config) -> Phase {
 /// Does the part of a run that this process was started for.
 pub fn run_part(options: &Options) -> anyhow::Result<bool> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let stop = signals::stop_on_signals()?;
-    descriptors::raise_limit()?;
+    let stop = host::stop_on_signals()?;
+    host::raise_descriptor_limit()?;
     let config = options.config(targets::resolve(&options.connect)?);
     let part = loadgen::run_part(&config, &stop, &mut |phase| {
         if phase == Phase::Ready {

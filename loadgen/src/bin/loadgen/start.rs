@@ -7,7 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::signals::STOP_CHECK;
+/// How long a request to stop may go unnoticed.
+pub const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A moment by the machine's clock.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,4 @@
 //! Which processors: reads lists such as `0-3,6` and keeps a thread on them.
-#![forbid(unsafe_code)]
 
 use std::{fmt, io, str::FromStr};
 

@@ -1,4 +1,5 @@
 //! What rounds say: estimates with intervals, ranks with ties, what changed, what lies far out. Pure functions of numbers.
+#![forbid(unsafe_code)]
 
 mod bootstrap;
 mod change;
@@ -25,7 +26,7 @@ pub use self::{
 pub const FEWEST_ROUNDS: usize = 5;
 
 /// The middle value, or the mean of both middle ones; NaN of nothing.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     Data::new(values.to_vec()).median()
 }
 

@@ -1,0 +1,81 @@
+//! The entries, from the simplest model to the most scalable: the order of tables where nothing else orders them.
+
+use crate::{
+    Descriptor,
+    Idle::{BusyPolls, Sleeps},
+    Look, Mark, Model, NotifiedBy, RunsAs, Serves, Set,
+    SystemCall::{Accept, EpollWait, Poll, Read},
+};
+
+/// All models.
+pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL];
+
+/// Blocking calls, one client at a time.
+pub static BLOCKING: Model = Model {
+    name: "blocking",
+    about: "Blocks in accept(2), then in read(2), for one client at a time",
+    serves: Serves::One,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::Core,
+    look: Look { light: "#2b2b2b", dark: "#e6e6e6", mark: Mark::Circle },
+};
+
+/// Blocking calls, one thread per connection.
+pub static THREAD_PER_CONN: Model = Model {
+    name: "thread-per-conn",
+    about: "Blocks in read(2), in one thread per connection",
+    serves: Serves::All,
+    runs_as: RunsAs::ThreadPerConnection,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::Core,
+    look: Look { light: "#cf6000", dark: "#f28c28", mark: Mark::Square },
+};
+
+/// Busy polling.
+pub static NONBLOCKING: Model = Model {
+    name: "nonblocking",
+    about: "Never waits: busy-polls every socket",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: BusyPolls,
+    notified_by: NotifiedBy::Trying,
+    descriptors: &[],
+    limit: None,
+    set: Set::Core,
+    look: Look { light: "#9b2c86", dark: "#c9588f", mark: Mark::Triangle },
+};
+
+/// poll(2).
+pub static POLL: Model = Model {
+    name: "poll",
+    about: "Waits in poll(2), level-triggered, for all sockets at once",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: Poll, for_data: Poll },
+    notified_by: NotifiedBy::LevelTriggeredReadiness,
+    descriptors: &[],
+    limit: None,
+    set: Set::Core,
+    look: Look { light: "#14a083", dark: "#66cfa0", mark: Mark::Diamond },
+};
+
+/// epoll(7).
+pub static EPOLL: Model = Model {
+    name: "epoll",
+    about: "Waits in epoll_wait(2), edge-triggered, for all sockets at once",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    limit: None,
+    set: Set::Core,
+    look: Look { light: "#1756cf", dark: "#4596ee", mark: Mark::TriangleDown },
+};

@@ -1,0 +1,145 @@
+//! The kinds of facts that the catalogue states about a model.
+
+/// How many connections a server serves at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// One; the others wait in the backlog.
+    One,
+    /// As many as it has workers (`--workers`); the others wait in a queue or in the backlog.
+    Workers,
+    /// All that descriptors, threads and memory allow.
+    All,
+}
+
+/// What runs a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsAs {
+    /// One thread.
+    OneThread,
+    /// One thread that accepts, and one for each connection.
+    ThreadPerConnection,
+    /// One thread that accepts or loops, and a fixed number of worker threads.
+    ThreadPool,
+    /// One process that accepts, and one for each connection.
+    ProcessPerConnection,
+    /// One process that supervises, and a fixed number of worker processes.
+    ProcessPool,
+    /// One thread for each processor, each with a loop of its own.
+    LoopPerCore,
+}
+
+/// Where a server is while nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Asleep, in one of these system calls.
+    Sleeps {
+        /// Waiting for a client.
+        for_clients: SystemCall,
+        /// Waiting for the data of a client that it has accepted.
+        for_data: SystemCall,
+    },
+    /// Running: it tries every socket again and again.
+    BusyPolls,
+}
+
+/// A system call in which a thread may sleep. Architectures and C libraries have several entry points for most of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemCall {
+    /// accept(2), accept4(2).
+    Accept,
+    /// read(2), recvfrom(2).
+    Read,
+    /// select(2), pselect6(2).
+    Select,
+    /// poll(2), ppoll(2).
+    Poll,
+    /// epoll_wait(2) and its variants.
+    EpollWait,
+    /// futex(2): waiting for another thread.
+    Futex,
+}
+
+/// How a server learns that a connection has data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifiedBy {
+    /// A blocking call returns with the data.
+    BlockingCall,
+    /// It is not notified: it tries each socket.
+    Trying,
+    /// A call reports which sockets are ready, as long as they are.
+    LevelTriggeredReadiness,
+    /// A call reports which sockets have become ready, once.
+    EdgeTriggeredReadiness,
+    /// The kernel reports that the data has been copied.
+    Completion,
+    /// A signal.
+    Signal,
+}
+
+/// A descriptor that a mechanism cannot do without, as `/proc/PID/fd` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptor {
+    /// `anon_inode:[eventpoll]`.
+    Epoll,
+    /// `anon_inode:[io_uring]`.
+    IoUring,
+    /// `anon_inode:[signalfd]`.
+    SignalFd,
+}
+
+impl Descriptor {
+    /// All kinds.
+    pub const ALL: [Descriptor; 3] = [Descriptor::Epoll, Descriptor::IoUring, Descriptor::SignalFd];
+
+    /// The target of its link in `/proc/PID/fd` (proc_pid_fd(5)).
+    pub fn link(self) -> &'static str {
+        match self {
+            Descriptor::Epoll => "anon_inode:[eventpoll]",
+            Descriptor::IoUring => "anon_inode:[io_uring]",
+            Descriptor::SignalFd => "anon_inode:[signalfd]",
+        }
+    }
+}
+
+/// A limit that comes from the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Descriptors below this number only: the size of an `fd_set`.
+    DescriptorsBelow(u32),
+}
+
+/// Which comparison a model takes part in by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// The models of `make bench`.
+    Core,
+    /// The others.
+    More,
+}
+
+/// How pictures show a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its colour on a light background, as `#rrggbb`.
+    pub light: &'static str,
+    /// Its colour on a dark background, as `#rrggbb`.
+    pub dark: &'static str,
+    /// The shape of its points in a chart.
+    pub mark: Mark,
+}
+
+/// The shape of a point in a chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Mark {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+    TriangleDown,
+    Pentagon,
+    Hexagon,
+    FivePointStar,
+    FourPointStar,
+    Plus,
+}

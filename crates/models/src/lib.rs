@@ -1,0 +1,86 @@
+//! The catalogue: every I/O model as data.
+//!
+//! Each server has one entry in [`CATALOGUE`], with the facts that everyone else needs to know about it. Code that treats models
+//! differently asks for a fact and never compares names, so that a new model is one crate and one entry here.
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod facts;
+
+pub use catalogue::*;
+pub use facts::*;
+
+/// One I/O model: the server that waits in this way, and what is true of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its name in tables, files and on the command line, such as `epoll`. Its program is `echo-` and this name.
+    pub name: &'static str,
+    /// How it waits, in one sentence.
+    pub about: &'static str,
+    /// How many connections it serves at the same time.
+    pub serves: Serves,
+    /// What runs it.
+    pub runs_as: RunsAs,
+    /// Where it is while nothing happens.
+    pub idle: Idle,
+    /// How it learns that a connection has data.
+    pub notified_by: NotifiedBy,
+    /// Descriptors that an observer finds in `/proc/PID/fd` of its process, and finds in no server without them here.
+    pub descriptors: &'static [Descriptor],
+    /// A limit that comes from the model, and not from the machine.
+    pub limit: Option<Limit>,
+    /// Which comparison it takes part in by default.
+    pub set: Set,
+    /// How pictures show it; no other model's look is the same.
+    pub look: Look,
+}
+
+impl Model {
+    /// The file name of its program, such as `echo-epoll`.
+    pub fn program(&self) -> String {
+        format!("echo-{}", self.name)
+    }
+
+    /// Whether one connection of it never waits for another one's client.
+    pub fn serves_all(&self) -> bool {
+        self.serves == Serves::All
+    }
+
+    /// Whether it uses processor time while nothing happens.
+    pub fn busy_polls(&self) -> bool {
+        self.idle == Idle::BusyPolls
+    }
+
+    /// Whether a connection is an entry in a table of a loop, and not a thread or process that waits for it.
+    pub fn is_event_driven(&self) -> bool {
+        !matches!(self.notified_by, NotifiedBy::BlockingCall)
+    }
+}
+
+/// The model of that name.
+pub fn by_name(name: &str) -> Option<&'static Model> {
+    CATALOGUE.iter().copied().find(|model| model.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_looks_are_unique() {
+        let names: HashSet<_> = CATALOGUE.iter().map(|model| model.name).collect();
+        let colours: HashSet<_> = CATALOGUE.iter().map(|model| model.look.light).collect();
+        let looks: HashSet<_> = CATALOGUE.iter().map(|model| (model.look.dark, model.look.mark)).collect();
+        assert_eq!([names.len(), colours.len(), looks.len()], [CATALOGUE.len(); 3]);
+    }
+
+    #[test]
+    fn every_entry_is_found_by_its_name() {
+        for model in CATALOGUE {
+            assert!(std::ptr::eq(by_name(model.name).unwrap(), model));
+        }
+        assert_eq!(by_name("carrier-pigeon"), None);
+    }
+}
