@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn every_entry_is_found_by_its_name() {
         for model in CATALOGUE {
-            assert!(std::ptr::eq(by_name(model.name).unwrap(), model));
+            assert!(std::ptr::eq(by_name(model.name).unwrap(), *model));
         }
         assert_eq!(by_name("carrier-pigeon"), None);
     }
