@@ -33,7 +33,7 @@ pub const MAX_PIPELINE: usize = 1 << 16;
 /// # Ok::<(), loadgen::Error>(())
 /// ```
 ///
-/// Settings without a method are set as fields.
+/// Settings without a method are public fields.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's addresses; the connections are distributed among them in turn.
@@ -150,6 +150,38 @@ impl PartOf {
     }
 }
 
+/// Methods that set one field each and return the configuration.
+macro_rules! setters {
+    ($($field:ident: $type:ty,)*) => {
+        impl Config {
+            $(
+                #[doc = concat!("Sets [`Config::", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+                pub fn $field(mut self, $field: $type) -> Config {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    wire: Wire,
+    connections: usize,
+    idle_connections: usize,
+    churn: bool,
+    payload_bytes: usize,
+    warmup: Duration,
+    duration: Duration,
+    timeout: Duration,
+    drain: Duration,
+    threads: usize,
+    cpus: Cpus,
+    wait: Wait,
+    seed: u64,
+    interval: Duration,
+}
+
 impl Config {
     /// The default load on `target`: one connection, one request of 64 bytes in flight, 1 s of warm-up, 5 s measured.
     pub fn new(target: SocketAddr) -> Config {
@@ -184,66 +216,6 @@ impl Config {
     /// An open loop at this many requests per second over all connections.
     pub fn open_loop(mut self, rate_per_s: f64, arrival: Arrival) -> Config {
         self.load = Load::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
-        self
-    }
-
-    /// Sets [`Config::connections`].
-    pub fn connections(mut self, connections: usize) -> Config {
-        self.connections = connections;
-        self
-    }
-
-    /// Sets [`Config::idle_connections`].
-    pub fn idle_connections(mut self, idle_connections: usize) -> Config {
-        self.idle_connections = idle_connections;
-        self
-    }
-
-    /// Sets [`Config::churn`].
-    pub fn churn(mut self) -> Config {
-        self.churn = true;
-        self
-    }
-
-    /// Sets [`Config::wire`].
-    pub fn wire(mut self, wire: Wire) -> Config {
-        self.wire = wire;
-        self
-    }
-
-    /// Sets [`Config::payload_bytes`].
-    pub fn payload_bytes(mut self, payload_bytes: usize) -> Config {
-        self.payload_bytes = payload_bytes;
-        self
-    }
-
-    /// Sets [`Config::warmup`].
-    pub fn warmup(mut self, warmup: Duration) -> Config {
-        self.warmup = warmup;
-        self
-    }
-
-    /// Sets [`Config::duration`].
-    pub fn duration(mut self, duration: Duration) -> Config {
-        self.duration = duration;
-        self
-    }
-
-    /// Sets [`Config::threads`].
-    pub fn threads(mut self, threads: usize) -> Config {
-        self.threads = threads;
-        self
-    }
-
-    /// Sets [`Config::cpus`].
-    pub fn cpus(mut self, cpus: Cpus) -> Config {
-        self.cpus = Some(cpus);
-        self
-    }
-
-    /// Sets [`Config::wait`].
-    pub fn wait(mut self, wait: Wait) -> Config {
-        self.wait = wait;
         self
     }
 
