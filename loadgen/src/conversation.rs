@@ -1,5 +1,4 @@
-//! The state of one connection's requests, without socket or clock: what to send next, which are pending, whether a reply is
-//! correct.
+//! One connection's requests, without socket or clock: what to send next, and whether a reply is correct.
 
 use crate::{
     content::{Content, Reply, Request, Verdict, WrongHeader},

@@ -1,5 +1,4 @@
-//! The decisions of a generator thread, without sockets or clock: what to send when and on which connection, and what a reply
-//! means.
+//! What a generator thread sends when and where, and what a reply means: without sockets or clock.
 
 use crate::{
     Config, Load,

@@ -1,5 +1,4 @@
-//! One process's part of a run, and how parts become one measurement: counts are added, and only then are rates and percentiles
-//! computed.
+//! One process's part of a run. Parts add up to one measurement: first counts are added, then rates and percentiles computed.
 
 use std::{
     io,
