@@ -1,0 +1,12 @@
+//! Showing the results: on the terminal, as Markdown, CSV and HTML, and in pictures.
+
+pub mod english;
+pub mod files;
+pub mod overview;
+pub mod picture;
+pub mod report;
+pub mod sentence;
+pub mod summary_csv;
+pub mod table;
+pub mod terminal;
+pub mod trace_table;
