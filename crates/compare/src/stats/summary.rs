@@ -25,7 +25,6 @@ use crate::{
         metric::{self, Metric},
         number::number,
     },
-    tell::english::times,
 };
 
 /// All finished trials, by experiment, point and server, in the order of the plan's lists.
@@ -195,17 +194,6 @@ impl<'a> Field<'a> {
             Better::Higher => Estimate::of_ratio(&one[..rounds], &other[..rounds]),
             Better::Lower => Estimate::of_ratio(&other[..rounds], &one[..rounds]),
         }
-    }
-
-    /// Why servers that differ as much as these share a rank.
-    pub fn why_even(&self) -> Option<String> {
-        let (floor, spread) = (self.told_apart_from?, self.slowest_to_fastest?.median);
-        let in_rounds = format!("{} in the median round", times(spread));
-        Some(if spread < floor {
-            format!("{in_rounds}, and less than {} cannot be told", times(floor))
-        } else {
-            format!("{in_rounds}, but the rounds differ too much to tell")
-        })
     }
 
     /// Servers with their ranks, from the best to the worst; those without a rank last, in order of how much they served.

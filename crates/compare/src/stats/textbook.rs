@@ -220,9 +220,9 @@ fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
 }
 
 /// What the data of an experiment say of the claims on it, but for those about servers that did not take part.
-pub fn judged(experiment: &Experiment, fields: &[Field]) -> Vec<Judged> {
+pub fn judged<'a>(experiment: &Experiment, fields: &'a [Field<'a>]) -> Vec<Judged<'a>> {
     let claims = claims(experiment).iter().filter(|claim| claim.is_about(fields));
-    claims.map(|claim| claim.judged(experiment, fields)).collect()
+    claims.map(|claim| claim.judged(fields)).collect()
 }
 
 /// What is said of an experiment.

@@ -3,7 +3,10 @@
 use crate::{
     plan::experiment::{Experiment, Point},
     stats::summary::{Cell, Field, servers_of},
-    tell::english::{capitalized, clause, listed, numbers, places},
+    tell::{
+        english::{capitalized, clause, listed, numbers, places},
+        tie::why_tied,
+    },
 };
 
 /// What the data at a point say of its servers.
@@ -72,7 +75,7 @@ fn segment(fields: &[&Field], places: &str) -> String {
             _ => format!("at {places} {} lead and cannot be told apart ({ends})", listed(&leaders)),
         },
         Outcome::Tie(servers) => {
-            let why = last.why_even().map(|why| format!("; {why}")).unwrap_or_default();
+            let why = why_tied(last).map(|why| format!("; {why}")).unwrap_or_default();
             format!("at {places} {} cannot be told apart ({ends}{why})", listed(&servers))
         }
         Outcome::Alone(server) => format!("at {places} only {server} serves all clients ({ends})"),

@@ -12,9 +12,9 @@ use crate::{
     stats::{
         metric::{self, Metric},
         summary::{Cell, Field, Summary},
-        textbook,
     },
     tell::{
+        claim,
         overview::{Overview, Standing},
         sentence, trace_table,
     },
@@ -49,8 +49,8 @@ pub fn markdown(run: &Run, summary: &Summary, traces: &[Trace]) -> String {
 
 /// A line for each claim, with its verdict and why.
 fn claims(experiment: &Experiment, fields: &[Field]) -> String {
-    let judged = textbook::judged(experiment, fields);
-    let lines = judged.iter().map(|judged| format!("- {} **{}**: {}.\n", judged.claim.says, judged.verdict, judged.because));
+    let judged = claim::claims(experiment, fields);
+    let lines = judged.iter().map(|judged| format!("- {} **{}**: {}.\n", judged.says, judged.verdict, judged.because));
     if judged.is_empty() { String::new() } else { format!("\nThe textbook says:\n\n{}", lines.collect::<String>()) }
 }
 

@@ -12,12 +12,9 @@ use statistics::Better;
 use crate::{
     plan::{contestant::MODELS, experiment::Experiment},
     run::{manifest::Run, trace::Trace},
-    stats::{
-        claim::Judged,
-        summary::{Field, Summary},
-        textbook,
-    },
+    stats::summary::{Field, Summary},
     tell::{
+        claim::{self, ClaimText},
         english::place,
         overview::{Overview, Row, Standing},
         picture::{self, CSS as PALETTE, Server},
@@ -122,7 +119,7 @@ struct Section<'a> {
     question: &'a str,
     /// What the pictures show, a sentence a curve.
     shows: Vec<String>,
-    claims: Vec<Judged>,
+    claims: Vec<ClaimText>,
     /// The value that servers are ranked by, a figure a variant.
     main: Vec<Figure>,
     /// Other values over the axis.
@@ -225,7 +222,7 @@ fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, 
         name: experiment.name,
         question: experiment.question,
         shows: sentence::shows(experiment, fields),
-        claims: textbook::judged(experiment, fields),
+        claims: claim::claims(experiment, fields),
         main: figures::main(experiment, fields, servers),
         others: figures::others(experiment, fields, servers),
         told_at: place(experiment, told_at.point),
