@@ -13,12 +13,16 @@ use serde_json::json;
 use statistics::{Better, Change, Estimate, FEWEST_ROUNDS, changed};
 
 use crate::{
-    experiment::{CAPACITY, Experiment},
-    metric::{self, Metric},
-    number::number,
-    record::{Measured, Trial},
-    results::read_trials,
-    run::Run,
+    plan::experiment::{CAPACITY, Experiment},
+    run::{
+        folder::read_trials,
+        manifest::Run,
+        record::{Measured, Trial},
+    },
+    stats::{
+        metric::{self, Metric},
+        number::number,
+    },
 };
 
 /// What is compared of each cell beside what its experiment ranks by. Each number more makes all the others harder to tell.
@@ -394,24 +398,24 @@ mod tests {
 
     use super::*;
     use crate::{
-        made_up::{MadeUp, measured, scale_throughput},
-        results::RunFolder,
+        run::folder::RunFolder,
+        synthetic::{SyntheticRun, measured, scale_throughput},
     };
 
     /// All five servers at three points of scaling.
-    fn of_rounds(rounds: u32) -> MadeUp {
-        let mut run = MadeUp::of(&["--experiment", "scaling", "--rounds", &rounds.to_string()]);
+    fn of_rounds(rounds: u32) -> SyntheticRun {
+        let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", &rounds.to_string()]);
         run.trials.retain(|trial| trial.point <= 100);
         run.run.trials = run.trials.len();
         run
     }
 
-    fn made_up() -> MadeUp {
+    fn made_up() -> SyntheticRun {
         of_rounds(5)
     }
 
     /// Written as a run is.
-    fn kept(made_up: MadeUp) -> (TempDir, PathBuf) {
+    fn kept(made_up: SyntheticRun) -> (TempDir, PathBuf) {
         let results = tempfile::tempdir().unwrap();
         let mut folder = RunFolder::create(results.path(), made_up.run).unwrap();
         made_up.trials.iter().for_each(|trial| folder.keep(trial).unwrap());
@@ -420,7 +424,7 @@ mod tests {
         (results, path)
     }
 
-    fn told(before: MadeUp, after: MadeUp) -> String {
+    fn told(before: SyntheticRun, after: SyntheticRun) -> String {
         let (before, after) = (kept(before), kept(after));
         report(&before.1, &after.1).unwrap()
     }
@@ -554,7 +558,7 @@ mod tests {
         after.run.machine.kernel = Some("6.18.0".into());
         after.run.plan.window_s = 2.0;
         after.run.processors.generator = Cpus::new([2, 3]).unwrap();
-        after.run.plan.servers[4] = crate::contestant::Contestant::model("epoll", "poll");
+        after.run.plan.servers[4] = crate::plan::contestant::Contestant::model("epoll", "poll");
         assert_tells(
             &told(before, after),
             &[

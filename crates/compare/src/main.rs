@@ -1,38 +1,14 @@
 //! Compares the I/O models on real traffic and keeps the results.
 #![forbid(unsafe_code)]
 
-mod bottleneck;
-mod claim;
-mod contestant;
 mod diff;
-mod experiment;
-mod guard;
-mod machine;
-#[cfg(test)]
-mod made_up;
-mod metric;
-mod number;
 mod options;
-mod overview;
-mod own_server;
-mod picture;
 mod plan;
-mod processors;
-mod progress;
-mod record;
-mod report;
-mod results;
 mod run;
-mod sentence;
-mod summary;
-mod table;
-mod terminal;
-mod textbook;
-mod tidy;
-mod topology;
-mod trace;
-mod trial;
-mod words;
+mod stats;
+#[cfg(test)]
+mod synthetic;
+mod tell;
 
 use std::{
     env,
@@ -40,24 +16,28 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use crate::{
-    contestant::Servers,
-    machine::Machine,
     options::{Action, Options},
-    plan::{Plan, Settings, Step},
-    processors::Processors,
-    progress::Progress,
-    results::RunFolder,
-    run::Run,
-    summary::Summary,
-    trace::Trace,
-    trial::Bench,
+    plan::{
+        contestant::Servers,
+        experiment,
+        processors::Processors,
+        schedule::{Plan, Step},
+        settings::Settings,
+    },
+    run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Bench},
+    stats::summary::Summary,
+    tell::{files, terminal},
 };
+
+/// How old summary.md and summary.csv may get while trials are made.
+const SUMMARY_AGE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
@@ -101,6 +81,7 @@ fn run(options: &Options) -> Result<bool> {
 
     let bench = Bench { settings: &plan.settings, servers: &servers, processors: &run.processors, interrupted: &interrupted };
     let progress = Progress::start(&plan, &steps);
+    let mut summarized = Instant::now();
     for step in &steps {
         progress.begin(step);
         let trial = bench.run(step, summary.capacity_per_s(step.round));
@@ -109,8 +90,11 @@ fn run(options: &Options) -> Result<bool> {
         }
         folder.keep(&trial)?;
         let cell = summary.add(trial).context("the plan has no such trial")?;
-        folder.write_histograms(cell)?;
-        folder.summarize_now_and_then(&summary)?;
+        files::write_histograms(&folder, cell)?;
+        if summarized.elapsed() >= SUMMARY_AGE {
+            files::write_summaries(&folder, &summary)?;
+            summarized = Instant::now();
+        }
         progress.end();
     }
     progress.finish();
@@ -119,8 +103,8 @@ fn run(options: &Options) -> Result<bool> {
     if complete && plan.settings.trace {
         folder.keep_traces(traces(&bench))?;
     }
-    folder.summarize(&summary)?;
-    folder.write_report(&summary)?;
+    files::write_summaries(&folder, &summary)?;
+    files::write_report(&folder, &summary)?;
     folder.close(complete)?;
     say(terminal::screen(&run, &summary));
     if !complete {
@@ -166,12 +150,12 @@ fn resumed(path: &Path) -> Result<Begun> {
 
 /// Makes all files of a run again that are made from its trials; returns its first screen.
 fn report(path: &Path) -> Result<String> {
-    let (mut folder, _, summary) = opened(path)?;
+    let (folder, _, summary) = opened(path)?;
     for cell in summary.cells() {
-        folder.write_histograms(cell)?;
+        files::write_histograms(&folder, cell)?;
     }
-    folder.summarize(&summary)?;
-    folder.write_report(&summary)?;
+    files::write_summaries(&folder, &summary)?;
+    files::write_report(&folder, &summary)?;
     Ok(format!("{}\n{}", terminal::screen(folder.run(), &summary), where_to_look(&folder)))
 }
 
