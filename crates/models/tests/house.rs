@@ -23,6 +23,7 @@ fn crates_depend_on_one_another_as_the_map_says() {
         let mut in_manifests = BTreeSet::new();
         for package in &packages {
             let row = row_of(&package.name, &rows);
+            assert!(rows.contains(&row) || kind != DependencyKind::Normal, "{MAP} has no row for {row}");
             let ours = package.dependencies.iter().filter(|dependency| dependency.path.is_some() && dependency.kind == kind);
             in_manifests.extend(ours.map(|dependency| (row.clone(), dependency.name.clone())));
         }
