@@ -72,8 +72,7 @@ impl Bench<'_> {
         };
         Trial {
             experiment: step.experiment.name.into(),
-            variant: step.point.variant.into(),
-            point: step.point.x,
+            place: step.point.place.clone(),
             server: self.settings.servers[step.server].name.clone(),
             round: step.round,
             failure,
