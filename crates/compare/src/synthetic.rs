@@ -64,11 +64,10 @@ impl SyntheticRun {
 
 /// A noise of 1 %, another for each server and point, and others in other rounds.
 fn trial(step: &Step, server: &str) -> Trial {
-    let noise = 1.0 + f64::from((step.round + step.point.x + server.len() as u32) % 5) / 200.0;
+    let noise = 1.0 + f64::from((step.round + step.point.place.x + server.len() as u32) % 5) / 200.0;
     Trial {
         experiment: step.experiment.name.into(),
-        variant: step.point.variant.into(),
-        point: step.point.x,
+        place: step.point.place.clone(),
         server: server.into(),
         round: step.round,
         failure: None,

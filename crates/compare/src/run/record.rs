@@ -9,17 +9,16 @@ use hdrhistogram::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::run::bottleneck::Bottleneck;
+use crate::{plan::place::Place, run::bottleneck::Bottleneck};
 
 /// One server at one point of an experiment, once.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Trial {
     /// Which experiment.
     pub experiment: String,
-    /// Which of its curves; empty where it has only one.
-    pub variant: String,
     /// Where on its axis.
-    pub point: u32,
+    #[serde(flatten)]
+    pub place: Place,
     /// Which server.
     pub server: String,
     /// Which round, from 1.

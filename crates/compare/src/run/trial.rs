@@ -72,8 +72,7 @@ impl Bench<'_> {
         };
         Trial {
             experiment: step.experiment.name.into(),
-            variant: step.point.variant.into(),
-            point: step.point.x,
+            place: step.point.place.clone(),
             server: self.settings.servers[step.server].name.clone(),
             round: step.round,
             failure,
@@ -195,7 +194,7 @@ impl Bench<'_> {
                 Bottleneck::Generator => bottleneck::derived_capacity(throughput_per_s, server_busy_share),
                 _ => None,
             },
-            load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
+            load: serde_json::to_value(measurement.report(config)).context("the generator's report makes no sense")?,
             greedy,
             service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
             latency_hdr,
@@ -290,7 +289,7 @@ fn be_greedy(config: &Config, enough: &AtomicBool, under_way: Sender<()>) -> Res
             let _ = under_way.send(());
         }
     })?;
-    Ok(serde_json::to_value(measurement.to_json(config))?)
+    Ok(serde_json::to_value(measurement.report(config))?)
 }
 
 impl Seen {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    plan::experiment::Point,
+    plan::place::Place,
     stats::{
         metric::{self, Metric},
         summary::Field,
@@ -22,8 +22,8 @@ pub struct Claim {
     pub about: &'static [&'static str],
     /// The number by which it is judged.
     pub by: &'static Metric,
-    /// Whether it speaks of this point.
-    pub of: fn(&Point) -> bool,
+    /// Whether it is about this place.
+    pub of: fn(&Place) -> bool,
     pub test: Test,
 }
 
@@ -105,12 +105,14 @@ impl Claim {
     /// Holds the claim against all points of its experiment.
     pub fn judged<'a>(&'static self, fields: &'a [Field<'a>]) -> Judged<'a> {
         let mut judged = Judged { claim: self, holds: Vec::new(), fails: Vec::new(), undecided: Vec::new() };
-        for here in fields.iter().filter(|field| (self.of)(field.point)) {
-            let Some(first) = fields.iter().find(|field| field.point.variant == here.point.variant) else { continue };
+        for here in fields.iter().filter(|field| (self.of)(&field.point.place)) {
+            let Some(first) = fields.iter().find(|field| field.point.place.variant == here.point.place.variant) else {
+                continue;
+            };
             let holds = match self.test {
                 Test::There(test) => test(here),
                 // The first point of a curve has nothing before it.
-                Test::SinceFirst(_) if here.point.x == first.point.x => continue,
+                Test::SinceFirst(_) if here.point.place.x == first.point.place.x => continue,
                 Test::SinceFirst(test) => test(first, here),
             };
             let cases = match holds {

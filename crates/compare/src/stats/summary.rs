@@ -15,6 +15,7 @@ use statistics::{Better, Estimate, Ranking, outliers, rank};
 use crate::{
     plan::{
         experiment::{self, CAPACITY, Experiment, Point},
+        place::Place,
         schedule::{Plan, Step},
     },
     run::{
@@ -32,11 +33,11 @@ use crate::{
 pub struct Summary {
     servers: Vec<String>,
     comparisons: usize,
-    cells: BTreeMap<Place, Cell>,
+    cells: BTreeMap<CellKey, Cell>,
 }
 
 /// Where a cell stands in all tables: experiment, point and server, by their places in the lists.
-type Place = (usize, usize, usize);
+type CellKey = (usize, usize, usize);
 
 /// One server at one point: its trials, one a round.
 #[derive(Debug)]
@@ -74,11 +75,11 @@ impl Summary {
 
     /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
-        let place = self.place(&trial.experiment, &trial.variant, trial.point, &trial.server)?;
-        let experiment = experiment::all().nth(place.0).expect("it was found there");
-        let cell = self.cells.entry(place).or_insert_with(|| Cell {
+        let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
+        let experiment = experiment::all().nth(key.0).expect("it was found there");
+        let cell = self.cells.entry(key).or_insert_with(|| Cell {
             experiment,
-            point: &experiment.points[place.1],
+            point: &experiment.points[key.1],
             server: trial.server.clone(),
             trials: BTreeMap::new(),
         });
@@ -86,9 +87,9 @@ impl Summary {
         Some(cell)
     }
 
-    fn place(&self, experiment: &str, variant: &str, point: u32, server: &str) -> Option<Place> {
+    fn key(&self, experiment: &str, place: &Place, server: &str) -> Option<CellKey> {
         let (index, experiment) = experiment::all().enumerate().find(|(_, one)| one.name == experiment)?;
-        let point = experiment.points.iter().position(|one| one.variant == variant && one.x == point)?;
+        let point = experiment.points.iter().position(|one| one.place == *place)?;
         Some((index, point, self.servers.iter().position(|one| one == server)?))
     }
 
@@ -99,8 +100,8 @@ impl Summary {
 
     /// Whether there is the trial of this step.
     pub fn has(&self, step: &Step) -> bool {
-        let place = self.place(step.experiment.name, step.point.variant, step.point.x, &self.servers[step.server]);
-        place.and_then(|place| self.cells.get(&place)).is_some_and(|cell| cell.trials.contains_key(&step.round))
+        let key = self.key(step.experiment.name, &step.point.place, &self.servers[step.server]);
+        key.and_then(|key| self.cells.get(&key)).is_some_and(|cell| cell.trials.contains_key(&step.round))
     }
 
     /// All cells, by experiment, point and server.
@@ -253,9 +254,7 @@ impl Cell {
 
     /// Its name in the run's folder: experiment, variant, point and server.
     pub fn file_name(&self) -> String {
-        let variant = self.point.variant.replace(' ', "-");
-        let parts = [self.experiment.name, &variant, &self.point.x.to_string(), &self.server];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+        format!("{}-{}-{}", self.experiment.name, self.point.place.slug(), self.server)
     }
 
     /// How many rounds it has.

@@ -4,7 +4,8 @@
 use crate::{
     plan::{
         contestant::{BLOCKING, EPOLL, NONBLOCKING, POLL, THREADS},
-        experiment::{Experiment, Point},
+        experiment::Experiment,
+        place::Place,
     },
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
@@ -31,7 +32,7 @@ const fn claim(
     says: &'static str,
     about: &'static [&'static str],
     by: &'static Metric,
-    of: fn(&Point) -> bool,
+    of: fn(&Place) -> bool,
     test: Test,
 ) -> Claim {
     Claim { says, about, by, of, test }
@@ -42,7 +43,7 @@ static SCALING: [Claim; 5] = [
         "One client at a time is served; all others wait.",
         &[BLOCKING],
         &THROUGHPUT,
-        |point| point.x > 1,
+        |place| place.x > 1,
         There(|field| {
             let (asked, unserved) = field.cell(BLOCKING)?.clients()?;
             Some(unserved + 1 >= asked)
@@ -59,21 +60,21 @@ static SCALING: [Claim; 5] = [
         "With one client, who never sleeps answers soonest.",
         &[NONBLOCKING, EPOLL],
         &THROUGHPUT,
-        |point| point.x == 1,
+        |place| place.x == 1,
         There(|field| ahead(field, NONBLOCKING, EPOLL)),
     ),
     claim(
         "epoll leaves poll behind when connections are many.",
         &[POLL, EPOLL],
         &THROUGHPUT,
-        |point| point.x >= MANY,
+        |place| place.x >= MANY,
         There(|field| ahead(field, EPOLL, POLL)),
     ),
     claim(
         "Threads fall behind when clients are many.",
         &[THREADS, EPOLL],
         &THROUGHPUT,
-        |point| point.x >= MANY,
+        |place| place.x >= MANY,
         There(|field| ahead(field, EPOLL, THREADS)),
     ),
 ];
@@ -83,14 +84,14 @@ static LATENCY_LOAD: [Claim; 3] = [
         "Up to half of the capacity, latency stays flat.",
         &[EPOLL],
         &P50,
-        |point| point.x <= LIGHT,
+        |place| place.x <= LIGHT,
         SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0).map(|grew| !grew)),
     ),
     claim(
         "Near the limit it rises steeply.",
         &[EPOLL],
         &P50,
-        |point| point.x >= NEAR_THE_LIMIT,
+        |place| place.x >= NEAR_THE_LIMIT,
         SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0)),
     ),
     claim(
@@ -138,14 +139,14 @@ static SERVICE: [Claim; 2] = [
         "Threads are for waiting work: they wait side by side, one loop in turn.",
         &[THREADS, EPOLL],
         &THROUGHPUT,
-        |point| point.variant.starts_with("sleep") && point.x > 1,
+        |place| place.variant.starts_with("sleep") && place.x > 1,
         There(|field| ahead(field, THREADS, EPOLL)),
     ),
     claim(
         "Computing is limited by processors, whatever the model.",
         &[THREADS, NONBLOCKING, POLL, EPOLL],
         &THROUGHPUT,
-        |point| point.variant.starts_with("spin") && point.x > 1,
+        |place| place.variant.starts_with("spin") && place.x > 1,
         There(even),
     ),
 ];
@@ -162,7 +163,7 @@ static PAYLOAD: [Claim; 1] = [claim(
     "With large requests copying is what counts, and the model no more.",
     &[THREADS, NONBLOCKING, POLL, EPOLL],
     &THROUGHPUT,
-    |point| point.x >= 64 << 10,
+    |place| place.x >= 64 << 10,
     There(even),
 )];
 
@@ -171,14 +172,14 @@ static FOOTPRINT: [Claim; 4] = [
         "A thread for each connection costs a stack for each.",
         &[THREADS, EPOLL],
         &CONNECTION_BYTES,
-        |point| point.x > 1,
+        |place| place.x > 1,
         There(|field| ahead(field, EPOLL, THREADS)),
     ),
     claim(
         "In a loop, a silent connection costs next to nothing.",
         &[NONBLOCKING, POLL, EPOLL],
         &CONNECTION_BYTES,
-        |point| point.x > 1,
+        |place| place.x > 1,
         There(|field| all([NONBLOCKING, POLL, EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
     ),
     claim(
@@ -266,7 +267,11 @@ mod tests {
         for experiment in &EXPERIMENTS {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {
-                assert!(claim.says.ends_with('.') && experiment.points.iter().any(claim.of), "{}", claim.says);
+                assert!(
+                    claim.says.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
+                    "{}",
+                    claim.says
+                );
             }
         }
     }

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_holds_at_some_points_holds_in_part() {
         let run =
-            scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" && trial.point == 10_000 { 0.5 } else { 1.0 });
+            scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" && trial.place.x == 10_000 { 0.5 } else { 1.0 });
         let expected = "it does at 10,000 active connections (replies/s: thread-per-conn 50,500, epoll 101,000); it does not at 1,000 \
                         active connections (replies/s: thread-per-conn 101,000, epoll 101,000)";
         assert_eq!(judged(&run, "scaling", FALL_BEHIND), (Verdict::HoldsInPart, expected.into()));
@@ -153,7 +153,7 @@ mod tests {
     fn without_the_point_or_the_rounds_nothing_can_be_told() {
         let told = |run: &SyntheticRun| judged(run, "scaling", FALL_BEHIND);
         let mut few = scaling(&[]);
-        few.trials.retain(|trial| trial.point < 1000);
+        few.trials.retain(|trial| trial.place.x < 1000);
         assert_eq!(told(&few), (Verdict::CannotBeTold, "the run has no such point".into()));
         let (verdict, because) = told(&SyntheticRun::of(&["--experiment", "scaling", "--rounds", "4"]));
         assert_eq!(verdict, Verdict::CannotBeTold);
@@ -169,7 +169,7 @@ mod tests {
         let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "1"]);
         let one_at_a_time = |run: &SyntheticRun| judged(run, "scaling", "One client at a time").0;
         assert_eq!(one_at_a_time(&run), Verdict::DoesNotHold);
-        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.point) - 1);
+        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.place.x) - 1);
         assert_eq!(one_at_a_time(&run), Verdict::Holds);
     }
 
@@ -177,9 +177,9 @@ mod tests {
     fn a_change_is_held_against_the_first_point_of_its_curve() {
         let idle = |factor: f64| {
             let run = SyntheticRun::of(&["--experiment", "idle", "--rounds", "5"]);
-            run.scaled(
-                |trial| if trial.server == "poll" && trial.variant == "10 active" && trial.point > 0 { factor } else { 1.0 },
-            )
+            run.scaled(|trial| {
+                if trial.server == "poll" && trial.place.variant == "10 active" && trial.place.x > 0 { factor } else { 1.0 }
+            })
         };
         let slows = |factor| judged(&idle(factor), "idle", "poll looks at every connection");
         assert_eq!(slows(1.0).0, Verdict::DoesNotHold);

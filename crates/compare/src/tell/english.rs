@@ -46,25 +46,25 @@ pub fn places(experiment: &Experiment, points: &[&Point]) -> String {
         [.., last] => format!("{} {}", numbers(curve), of_what(experiment, last)),
         [] => String::new(),
     };
-    listed(&points.chunk_by(|one, other| one.variant == other.variant).map(of_curve).collect::<Vec<_>>())
+    listed(&points.chunk_by(|one, other| one.place.variant == other.place.variant).map(of_curve).collect::<Vec<_>>())
 }
 
 /// The same without what they count.
 pub fn numbers(points: &[&Point]) -> String {
-    listed(&points.iter().map(|point| HumanCount(point.x.into()).to_string()).collect::<Vec<_>>())
+    listed(&points.iter().map(|point| HumanCount(point.place.x.into()).to_string()).collect::<Vec<_>>())
 }
 
 /// A point of an experiment: `100 active connections`, `0 idle connections (1 active)`.
 pub fn place(experiment: &Experiment, point: &Point) -> String {
-    format!("{} {}", HumanCount(point.x.into()), of_what(experiment, point))
+    format!("{} {}", HumanCount(point.place.x.into()), of_what(experiment, point))
 }
 
 fn of_what(experiment: &Experiment, point: &Point) -> String {
-    let axis = match point.x {
+    let axis = match point.place.x {
         1 => experiment.axis.replacen("connections", "connection", 1).replacen("clients", "client", 1),
         _ => experiment.axis.into(),
     };
-    if point.variant.is_empty() { axis } else { format!("{axis} ({})", point.variant) }
+    if point.place.variant.is_empty() { axis } else { format!("{axis} ({})", point.place.variant) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{CAPACITY, Experiment, Point},
+    plan::experiment::{CAPACITY, Experiment},
     run::{bottleneck::Bottleneck, manifest::Run, trace::Trace},
     stats::{
         metric::{self, Metric},
@@ -100,7 +100,7 @@ pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
             told.unwrap_or("-".into())
         };
         let mut row = vec![
-            name_of(field.point),
+            field.point.place.to_string(),
             cell.server.clone(),
             rank.map_or("-".into(), |rank| rank.to_string()),
             told(experiment.ranked_by, with_interval),
@@ -127,13 +127,6 @@ fn table(experiment: &Experiment, fields: &[Field]) -> Table {
         }
     }
     table
-}
-
-pub fn name_of(point: &Point) -> String {
-    match point.variant {
-        "" => point.x.to_string(),
-        variant => format!("{variant}, {}", point.x),
-    }
 }
 
 pub fn rounded(value: f64, digits: usize) -> String {
@@ -180,7 +173,7 @@ pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let metric = experiment.ranked_by;
     let mut notes = Vec::new();
     for field in fields {
-        let place = name_of(field.point);
+        let place = &field.point.place;
         if let (Some(ratio), Some(floor)) = (field.slowest_to_fastest, field.told_apart_from) {
             notes.push(format!(
                 "{place}: largest to smallest {}: {} times; differences under {:.0} % cannot be told",

@@ -6,7 +6,7 @@ use super::Servers;
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{Experiment, Point},
+    plan::experiment::Experiment,
     run::bottleneck::Bottleneck,
     stats::{
         metric::{self, Metric},
@@ -90,18 +90,12 @@ fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Fie
         let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, servers));
         figures.collect::<Vec<_>>()
     };
-    fields.chunk_by(|one, next| one.point.variant == next.point.variant).flat_map(of_variant).collect()
-}
-
-/// The place of a point on its axis: `10 active, 10,000`.
-fn place(point: &Point) -> String {
-    let x = grouped(f64::from(point.x), 0);
-    if point.variant.is_empty() { x } else { format!("{}, {x}", point.variant) }
+    fields.chunk_by(|one, next| one.point.place.variant == next.point.place.variant).flat_map(of_variant).collect()
 }
 
 /// `None` where no trial has such a value, and none failed.
 fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Option<Figure> {
-    let variant = fields.first()?.point.variant;
+    let variant = &*fields.first()?.point.place.variant;
     let cells = || fields.iter().flat_map(|field| &field.cells);
     if !cells().any(|cell| dot(cell, metric).is_some()) {
         return None;
@@ -110,7 +104,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
         "" => format!("{} by {}", metric.title(), experiment.axis),
         _ => format!("{} by {}, {variant}", metric.title(), experiment.axis),
     };
-    let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
+    let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.place.x)).filter(|&x| x > 0.0).collect();
     let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
     // One who served nobody has 0 replies, which no log axis has.
     let ys = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).filter(|&y| y > 0.0).collect::<Vec<_>>();
@@ -139,7 +133,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
 
 /// What is drawn of a server at a point: `None` where it has no such value and did not fail either.
 fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
-    let x = f64::from(cell.point.x);
+    let x = f64::from(cell.point.place.x);
     let place = format!("{} at {}", cell.server, grouped(x, 0));
     let Some(told) = cell.estimate(metric) else {
         let failure = cell.failures().first().copied()?;
@@ -243,16 +237,16 @@ struct Look<'a> {
 impl<'a> Look<'a> {
     /// Of all servers, or of the one named.
     fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
-        let point = self.field.point;
-        let title = format!("{what}, at {}", place(point));
+        let place = &self.field.point.place;
+        let title = format!("{what}, at {place}");
         let name = of.map_or("", |server| server.name);
         Figure {
-            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), name]),
+            id: id(&[self.experiment.name, metric, &place.slug(), name]),
             views: draw(&title),
             title,
             metric,
-            variant: point.variant,
-            point: Some(point.x),
+            variant: &place.variant,
+            point: Some(place.x),
             slot: of.map(|server| server.slot),
             caption: "",
         }

@@ -213,7 +213,7 @@ fn warnings(run: &Run, summary: &Summary) -> Vec<String> {
 }
 
 fn section<'a>(experiment: &'a Experiment, fields: &[Field], summary: &Summary, servers: &Servers) -> Section<'a> {
-    let stands_for_it = |field: &&Field| ptr::eq(field.point, experiment.telling_point());
+    let stands_for_it = |field: &&Field| ptr::eq(field.point, experiment.point_shown());
     let told_at = fields.iter().find(stands_for_it).unwrap_or(&fields[fields.len() - 1]);
     let elsewhere = || fields.iter().filter(|field| !ptr::eq(*field, told_at));
     let mut notes: Vec<String> = table::what_100_percent_is(experiment, summary).into_iter().collect();
