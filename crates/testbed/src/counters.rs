@@ -1,0 +1,34 @@
+//! The counters that a built-in server writes as JSON when it stops (`--stats -`).
+
+use serde::{Deserialize, Serialize};
+
+/// What a server counted in its whole life, and what its process cost. A field that a server does not write is an error, unless
+/// it has a default; fields that are not here are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields have the names and meanings of echo-server's report")]
+pub struct Counters {
+    pub model: String,
+    pub connections_accepted: u64,
+    pub connections_rejected: u64,
+    pub connections_closed: u64,
+    pub connections_reset: u64,
+    pub connections_timed_out: u64,
+    pub connections_abandoned: u64,
+    pub frames: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub protocol_errors: u64,
+    pub waits: u64,
+    pub wakeups: u64,
+    pub interest_changes: u64,
+    pub accepts: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub would_block: u64,
+    pub user_cpu_s: f64,
+    pub system_cpu_s: f64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    pub peak_rss_bytes: u64,
+    pub threads: u64,
+}
