@@ -101,7 +101,7 @@ pub const CHECKS: &[Check] = &[
     check!(options::stats_go_to_a_file, ALL, "--stats FILE holds the counters as JSON once the server has stopped."),
     check!(options::stats_that_cannot_be_written, ALL, "A --stats file that cannot be written is one line at the start that names it, exit code 1."),
 
-    check!(counters::every_counter_is_there, ALL, "Every counter is reported under its name, with plausible costs of the process."),
+    check!(counters::the_costs_of_the_process, ALL, "The counters name the model and report plausible costs of the process."),
     check!(counters::what_a_conversation_counts, ALL, "The counters of a known conversation are right."),
     check!(counters::a_model_waits_in_its_own_way, ALL, "The counters show how the model waits."),
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     client::{Client, frame, numbered, wait_until_arrived},
-    failure::{Result, ensure},
+    failure::{Result, ensure, expect_counters},
     flood::Flood,
     patience::{PATIENCE, wait_until},
     subject::{Running, Subject},
@@ -23,16 +23,16 @@ pub fn half_close_with_replies_owed(subject: &Subject) -> Result {
     client.expect(&frames)?;
     client.expect_end()?;
     let counters = server.stop()?;
-    counters.expect("frames", 100)?;
-    counters.expect("connections_closed", 1)?;
-    counters.expect("protocol_errors", 0)
+    expect_counters!(counters, frames: 100, connections_closed: 1, protocol_errors: 0);
+    Ok(())
 }
 
 pub fn half_close_with_much_owed(subject: &Subject) -> Result {
     let server = subject.start(&[])?;
     let frames: Vec<u8> = (0..200).flat_map(|number| frame(&numbered(number, 50_000))).collect();
     Client::connect_with_small_buffers(&server)?.exchange(&frames, &frames)?;
-    server.stop()?.expect("frames", 200)
+    expect_counters!(server.stop()?, frames: 200);
+    Ok(())
 }
 
 pub fn end_inside_a_header(subject: &Subject) -> Result {
@@ -53,8 +53,8 @@ fn end_inside_a_frame(subject: &Subject, part: &[u8]) -> Result {
     client.expect_end()?;
     a_new_client_is_served(&server)?;
     let counters = server.stop()?;
-    counters.expect("protocol_errors", 1)?;
-    counters.expect("connections_closed", 2)
+    expect_counters!(counters, protocol_errors: 1, connections_closed: 2);
+    Ok(())
 }
 
 pub fn a_frame_too_long(subject: &Subject) -> Result {
@@ -67,8 +67,8 @@ pub fn a_frame_too_long(subject: &Subject) -> Result {
     drop(client);
     a_new_client_is_served(&server)?;
     let counters = server.stop()?;
-    counters.expect("protocol_errors", 1)?;
-    counters.expect("frames", 3)
+    expect_counters!(counters, protocol_errors: 1, frames: 3);
+    Ok(())
 }
 
 /// A client that sends all of it and only then reads must be able to: a reset would destroy the replies under way.
@@ -80,7 +80,8 @@ pub fn a_frame_too_long_that_is_sent_all_the_same(subject: &Subject) -> Result {
     client.expect(&good)?;
     client.finish()?;
     a_new_client_is_served(&server)?;
-    server.stop()?.expect("protocol_errors", 1)
+    expect_counters!(server.stop()?, protocol_errors: 1);
+    Ok(())
 }
 
 pub fn a_frame_longer_than_memory(subject: &Subject) -> Result {
@@ -95,7 +96,8 @@ pub fn a_frame_longer_than_memory(subject: &Subject) -> Result {
     ensure!(grown < 1 << 20, "a header alone to take no memory"; "{grown} bytes more than before");
     announcing.end()?;
     announcing.expect_end()?;
-    server.stop()?.expect("protocol_errors", 1)
+    expect_counters!(server.stop()?, protocol_errors: 1);
+    Ok(())
 }
 
 pub fn garbage(subject: &Subject) -> Result {
@@ -105,7 +107,8 @@ pub fn garbage(subject: &Subject) -> Result {
     client.expect_end()?;
     drop(client);
     a_new_client_is_served(&server)?;
-    server.stop()?.expect("protocol_errors", 1)
+    expect_counters!(server.stop()?, protocol_errors: 1);
+    Ok(())
 }
 
 pub fn reset_in_mid_frame(subject: &Subject) -> Result {
@@ -122,8 +125,8 @@ pub fn reset_in_mid_frame(subject: &Subject) -> Result {
     neighbour.echo(b"after")?;
     neighbour.finish()?;
     let counters = server.stop()?;
-    counters.expect("connections_reset", 1)?;
-    counters.expect("connections_closed", 1)
+    expect_counters!(counters, connections_reset: 1, connections_closed: 1);
+    Ok(())
 }
 
 pub fn reset_with_replies_under_way(subject: &Subject) -> Result {
@@ -132,7 +135,8 @@ pub fn reset_with_replies_under_way(subject: &Subject) -> Result {
     flood.send_until_full()?;
     flood.reset()?;
     a_new_client_is_served(&server)?;
-    server.stop()?.expect("connections_reset", 1)
+    expect_counters!(server.stop()?, connections_reset: 1);
+    Ok(())
 }
 
 pub fn an_urgent_byte_is_a_byte(subject: &Subject) -> Result {
@@ -149,7 +153,8 @@ pub fn an_urgent_byte_is_a_byte(subject: &Subject) -> Result {
     client.send(&[0, 0, 0])?;
     client.expect_frame(b"")?;
     client.finish()?;
-    server.stop()?.expect("frames", 2)
+    expect_counters!(server.stop()?, frames: 2);
+    Ok(())
 }
 
 pub fn idle_connections_time_out_and_busy_ones_do_not(subject: &Subject) -> Result {
@@ -184,8 +189,8 @@ pub fn idle_connections_time_out_and_busy_ones_do_not(subject: &Subject) -> Resu
         }
     }
     let counters = server.stop()?;
-    counters.expect("connections_timed_out", 2)?;
-    counters.expect("connections_closed", 1)
+    expect_counters!(counters, connections_timed_out: 2, connections_closed: 1);
+    Ok(())
 }
 
 fn silent(server: &Running) -> Result<Client> {

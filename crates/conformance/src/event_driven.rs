@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    failure::{Result, ensure},
+    failure::{Result, ensure, expect_counters},
     subject::{Running, Subject, clients_possible},
 };
 
@@ -24,7 +24,8 @@ pub fn an_idle_connection_holds_next_to_no_memory(subject: &Subject) -> Result {
     ensure!(grown <= allowed, "{} idle connections to hold at most {allowed} bytes", others.len(); "{grown} bytes");
     // An end in order would leave thousands of sockets behind for a minute (TIME_WAIT).
     first.into_iter().chain(others).try_for_each(Client::reset)?;
-    server.stop()?.expect("frames", all as u64)
+    expect_counters!(server.stop()?, frames: all as u64);
+    Ok(())
 }
 
 fn served_once(server: &Running, clients: usize) -> Result<Vec<Client>> {

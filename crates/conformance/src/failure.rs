@@ -76,6 +76,15 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
+/// Fails unless counters have these values.
+macro_rules! expect_counters {
+    ($counters:expr, $($name:ident: $value:expr),+) => {
+        let counters = &$counters;
+        $($crate::failure::expect_eq(concat!("the counter ", stringify!($name)), counters.$name, $value)?;)+
+    };
+}
+pub(crate) use expect_counters;
+
 /// Fails unless `got` is what was expected.
 pub fn expect_eq<T: fmt::Debug + PartialEq>(what: &str, got: T, expected: T) -> Result {
     ensure!(got == expected, "{what}: {expected:?}"; "{got:?}");

@@ -111,7 +111,7 @@ pub fn idles_at_the_price_of_its_model(subject: &Subject) -> Result {
     clients[0].echo(b"accepted")?;
     if subject.model.busy_polls() {
         expect_never_to_sleep(&server)?;
-        let would_block = server.stop()?.get("would_block")?;
+        let would_block = server.stop()?.would_block;
         ensure!(would_block > 1000, "every attempt that finds nothing to be counted"; "would_block: {would_block}");
     } else {
         settled(&server, subject)?;

@@ -6,9 +6,9 @@ use testbed::Cpus;
 
 use crate::{
     client::Client,
-    failure::{Result, ensure, expect_eq},
+    failure::{Result, ensure, expect_counters, expect_eq},
     patience::PATIENCE,
-    subject::{Counters, Subject},
+    subject::{Subject, parsed},
 };
 
 /// Values that options must refuse. Those of --listen and --stats are not checked before they are used.
@@ -131,7 +131,8 @@ pub fn stats_go_to_a_file(subject: &Subject) -> Result {
     client.finish()?;
     let stopped = server.process.stop(PATIENCE)?;
     ensure!(stopped.status.success(), "the server to stop in order"; "{}: {}", stopped.status, stopped.stderr);
-    Counters::parse(&fs::read_to_string(stats)?)?.expect("frames", 1)
+    expect_counters!(parsed(&fs::read_to_string(stats)?)?, frames: 1);
+    Ok(())
 }
 
 /// The server must find out when it starts, not when all is over.

@@ -12,7 +12,7 @@ use testbed::{Resource, Rlimit};
 
 use crate::{
     client::{Client, frame, joined, numbered},
-    failure::{Result, ensure, expect_eq},
+    failure::{Result, ensure, expect_counters, expect_eq},
     flood::Flood,
     patience::wait_until,
     subject::{Subject, clients_possible},
@@ -34,7 +34,8 @@ pub fn a_peer_that_does_not_read(subject: &Subject) -> Result {
     flood.finish()?;
     other.echo(b"afterwards")?;
     other.finish()?;
-    server.stop()?.expect("protocol_errors", 0)
+    expect_counters!(server.stop()?, protocol_errors: 0);
+    Ok(())
 }
 
 pub fn a_peer_that_never_pauses(subject: &Subject) -> Result {
@@ -68,7 +69,8 @@ pub fn a_peer_that_never_pauses(subject: &Subject) -> Result {
         joined(sent)?;
         joined(received)
     })?;
-    server.stop()?.expect("connections_closed", 2)
+    expect_counters!(server.stop()?, connections_closed: 2);
+    Ok(())
 }
 
 pub fn five_hundred_clients(subject: &Subject) -> Result {
@@ -98,9 +100,8 @@ pub fn five_hundred_clients(subject: &Subject) -> Result {
         })?;
     }
     let counters = server.stop()?;
-    counters.expect("connections_accepted", number as u64)?;
-    counters.expect("connections_closed", number as u64)?;
-    counters.expect("frames", (FRAMES * number) as u64)
+    expect_counters!(counters, connections_accepted: number as u64, connections_closed: number as u64, frames: (FRAMES * number) as u64);
+    Ok(())
 }
 
 pub fn one_connection_too_many(subject: &Subject) -> Result {
@@ -124,8 +125,8 @@ pub fn one_connection_too_many(subject: &Subject) -> Result {
     first.echo(b"first to the last")?;
     first.finish()?;
     let counters = server.stop()?;
-    counters.expect("connections_rejected", tries - 1)?;
-    counters.expect("connections_accepted", 3)
+    expect_counters!(counters, connections_rejected: tries - 1, connections_accepted: 3);
+    Ok(())
 }
 
 /// A server that serves one connection at a time never has two.
@@ -136,7 +137,8 @@ fn a_second_connection_waits(subject: &Subject) -> Result {
     first.finish()?;
     second.echo(b"second")?;
     second.finish()?;
-    server.stop()?.expect("connections_rejected", 0)
+    expect_counters!(server.stop()?, connections_rejected: 0);
+    Ok(())
 }
 
 pub fn out_of_descriptors(subject: &Subject) -> Result {
@@ -179,7 +181,7 @@ pub fn out_of_descriptors(subject: &Subject) -> Result {
     wait_until("a new client to be served once a descriptor is free", || Client::connect(&server)?.is_served())?;
     served.into_iter().try_for_each(Client::finish)?;
     let counters = server.stop()?;
-    ensure!(counters.get("connections_rejected")? >= 6, "every client turned away to be counted"; "{counters:?}");
+    ensure!(counters.connections_rejected >= 6, "every client turned away to be counted"; "{counters:?}");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use testbed::Signal;
 
 use crate::{
     client::{Client, frame, numbered, wait_until_arrived},
-    failure::{Result, ensure},
+    failure::{Result, ensure, expect_counters},
     flood::Flood,
     patience::{PATIENCE, wait_until},
     subject::{Running, Subject},
@@ -26,13 +26,14 @@ pub fn sigint_when_idle(subject: &Subject) -> Result {
 fn stops_when_idle(subject: &Subject, signal: Signal) -> Result {
     let server = subject.start(&NO_DRAIN_TIMEOUT)?;
     server.signal(signal)?;
-    server.wait_for_stop()?.expect("connections_accepted", 0)?;
+    expect_counters!(server.wait_for_stop()?, connections_accepted: 0);
 
     let server = subject.start(&NO_DRAIN_TIMEOUT)?;
     let mut clients = accepted_clients(subject, &server, 3)?;
     server.signal(signal)?;
     clients.iter_mut().try_for_each(Client::expect_end)?;
-    server.wait_for_stop()?.expect("connections_closed", clients.len() as u64)
+    expect_counters!(server.wait_for_stop()?, connections_closed: clients.len() as u64);
+    Ok(())
 }
 
 pub fn sigterm_in_mid_frame(subject: &Subject) -> Result {
@@ -44,7 +45,8 @@ pub fn sigterm_in_mid_frame(subject: &Subject) -> Result {
     server.signal(Signal::TERM)?;
     client.expect(&owed)?;
     client.expect_end()?;
-    server.wait_for_stop()?.expect("connections_closed", 1)
+    expect_counters!(server.wait_for_stop()?, connections_closed: 1);
+    Ok(())
 }
 
 pub fn sigterm_under_load(subject: &Subject) -> Result {
@@ -76,10 +78,8 @@ fn stops_under_load(subject: &Subject, signal: Signal) -> Result {
     let counters = server.wait_for_stop()?;
     let clients = clients.len() as u64;
     let bytes = clients * (requests.len() + frame(ACCEPTED).len()) as u64;
-    counters.expect("connections_closed", clients)?;
-    counters.expect("frames", clients * (FRAMES + 1))?;
-    counters.expect("bytes_in", bytes)?;
-    counters.expect("bytes_out", bytes)
+    expect_counters!(counters, connections_closed: clients, frames: clients * (FRAMES + 1), bytes_in: bytes, bytes_out: bytes);
+    Ok(())
 }
 
 /// What had not arrived is lost, and may end in a reset.
@@ -91,7 +91,8 @@ pub fn sigterm_with_a_slow_reader(subject: &Subject) -> Result {
     server.signal(Signal::TERM)?;
     flood.expect_replies_up_to(arrived)?;
     flood.discard_to_end_or_reset()?;
-    server.wait_for_stop()?.expect("connections_abandoned", 0)
+    expect_counters!(server.wait_for_stop()?, connections_abandoned: 0);
+    Ok(())
 }
 
 pub fn a_second_sigterm_ends_it_now(subject: &Subject) -> Result {
@@ -130,7 +131,8 @@ pub fn the_drain_is_bounded(subject: &Subject) -> Result {
     // Shorter than the 5 s that it would be without the option.
     let ended = server.process.wait(Duration::from_secs(4))?;
     ensure!(ended.is_some(), "the server to end once the drain timeout of 300 ms has passed"; "it runs after 4 s");
-    server.wait_for_stop()?.expect("connections_abandoned", 1)
+    expect_counters!(server.wait_for_stop()?, connections_abandoned: 1);
+    Ok(())
 }
 
 /// A request whose reply shows that the client has been accepted.

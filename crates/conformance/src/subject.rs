@@ -10,11 +10,10 @@ use std::{
 
 use models::{Model, Serves};
 use rustix::process::{Resource, getrlimit};
-use serde_json::Value;
-use testbed::{Server, Signal, Stopped};
+use testbed::{Counters, Server, Signal, Stopped};
 
 use crate::{
-    failure::{Failure, Result, ensure, expect_eq},
+    failure::{Failure, Result, ensure},
     patience::PATIENCE,
 };
 
@@ -108,7 +107,7 @@ impl Running {
     /// Waits until it has stopped after a signal, and returns its counters.
     pub fn wait_for_stop(mut self) -> Result<Counters> {
         self.process.wait(PATIENCE)?;
-        Counters::of(self.process.stop(Duration::ZERO)?)
+        counters_of(&self.process.stop(Duration::ZERO)?)
     }
 
     /// Sends it a signal.
@@ -148,64 +147,28 @@ impl Running {
     }
 }
 
-/// The counters of a server that has stopped.
-#[derive(Debug)]
-pub struct Counters(Value);
+/// The counters of a server that must have stopped in order, after a signal.
+fn counters_of(stopped: &Stopped) -> Result<Counters> {
+    let (printed, status) = (stopped.stderr.trim(), stopped.status);
+    ensure!(!stopped.killed, "the server to stop within {PATIENCE:?} of a signal"; "it still ran; it had printed: {printed}");
+    ensure!(status.code() == Some(0), "exit code 0 after a signal to stop"; "{status}; it had printed: {printed}");
+    ensure!(!printed.is_empty(), "a summary on standard error"; "nothing");
+    ensure!(!printed.contains("panicked"), "no thread of the server to panic"; "{printed}");
+    let counters = parsed(&stopped.stdout)?;
+    let Counters { connections_closed, connections_reset, connections_timed_out, connections_abandoned, .. } = counters;
+    let ended = connections_closed + connections_reset + connections_timed_out + connections_abandoned;
+    ensure!(
+        counters.connections_accepted == ended,
+        "accepted connections = closed + reset + timed out + abandoned";
+        "{} accepted, {ended} ended: {counters:?}", counters.connections_accepted
+    );
+    Ok(counters)
+}
 
-impl Counters {
-    /// Those of a server that must have stopped in order, after a signal.
-    fn of(stopped: Stopped) -> Result<Counters> {
-        let printed = stopped.stderr.trim();
-        ensure!(!stopped.killed, "the server to stop within {PATIENCE:?} of a signal"; "it still ran; it had printed: {printed}");
-        let status = stopped.status;
-        ensure!(status.code() == Some(0), "exit code 0 after a signal to stop"; "{status}; it had printed: {printed}");
-        ensure!(!printed.is_empty(), "a summary on standard error"; "nothing");
-        ensure!(!printed.contains("panicked"), "no thread of the server to panic"; "{printed}");
-        let counters = Counters::parse(&stopped.stdout)?;
-        let accepted = counters.get("connections_accepted")?;
-        let mut ended = 0;
-        for end in ["connections_closed", "connections_reset", "connections_timed_out", "connections_abandoned"] {
-            ended += counters.get(end)?;
-        }
-        ensure!(
-            accepted == ended,
-            "accepted connections = closed + reset + timed out + abandoned";
-            "{accepted} accepted, {ended} ended: {counters:?}"
-        );
-        Ok(counters)
-    }
-
-    /// Parses what --stats wrote.
-    pub fn parse(json: &str) -> Result<Counters> {
-        match serde_json::from_str(json) {
-            Ok(counters @ Value::Object(_)) => Ok(Counters(counters)),
-            _ => Err(Failure::new("--stats to write a JSON object", format!("'{json}'"))),
-        }
-    }
-
-    /// A counter.
-    pub fn get(&self, name: &str) -> Result<u64> {
-        self.0[name].as_u64().ok_or_else(|| self.lacks(name))
-    }
-
-    /// A number of seconds.
-    pub fn seconds(&self, name: &str) -> Result<f64> {
-        self.0[name].as_f64().ok_or_else(|| self.lacks(name))
-    }
-
-    /// The model's name.
-    pub fn model(&self) -> Result<&str> {
-        self.0["model"].as_str().ok_or_else(|| self.lacks("model"))
-    }
-
-    /// Fails unless a counter has this value.
-    pub fn expect(&self, name: &str, count: u64) -> Result {
-        expect_eq(&format!("the counter {name}"), self.get(name)?, count)
-    }
-
-    fn lacks(&self, name: &str) -> Failure {
-        Failure::new(format!("a counter {name}"), format!("{:?}", self.0))
-    }
+/// The counters that --stats wrote.
+pub fn parsed(stats: &str) -> Result<Counters> {
+    let failure = |error| Failure::new("--stats to write all counters as JSON", format!("{stats:?}: {error}"));
+    serde_json::from_str(stats).map_err(failure)
 }
 
 /// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it.

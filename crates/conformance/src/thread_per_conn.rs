@@ -14,7 +14,7 @@ use testbed::{Resource, Rlimit};
 
 use crate::{
     client::{Client, joined},
-    failure::{Result, expect_eq},
+    failure::{Result, expect_counters, expect_eq},
     subject::Subject,
 };
 
@@ -49,8 +49,8 @@ fn without_further_threads(subject: &Subject) -> Result {
     expect_eq("whether a client is served once threads can start", Client::connect(&server)?.is_served()?, true)?;
     served.finish()?;
     let counters = server.stop()?;
-    counters.expect("connections_rejected", 3)?;
-    counters.expect("connections_accepted", 2)
+    expect_counters!(counters, connections_rejected: 3, connections_accepted: 2);
+    Ok(())
 }
 
 /// The limit of threads does not hold for root. On Linux a thread can be another user than its process, and what it starts is
