@@ -43,7 +43,7 @@ pub enum Idle {
 }
 
 /// A system call in which a thread may sleep. Architectures and C libraries have several entry points for most of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SystemCall {
     /// accept(2), accept4(2).
     Accept,
