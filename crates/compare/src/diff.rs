@@ -22,10 +22,7 @@ use crate::{
         manifest::Run,
         record::{Measured, Trial},
     },
-    stats::{
-        metric::{self, Metric},
-        number::number,
-    },
+    stats::metric::{self, Metric},
 };
 
 /// What is compared of each cell beside what its experiment ranks by. Each number more makes all the others harder to tell.
@@ -173,7 +170,7 @@ fn difference<T: PartialEq + Display>(name: &str, before: T, after: T) -> Option
 /// Experiments that ask for a share of what the best server was found to be able to, where that was not the same in both runs:
 /// the same point is then another load.
 fn rate_differences(before: &Kept, after: &Kept) -> Vec<String> {
-    let rate = |trials| median(good(trials).filter_map(|measured| number(&measured.load, "/rate_asked_per_s")));
+    let rate = |trials| median(good(trials).filter_map(|measured| measured.load.rate_asked_per_s));
     let mut differences = BTreeMap::new();
     for (key, before, after) in shared(before, after) {
         if let (Some(before), Some(after)) = (rate(before), rate(after))
@@ -547,7 +544,7 @@ mod tests {
         after.run.machine.kernel = Some("6.18.0".into());
         after.run.plan.window_s = 2.0;
         after.run.processors.generator = Cpus::new([2, 3]).unwrap();
-        after.run.plan.servers[4] = crate::plan::contestant::Contestant::model("epoll", "poll");
+        after.run.plan.servers[4] = crate::plan::contestant::Contestant::model("epoll", &models::POLL);
         assert_tells(
             &told(before, after),
             &[
@@ -578,7 +575,8 @@ mod tests {
             let mut run = made_up();
             for trial in &mut run.trials {
                 trial.experiment = "latency-load".into();
-                measured(trial).load["rate_asked_per_s"] = json!(rate_per_s * f64::from(trial.place.x));
+                let rate_per_s = rate_per_s * f64::from(trial.place.x);
+                measured(trial).load.rate_asked_per_s = Some(rate_per_s);
             }
             run
         };

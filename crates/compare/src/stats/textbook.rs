@@ -1,12 +1,10 @@
 //! What textbooks say of each experiment, claim by claim, as data. The claims are those of texts on network programming that show
 //! servers of all these kinds and state, mostly without numbers, what each is good and bad at.
 
+use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+
 use crate::{
-    plan::{
-        contestant::{BLOCKING, EPOLL, NONBLOCKING, POLL, THREADS},
-        experiment::Experiment,
-        place::Place,
-    },
+    plan::{experiment::Experiment, place::Place},
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
         metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
@@ -30,7 +28,7 @@ const MOST_OF_A_CPU: f64 = 0.8;
 
 const fn claim(
     says: &'static str,
-    about: &'static [&'static str],
+    about: &'static [&'static Model],
     by: &'static Metric,
     of: fn(&Place) -> bool,
     test: Test,
@@ -41,110 +39,110 @@ const fn claim(
 static SCALING: [Claim; 5] = [
     claim(
         "One client at a time is served; all others wait.",
-        &[BLOCKING],
+        &[&BLOCKING],
         &THROUGHPUT,
         |place| place.x > 1,
         There(|field| {
-            let (asked, unserved) = field.cell(BLOCKING)?.clients()?;
+            let (asked, unserved) = field.cell(BLOCKING.name)?.clients()?;
             Some(unserved + 1 >= asked)
         }),
     ),
     claim(
         "A loop over readiness serves all of them.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        There(|field| Some(serves_all(field, POLL)? && serves_all(field, EPOLL)?)),
+        There(|field| Some(serves_all(field, &POLL)? && serves_all(field, &EPOLL)?)),
     ),
     claim(
         "With one client, who never sleeps answers soonest.",
-        &[NONBLOCKING, EPOLL],
+        &[&NONBLOCKING, &EPOLL],
         &THROUGHPUT,
         |place| place.x == 1,
-        There(|field| ahead(field, NONBLOCKING, EPOLL)),
+        There(|field| ahead(field, &NONBLOCKING, &EPOLL)),
     ),
     claim(
         "epoll leaves poll behind when connections are many.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |place| place.x >= MANY,
-        There(|field| ahead(field, EPOLL, POLL)),
+        There(|field| ahead(field, &EPOLL, &POLL)),
     ),
     claim(
         "Threads fall behind when clients are many.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.x >= MANY,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static LATENCY_LOAD: [Claim; 3] = [
     claim(
         "Up to half of the capacity, latency stays flat.",
-        &[EPOLL],
+        &[&EPOLL],
         &P50,
         |place| place.x <= LIGHT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0).map(|grew| !grew)),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0).map(|grew| !grew)),
     ),
     claim(
         "Near the limit it rises steeply.",
-        &[EPOLL],
+        &[&EPOLL],
         &P50,
         |place| place.x >= NEAR_THE_LIMIT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0)),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0)),
     ),
     claim(
         "The tail is longer with threads than with a loop.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &P99,
         |_| true,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static IDLE: [Claim; 4] = [
     claim(
         "poll looks at every connection each time, and slows down.",
-        &[POLL],
+        &[&POLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, POLL)),
+        SinceFirst(|first, here| slowed(first, here, &POLL)),
     ),
     claim(
         "So does the loop that asks each of them.",
-        &[NONBLOCKING],
+        &[&NONBLOCKING],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, NONBLOCKING)),
+        SinceFirst(|first, here| slowed(first, here, &NONBLOCKING)),
     ),
     claim(
         "epoll does not.",
-        &[EPOLL],
+        &[&EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, EPOLL).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &EPOLL).map(|slowed| !slowed)),
     ),
     claim(
         "Sleeping threads do not, either.",
-        &[THREADS],
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, THREADS).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &THREAD_PER_CONN).map(|slowed| !slowed)),
     ),
 ];
 
 static SERVICE: [Claim; 2] = [
     claim(
         "Threads are for waiting work: they wait side by side, one loop in turn.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("sleep") && place.x > 1,
-        There(|field| ahead(field, THREADS, EPOLL)),
+        There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
     ),
     claim(
         "Computing is limited by processors, whatever the model.",
-        &[THREADS, NONBLOCKING, POLL, EPOLL],
+        &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("spin") && place.x > 1,
         There(even),
@@ -153,15 +151,15 @@ static SERVICE: [Claim; 2] = [
 
 static CHURN: [Claim; 1] = [claim(
     "A thread for each connection costs its creation.",
-    &[THREADS, EPOLL],
+    &[&THREAD_PER_CONN, &EPOLL],
     &THROUGHPUT,
     |_| true,
-    There(|field| ahead(field, EPOLL, THREADS)),
+    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
 )];
 
 static PAYLOAD: [Claim; 1] = [claim(
     "With large requests copying is what counts, and the model no more.",
-    &[THREADS, NONBLOCKING, POLL, EPOLL],
+    &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
     &THROUGHPUT,
     |place| place.x >= 64 << 10,
     There(even),
@@ -170,48 +168,48 @@ static PAYLOAD: [Claim; 1] = [claim(
 static FOOTPRINT: [Claim; 4] = [
     claim(
         "A thread for each connection costs a stack for each.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
     claim(
         "In a loop, a silent connection costs next to nothing.",
-        &[NONBLOCKING, POLL, EPOLL],
+        &[&NONBLOCKING, &POLL, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
-        There(|field| all([NONBLOCKING, POLL, EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
+        There(|field| all([&NONBLOCKING, &POLL, &EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
     ),
     claim(
         "Who waits for readiness uses no processor time while nobody speaks.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &CPU_SHARE,
         |_| true,
-        There(|field| all([POLL, EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
+        There(|field| all([&POLL, &EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
     ),
     claim(
         "Who asks over and over uses all of it.",
-        &[NONBLOCKING],
+        &[&NONBLOCKING],
         &CPU_SHARE,
         |_| true,
-        There(|field| under(field, NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
+        There(|field| under(field, &NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
     ),
 ];
 
 static FAIRNESS: [Claim; 2] = [
     claim(
         "Threads share by the system's scheduler: the modest clients keep half of their replies at least.",
-        &[THREADS],
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| grew(here, first, THREADS, &THROUGHPUT, 2.0).map(|halved| !halved)),
+        SinceFirst(|first, here| grew(here, first, &THREAD_PER_CONN, &THROUGHPUT, 2.0).map(|halved| !halved)),
     ),
     claim(
         "A loop that serves whoever is ready lets a greedy client starve the others.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| all([POLL, EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
+        SinceFirst(|first, here| all([&POLL, &EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
     ),
 ];
 

@@ -57,7 +57,7 @@ fn cases_and_numbers(claim: &Claim, experiment: &Experiment, cases: &[Case]) -> 
 
 /// Those of all servers it is about: `replies/s: poll 1,733 after 148,433`.
 fn numbers(claim: &Claim, case: &Case) -> String {
-    let cells = claim.about.iter().filter_map(|server| case.here.cell(server));
+    let cells = claim.about.iter().filter_map(|model| case.here.cell(model.name));
     format!("{}: {}", claim.by.title(), cells.map(|cell| number(claim, cell, case)).collect::<Vec<_>>().join(", "))
 }
 
@@ -78,7 +78,7 @@ fn number(claim: &Claim, cell: &Cell, case: &Case) -> String {
 }
 
 fn why_undecided(claim: &Claim, experiment: &Experiment, case: &Case) -> String {
-    let cells: Vec<_> = claim.about.iter().filter_map(|server| case.here.cell(server)).collect();
+    let cells: Vec<_> = claim.about.iter().filter_map(|model| case.here.cell(model.name)).collect();
     let numbers = format!("at {} ({})", place(experiment, case.here.point), numbers(claim, case));
     if cells.iter().any(|cell| !cell.serves_all()) {
         return numbers;

@@ -10,7 +10,7 @@ use askama::Template;
 use statistics::Better;
 
 use crate::{
-    plan::{contestant::MODELS, experiment::Experiment},
+    plan::experiment::Experiment,
     run::{manifest::Run, trace::Trace},
     stats::summary::{Field, Summary},
     tell::{
@@ -181,8 +181,8 @@ impl Servers {
 
 /// Each model has its own, whoever else takes part; all others share what is left, in turn.
 fn slots(names: &[String]) -> Vec<usize> {
-    let mut left = (MODELS.len()..SLOTS).cycle();
-    let slot = |name: &String| MODELS.iter().position(|model| model == name).or_else(|| left.next());
+    let mut left = (models::CATALOGUE.len()..SLOTS).cycle();
+    let slot = |name: &String| models::CATALOGUE.iter().position(|model| model.name == *name).or_else(|| left.next());
     names.iter().map(slot).map(|slot| slot.expect("slots are given again and again")).collect()
 }
 
