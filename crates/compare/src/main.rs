@@ -1,7 +1,6 @@
 //! Compares the I/O models on real traffic and keeps the results.
 #![forbid(unsafe_code)]
 
-mod diff;
 mod options;
 mod plan;
 mod run;
@@ -37,7 +36,7 @@ use crate::{
     },
     run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
     stats::summary::Summary,
-    tell::{files, terminal},
+    tell::{diff, files, terminal},
 };
 
 /// How old summary.md and summary.csv may get while trials are made.

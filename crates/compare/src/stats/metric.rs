@@ -78,7 +78,7 @@ pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "", "MiB/s each
 pub static ANSWERED: Metric = Metric::higher("answered_share", "answered share", "", 3, |measured| {
     let load = &measured.load;
     load.rate_asked_per_s.filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
-    Some(load.throughput_per_s * load.elapsed_s / load.requests.due as f64).filter(|share| share.is_finite())
+    Some(load.throughput_per_s / (load.requests.due as f64 / load.elapsed_s)).filter(|share| share.is_finite())
 });
 
 pub static CAPACITY: Metric =

@@ -1,6 +1,7 @@
 //! Showing the results: on the terminal, as Markdown, CSV and HTML, and in pictures.
 
 pub mod claim;
+pub mod diff;
 pub mod english;
 pub mod files;
 pub mod overview;
