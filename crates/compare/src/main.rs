@@ -33,7 +33,7 @@ use crate::{
     },
     run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Bench},
     stats::summary::Summary,
-    tell::{files, terminal},
+    tell::{files, findings::Findings, terminal},
 };
 
 /// How old summary.md and summary.csv may get while trials are made.
@@ -92,7 +92,7 @@ fn run(options: &Options) -> Result<bool> {
         let cell = summary.add(trial).context("the plan has no such trial")?;
         files::write_histograms(&folder, cell)?;
         if summarized.elapsed() >= SUMMARY_AGE {
-            files::write_summaries(&folder, &summary)?;
+            files::write_summaries(&folder, &summary, &Findings::of(&run, &summary))?;
             summarized = Instant::now();
         }
         progress.end();
@@ -103,10 +103,11 @@ fn run(options: &Options) -> Result<bool> {
     if complete && plan.settings.trace {
         folder.keep_traces(traces(&bench))?;
     }
-    files::write_summaries(&folder, &summary)?;
-    files::write_report(&folder, &summary)?;
+    let findings = Findings::of(&run, &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
     folder.close(complete)?;
-    say(terminal::screen(&run, &summary));
+    say(terminal::screen(&findings));
     if !complete {
         say(format!(
             "interrupted: {} of {} trials were made and kept; go on with --resume {}",
@@ -154,9 +155,10 @@ fn report(path: &Path) -> Result<String> {
     for cell in summary.cells() {
         files::write_histograms(&folder, cell)?;
     }
-    files::write_summaries(&folder, &summary)?;
-    files::write_report(&folder, &summary)?;
-    Ok(format!("{}\n{}", terminal::screen(folder.run(), &summary), where_to_look(&folder)))
+    let findings = Findings::of(folder.run(), &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
+    Ok(format!("{}\n{}", terminal::screen(&findings), where_to_look(&folder)))
 }
 
 fn where_to_look(folder: &RunFolder) -> String {

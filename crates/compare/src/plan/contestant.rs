@@ -50,6 +50,14 @@ impl Contestant {
         Contestant { name: server.name.clone(), program: Program::Own(server) }
     }
 
+    /// Its model, if it is one of the catalogue.
+    pub fn catalogued(&self) -> Option<&'static models::Model> {
+        match &self.program {
+            Program::Model(model) => models::by_name(model),
+            Program::Own(_) => None,
+        }
+    }
+
     /// How it cuts messages on the wire.
     pub fn wire(&self) -> Wire {
         match &self.program {

@@ -43,7 +43,7 @@ pub enum Verdict {
     /// At some points it does, at others not.
     HoldsInPart,
     DoesNotHold,
-    CannotBeTold,
+    Inconclusive,
 }
 
 impl Verdict {
@@ -53,7 +53,7 @@ impl Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds-in-part",
             Verdict::DoesNotHold => "does-not-hold",
-            Verdict::CannotBeTold => "cannot-be-told",
+            Verdict::Inconclusive => "inconclusive",
         }
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds in part",
             Verdict::DoesNotHold => "does not hold",
-            Verdict::CannotBeTold => "cannot be told",
+            Verdict::Inconclusive => "inconclusive",
         })
     }
 }
@@ -88,7 +88,7 @@ pub struct Case<'a> {
 impl Judged<'_> {
     pub fn verdict(&self) -> Verdict {
         match (self.holds.is_empty(), self.fails.is_empty()) {
-            (true, true) => Verdict::CannotBeTold,
+            (true, true) => Verdict::Inconclusive,
             (false, true) => Verdict::Holds,
             (true, false) => Verdict::DoesNotHold,
             (false, false) => Verdict::HoldsInPart,
