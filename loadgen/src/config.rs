@@ -3,11 +3,13 @@
 use std::{
     fmt, fs,
     net::SocketAddr,
+    str::FromStr,
     time::{Duration, SystemTime},
 };
 
 use echo_protocol::Wire;
 use host::Cpus;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
@@ -87,9 +89,11 @@ pub struct OpenLoop {
 }
 
 /// How the requests of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Arrival {
     /// At equal distances.
+    #[default]
     Constant,
     /// At random, with exponentially distributed distances: what many independent users make.
     Poisson,
@@ -101,6 +105,18 @@ impl fmt::Display for Arrival {
             Arrival::Constant => "constant",
             Arrival::Poisson => "poisson",
         })
+    }
+}
+
+impl FromStr for Arrival {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Arrival, Self::Err> {
+        match text {
+            "constant" => Ok(Arrival::Constant),
+            "poisson" => Ok(Arrival::Poisson),
+            _ => Err("expected constant or poisson"),
+        }
     }
 }
 
@@ -197,13 +213,15 @@ impl Config {
 }
 
 /// How a generator thread waits for replies, and for when requests are due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Wait {
     /// Asks the system over and over and never sleeps: a reply is seen at once, at the price of a whole processor.
     Spin,
     /// Sleeps until a reply arrives, or until shortly before a request is due, and spins the rest: requests leave on
     /// time; its own wake-up is added to the latencies of replies it slept for. (In a closed loop nothing is due by the
     /// clock, so there it is as [`Wait::Sleep`].)
+    #[default]
     Hybrid,
     /// Sleeps until something arrives: leaves the processor to others, and adds its own wake-up to each latency.
     Sleep,
@@ -230,6 +248,19 @@ impl fmt::Display for Wait {
     }
 }
 
+impl FromStr for Wait {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Wait, Self::Err> {
+        match text {
+            "spin" => Ok(Wait::Spin),
+            "hybrid" => Ok(Wait::Hybrid),
+            "sleep" => Ok(Wait::Sleep),
+            _ => Err("expected spin, hybrid or sleep"),
+        }
+    }
+}
+
 /// The machine's processors that are switched on, or `None` where the system does not tell.
 fn online_cpus() -> Option<Cpus> {
     fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim().parse().ok()
@@ -249,6 +280,19 @@ mod tests {
 
     fn open(rate_per_s: f64) -> Load {
         Load::Open(OpenLoop { rate_per_s, arrival: Arrival::Constant, one_outstanding: false })
+    }
+
+    #[test]
+    fn names_parse_as_they_are_displayed_and_written_to_json() {
+        for arrival in [Arrival::Constant, Arrival::Poisson] {
+            assert_eq!(arrival.to_string().parse(), Ok(arrival));
+            assert_eq!(serde_json::to_value(arrival).unwrap(), arrival.to_string());
+        }
+        for wait in [Wait::Spin, Wait::Hybrid, Wait::Sleep] {
+            assert_eq!(wait.to_string().parse(), Ok(wait));
+            assert_eq!(serde_json::to_value(wait).unwrap(), wait.to_string());
+        }
+        assert!("burst".parse::<Arrival>().is_err() && "doze".parse::<Wait>().is_err());
     }
 
     #[test]

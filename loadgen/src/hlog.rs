@@ -6,26 +6,20 @@
 
 use std::{
     error, fmt,
-    io::{self, Read, Write},
+    io::{self, Write},
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
-    serialization::{
-        Deserializer, Serializer, V2DeflateSerializer,
-        interval_log::{IntervalLogHistogram, IntervalLogIterator, LogEntry},
-    },
+    serialization::interval_log::{IntervalLogHistogram, IntervalLogIterator, LogEntry},
 };
+
+use crate::encoded_histogram::{decode, encode};
 
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 const NS_PER_MS: f64 = 1e6;
-/// Bytes before the compressed part of a histogram.
-const COOKIE_AND_LENGTH_BYTES: usize = 8;
-
 /// What one or several generators recorded in a measured window. All its histograms have the same bounds and digits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -242,9 +236,7 @@ fn write_head(started: SystemTime, comments: &[String], out: &mut impl Write) ->
 fn write_line(tag: Tag, interval: &Interval, histogram: &Histogram<u64>, out: &mut impl Write) -> io::Result<()> {
     let (start, length) = (seconds(interval.start), seconds(interval.length));
     let max_ms = histogram.max() as f64 / NS_PER_MS;
-    let mut encoded = Vec::new();
-    V2DeflateSerializer::new().serialize(histogram, &mut encoded).map_err(io::Error::other)?;
-    writeln!(out, "Tag={},{start},{length},{max_ms:.3},{}", tag.name(), BASE64_STANDARD.encode(encoded))
+    writeln!(out, "Tag={},{start},{length},{max_ms:.3},{}", tag.name(), encode(histogram))
 }
 
 fn seconds(duration: Duration) -> String {
@@ -331,19 +323,6 @@ fn comment(line: &str) -> Option<String> {
 
 fn unknown_tag(name: &str) -> String {
     format!("the tag is {name:?}, not one of {}", Tag::ALL.map(Tag::name).join(", "))
-}
-
-fn decode(encoded: &str) -> Result<Histogram<u64>, String> {
-    let bytes = BASE64_STANDARD.decode(encoded).map_err(|cause| format!("the histogram is damaged: {cause}"))?;
-    let Some((&[_, _, _, _, length @ ..], compressed)) = bytes.split_first_chunk::<COOKIE_AND_LENGTH_BYTES>() else {
-        return Err("the histogram is damaged: it ends early".into());
-    };
-    if u32::from_be_bytes(length) as usize != compressed.len() {
-        return Err("the histogram is damaged: its length is wrong".into());
-    }
-    // The deserializer stops at the last count, before the checksum.
-    ZlibDecoder::new(compressed).read_to_end(&mut Vec::new()).map_err(|cause| format!("the histogram is damaged: {cause}"))?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|cause| format!("the histogram cannot be read: {cause}"))
 }
 
 /// The lines of an interval, as far as they have been read.

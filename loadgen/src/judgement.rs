@@ -8,7 +8,7 @@ use crate::{Config, Connections, Measurement, Warning};
 const FEW_ANSWERS: u64 = 1000;
 /// A generator that is busy for more of its time than this has no room for what comes in bursts.
 const HARDLY_ANY_TIME_TO_SPARE: f64 = 0.95;
-/// Of the requests due, how many must be answered in the window for the server to keep up.
+/// Share of the requests due that must be answered in the window for the server to keep up.
 const KEEPS_UP: f64 = 0.99;
 /// The part of a latency that its request's own lag may be.
 const NEGLIGIBLE_LAG: f64 = 0.1;
@@ -34,6 +34,12 @@ pub(crate) fn warnings(config: &Config, measurement: &Measurement, refusals: &[i
         short_run(measurement),
     ];
     found.into_iter().flatten().collect()
+}
+
+/// Whether a server keeps up with an open loop: at least 99 % of the requests due are answered. Both are numbers of requests,
+/// or rates in the same unit.
+pub fn keeps_up(answered: f64, due: f64) -> bool {
+    answered >= KEEPS_UP * due
 }
 
 fn interrupted(config: &Config, measurement: &Measurement) -> Option<Warning> {
@@ -93,7 +99,7 @@ fn saturated(measurement: &Measurement) -> Option<Warning> {
     measurement.rate_asked_per_s?;
     let due_per_s = measurement.per_s(measurement.requests.due);
     let answered_per_s = measurement.throughput_per_s();
-    (answered_per_s < KEEPS_UP * due_per_s).then_some(Warning::Saturated { due_per_s, answered_per_s })
+    (!keeps_up(answered_per_s, due_per_s)).then_some(Warning::Saturated { due_per_s, answered_per_s })
 }
 
 fn send_lag(measurement: &Measurement) -> Option<Warning> {
@@ -125,7 +131,7 @@ fn short_run(measurement: &Measurement) -> Option<Warning> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Cpu, Pauses, Requests, Times, Wait, measurement::Little};
     use std::time::{Duration, SystemTime};
@@ -144,7 +150,7 @@ mod tests {
     }
 
     /// A second of an open loop with two connections and an idle one, of which nothing is to be said.
-    fn faultless() -> Measurement {
+    pub(crate) fn faultless() -> Measurement {
         let requests = Requests { due: ANSWERS, sent: ANSWERS, answered: ANSWERS, ..Requests::default() };
         Measurement {
             interrupted: false,

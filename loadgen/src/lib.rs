@@ -14,7 +14,6 @@
 //! and for tests `simulation` plays sockets, clock and server in simulated time.
 #![forbid(unsafe_code)]
 
-mod as_v2;
 pub mod calibration;
 mod clock;
 mod config;
@@ -22,6 +21,7 @@ mod connect;
 mod content;
 mod conversation;
 mod cpu_time;
+mod encoded_histogram;
 mod engine;
 mod error;
 mod generator;
@@ -47,14 +47,16 @@ mod warning;
 pub use echo_protocol::Wire;
 
 pub use config::{Arrival, Config, Load, MAX_PAYLOAD_BYTES, MAX_PIPELINE, OpenLoop, PartOf, Wait};
+pub use encoded_histogram::EncodedHistogram;
 pub use error::Error;
 pub use hgrm::write_hgrm;
 pub use hlog::{HlogError, Interval, Log, MergeError, Tag, merge, read_hlog, write_hlog};
+pub use judgement::keeps_up;
 pub use measurement::{Connections, Cpu, Failures, Little, Measurement, Requests};
 pub use part::Part;
 pub use pauses::Pauses;
 pub use readable::readable_ns;
-pub use report::Report;
+pub use report::{CpuUse, IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
 pub use run::{Phase, run, run_part};
 pub use statistics::Times;
 pub use warning::Warning;

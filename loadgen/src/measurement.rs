@@ -77,7 +77,7 @@ impl Measurement {
     }
 
     /// The measurement and the configuration it was made with, as it is written to JSON.
-    pub fn to_json<'a>(&'a self, config: &'a Config) -> Report<'a> {
+    pub fn report(&self, config: &Config) -> Report {
         Report::new(self, config)
     }
 
@@ -92,6 +92,7 @@ impl Measurement {
 
 /// Requests, by how they ended: `due` is the sum of all but `sent`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Requests {
     /// Were to be sent.
     pub due: u64,
@@ -113,6 +114,7 @@ pub struct Requests {
 
 /// Requests without a reply, by why there was no connection any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failures {
     /// It did not open.
     pub connect: u64,
@@ -163,7 +165,8 @@ impl AddAssign for Failures {
 /// Little's law (Little, "A Proof for the Queuing Formula: L = λW", 1961), of the requests due in the measured window, until
 /// the last of them has ended: how many were under way on average must be how many came a second times how long each took.
 /// The two are counted apart, so that a time measured wrong, or lost, shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Little {
     /// Requests under way, on average over time.
     pub mean_in_flight: f64,
@@ -188,7 +191,8 @@ impl Little {
 }
 
 /// Connections, by what became of them. All but the last three numbers are about the active ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Connections {
     /// Were asked for.
     pub asked: u64,

@@ -9,6 +9,7 @@ const NOTEWORTHY_NS: u64 = 1_000_000;
 
 /// How often and how long the generator's threads stood still in the measured window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pauses {
     /// The longest time between two looks at the clock, in nanoseconds (of one thread, when it did not sleep).
     pub longest_ns: u64,

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{as_v2, clock::Window, statistics::Times};
+use crate::{clock::Window, encoded_histogram, statistics::Times};
 
 /// Long enough for a histogram of its own to mean something, short enough to see what changes within a second.
 const BLOCK_NS: u64 = 100_000_000;
@@ -30,16 +30,16 @@ pub(crate) struct Timeline {
     interval_ns: u64,
     interval_ends_ns: u64,
     most_intervals: u64,
-    #[serde(with = "as_v2")]
+    #[serde(with = "encoded_histogram::list")]
     latency: Vec<Histogram<u64>>,
-    #[serde(with = "as_v2")]
+    #[serde(with = "encoded_histogram::list")]
     service: Vec<Histogram<u64>>,
-    #[serde(with = "as_v2")]
+    #[serde(with = "encoded_histogram::list")]
     send_lag: Vec<Histogram<u64>>,
     block_ns: u64,
     block_ends_ns: u64,
     most_blocks: u64,
-    #[serde(with = "as_v2")]
+    #[serde(with = "encoded_histogram::list")]
     blocks: Vec<Histogram<u32>>,
     without_answer: LowerBounds,
     without_answer_since_sent: LowerBounds,

@@ -13,16 +13,16 @@ use serde_json::json;
 use statistics::{Better, Change, Estimate, FEWEST_ROUNDS, changed};
 
 use crate::{
-    plan::experiment::{CAPACITY, Experiment},
+    plan::{
+        experiment::{CAPACITY, Experiment},
+        place::Place,
+    },
     run::{
         folder::read_trials,
         manifest::Run,
         record::{Measured, Trial},
     },
-    stats::{
-        metric::{self, Metric},
-        number::number,
-    },
+    stats::metric::{self, Metric},
 };
 
 /// What is compared of each cell beside what its experiment ranks by. Each number more makes all the others harder to tell.
@@ -73,33 +73,20 @@ struct Kept {
     run: Run,
     trials: usize,
     failed: usize,
-    cells: BTreeMap<Place, Vec<Trial>>,
+    cells: BTreeMap<CellKey, Vec<Trial>>,
 }
 
 /// Where a cell stands: a server at a point of an experiment.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct CellKey {
     experiment: String,
-    variant: String,
-    point: u32,
+    place: Place,
     server: String,
 }
 
-impl Place {
-    fn of(trial: &Trial) -> Place {
-        Place {
-            experiment: trial.experiment.clone(),
-            variant: trial.variant.clone(),
-            point: trial.point,
-            server: trial.server.clone(),
-        }
-    }
-
-    fn point(&self) -> String {
-        match self.variant.as_str() {
-            "" => self.point.to_string(),
-            variant => format!("{variant}, {}", self.point),
-        }
+impl CellKey {
+    fn of(trial: &Trial) -> CellKey {
+        CellKey { experiment: trial.experiment.clone(), place: trial.place.clone(), server: trial.server.clone() }
     }
 }
 
@@ -109,9 +96,9 @@ impl Kept {
         let run = Run::read(folder)?;
         let all = read_trials(folder)?;
         let (trials, failed) = (all.len(), failures(&all).count());
-        let mut cells: BTreeMap<Place, Vec<Trial>> = BTreeMap::new();
+        let mut cells: BTreeMap<CellKey, Vec<Trial>> = BTreeMap::new();
         for trial in all.into_iter().filter(|trial| trial.experiment != CAPACITY.name) {
-            cells.entry(Place::of(&trial)).or_default().push(trial);
+            cells.entry(CellKey::of(&trial)).or_default().push(trial);
         }
         Ok(Kept { folder: folder.into(), run, trials, failed, cells })
     }
@@ -125,8 +112,8 @@ impl Kept {
 }
 
 /// The cells that both runs have.
-fn shared<'a>(before: &'a Kept, after: &'a Kept) -> impl Iterator<Item = (&'a Place, &'a [Trial], &'a [Trial])> {
-    before.cells.iter().filter_map(|(place, trials)| Some((place, trials.as_slice(), after.cells.get(place)?.as_slice())))
+fn shared<'a>(before: &'a Kept, after: &'a Kept) -> impl Iterator<Item = (&'a CellKey, &'a [Trial], &'a [Trial])> {
+    before.cells.iter().filter_map(|(key, trials)| Some((key, trials.as_slice(), after.cells.get(key)?.as_slice())))
 }
 
 fn failures(trials: &[Trial]) -> impl Iterator<Item = &str> {
@@ -183,15 +170,15 @@ fn difference<T: PartialEq + Display>(name: &str, before: T, after: T) -> Option
 /// Experiments that ask for a share of what the best server was found to be able to, where that was not the same in both runs:
 /// the same point is then another load.
 fn rate_differences(before: &Kept, after: &Kept) -> Vec<String> {
-    let rate = |trials| median(good(trials).filter_map(|measured| number(&measured.load, "/rate_asked_per_s")));
+    let rate = |trials| median(good(trials).filter_map(|measured| measured.load.rate_asked_per_s));
     let mut differences = BTreeMap::new();
-    for (place, before, after) in shared(before, after) {
+    for (key, before, after) in shared(before, after) {
         if let (Some(before), Some(after)) = (rate(before), rate(after))
             && away_from_one(after / before) > SAME_RATE
         {
-            differences.entry(&place.experiment).or_insert_with(|| {
+            differences.entry(&key.experiment).or_insert_with(|| {
                 let rates = format!("{before:.0} -> {after:.0} requests/s were asked for");
-                format!("{}: at {}, {rates}: its points are other loads", place.experiment, place.point())
+                format!("{}: at {}, {rates}: its points are other loads", key.experiment, key.place)
             });
         }
     }
@@ -205,7 +192,7 @@ fn away_from_one(ratio: f64) -> f64 {
 
 /// A number of a cell, in the rounds of both runs.
 struct Pair<'a> {
-    place: &'a Place,
+    key: &'a CellKey,
     metric: &'static Metric,
     before: Vec<f64>,
     after: Vec<f64>,
@@ -229,7 +216,7 @@ impl Told<'_> {
 
 /// What changed beyond noise, and of how many numbers.
 fn numbers(before: &Kept, after: &Kept) -> Vec<String> {
-    let pairs: Vec<Pair> = shared(before, after).flat_map(|(place, before, after)| pairs(place, before, after)).collect();
+    let pairs: Vec<Pair> = shared(before, after).flat_map(|(key, before, after)| pairs(key, before, after)).collect();
     let comparisons = pairs.len();
     if comparisons == 0 {
         return vec!["nothing can be compared: no server gave numbers at the same point in both runs".into()];
@@ -258,8 +245,8 @@ fn numbers(before: &Kept, after: &Kept) -> Vec<String> {
 }
 
 fn counts(told: &[Told], changes: &[&Told], comparisons: usize) -> Vec<String> {
-    let all = told.iter().map(|told| told.pair.place).collect::<BTreeSet<_>>().len();
-    let changed = changes.iter().map(|told| told.pair.place).collect::<BTreeSet<_>>().len();
+    let all = told.iter().map(|told| told.pair.key).collect::<BTreeSet<_>>().len();
+    let changed = changes.iter().map(|told| told.pair.key).collect::<BTreeSet<_>>().len();
     let mut lines = vec![
         format!("compared: {} numbers of {all} cells (a cell is a server at a point)", told.len()),
         format!("changed beyond noise: {} numbers of {changed} cells; not changed: {} cells", changes.len(), all - changed),
@@ -272,11 +259,11 @@ fn counts(told: &[Told], changes: &[&Told], comparisons: usize) -> Vec<String> {
 }
 
 /// The numbers of a cell that either run has.
-fn pairs<'a>(place: &'a Place, before: &[Trial], after: &[Trial]) -> Vec<Pair<'a>> {
-    let ranked_by = Experiment::named(&place.experiment).map(|experiment| experiment.ranked_by);
+fn pairs<'a>(key: &'a CellKey, before: &[Trial], after: &[Trial]) -> Vec<Pair<'a>> {
+    let ranked_by = Experiment::named(&key.experiment).map(|experiment| experiment.ranked_by);
     let others = ALSO_COMPARED.into_iter().filter(|metric| ranked_by.is_none_or(|ranked_by| ranked_by.name != metric.name));
     let values = |trials, metric: &Metric| good(trials).filter_map(metric.of).collect::<Vec<_>>();
-    let pair = |metric| Pair { place, metric, before: values(before, metric), after: values(after, metric) };
+    let pair = |metric| Pair { key, metric, before: values(before, metric), after: values(after, metric) };
     ranked_by.into_iter().chain(others).map(pair).filter(|pair| !pair.before.is_empty() || !pair.after.is_empty()).collect()
 }
 
@@ -290,7 +277,7 @@ fn tell(pair: Pair, comparisons: usize) -> Option<Told> {
 /// servers.
 fn common_factor(told: &[Told]) -> Option<String> {
     let of_throughput = || told.iter().filter(|told| told.pair.metric.name == metric::THROUGHPUT.name);
-    let servers: BTreeSet<_> = of_throughput().map(|told| &told.pair.place.server).collect();
+    let servers: BTreeSet<_> = of_throughput().map(|told| &told.pair.key.server).collect();
     let ratios: Vec<f64> = of_throughput().map(|told| told.change.ratio.median).collect();
     let ratio = median(ratios.iter().copied())?;
     let alike = ratios.iter().filter(|one| (**one > 1.0) == (ratio > 1.0)).count();
@@ -316,9 +303,9 @@ fn table(changes: &[&Told]) -> Table {
             median(values.iter().copied()).map_or("-".into(), |value| format!("{value:.*}", pair.metric.digits))
         };
         table.add_row([
-            pair.place.experiment.clone(),
-            pair.place.point(),
-            pair.place.server.clone(),
+            pair.key.experiment.clone(),
+            pair.key.place.to_string(),
+            pair.key.server.clone(),
             pair.metric.title(),
             value(&pair.before),
             value(&pair.after),
@@ -342,9 +329,9 @@ fn ratio(ratio: f64) -> String {
 
 /// Cells that serve their clients in one run and fail, or leave clients out, in the other.
 fn service_changes(before: &Kept, after: &Kept) -> Vec<String> {
-    let told = |(place, before, after): (&Place, &[Trial], &[Trial])| {
+    let told = |(key, before, after): (&CellKey, &[Trial], &[Trial])| {
         let change = failure_change(before, after).or_else(|| unserved_change(before, after))?;
-        Some(format!("{} at {}, {}: {change}", place.experiment, place.point(), place.server))
+        Some(format!("{} at {}, {}: {change}", key.experiment, key.place, key.server))
     };
     shared(before, after).filter_map(told).collect()
 }
@@ -374,14 +361,13 @@ fn unserved_change(before: &[Trial], after: &[Trial]) -> Option<String> {
 
 /// The cells that one run has and the other has not: points that lack the same servers on one line.
 fn only_in(run: &Kept, other: &Kept) -> Vec<String> {
-    let mut servers: BTreeMap<(&str, &str, u32), (String, Vec<&str>)> = BTreeMap::new();
-    for place in run.cells.keys().filter(|place| !other.cells.contains_key(place)) {
-        let point = (place.experiment.as_str(), place.variant.as_str(), place.point);
-        servers.entry(point).or_insert_with(|| (place.point(), Vec::new())).1.push(&place.server);
+    let mut servers: BTreeMap<(&str, &Place), Vec<&str>> = BTreeMap::new();
+    for key in run.cells.keys().filter(|key| !other.cells.contains_key(key)) {
+        servers.entry((&key.experiment, &key.place)).or_default().push(&key.server);
     }
     let mut points: BTreeMap<(&str, Vec<&str>), Vec<String>> = BTreeMap::new();
-    for ((experiment, _, _), (point, servers)) in servers {
-        points.entry((experiment, servers)).or_default().push(point);
+    for ((experiment, place), servers) in servers {
+        points.entry((experiment, servers)).or_default().push(place.to_string());
     }
     let line = |((experiment, servers), points): ((&str, Vec<&str>), Vec<String>)| {
         format!("{experiment} at {}: {}", points.join("; "), servers.join(", "))
@@ -405,7 +391,7 @@ mod tests {
     /// All five servers at three points of scaling.
     fn of_rounds(rounds: u32) -> SyntheticRun {
         let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", &rounds.to_string()]);
-        run.trials.retain(|trial| trial.point <= 100);
+        run.trials.retain(|trial| trial.place.x <= 100);
         run.run.trials = run.trials.len();
         run
     }
@@ -476,8 +462,8 @@ mod tests {
     #[test]
     fn the_largest_change_comes_first_and_less_time_is_better() {
         let mut after = made_up();
-        after.trials_of("epoll").filter(|trial| trial.point == 10).for_each(|trial| scale_throughput(trial, 1.2));
-        for trial in after.trials_of("poll").filter(|trial| trial.point == 1) {
+        after.trials_of("epoll").filter(|trial| trial.place.x == 10).for_each(|trial| scale_throughput(trial, 1.2));
+        for trial in after.trials_of("poll").filter(|trial| trial.place.x == 1) {
             let cost = &mut measured(trial).cost.cpu_us_per_request;
             *cost = cost.map(|us| us / 2.0);
         }
@@ -492,7 +478,7 @@ mod tests {
             let mut after = made_up();
             after.trials.iter_mut().for_each(|trial| scale_throughput(trial, 0.8));
             let unlike = [(1, "poll"), (10, "epoll")];
-            let is_unlike = |trial: &&mut Trial| unlike[..cells].contains(&(trial.point, trial.server.as_str()));
+            let is_unlike = |trial: &&mut Trial| unlike[..cells].contains(&(trial.place.x, trial.server.as_str()));
             after.trials.iter_mut().filter(is_unlike).for_each(|trial| scale_throughput(trial, 1.5));
             told(made_up(), after)
         };
@@ -519,7 +505,7 @@ mod tests {
     fn who_fails_in_one_run_only_is_told_with_the_reason() {
         let failing = |rounds: u32| {
             let mut run = made_up();
-            for trial in run.trials_of("blocking").filter(|trial| trial.point == 10 && trial.round <= rounds) {
+            for trial in run.trials_of("blocking").filter(|trial| trial.place.x == 10 && trial.round <= rounds) {
                 trial.failure = Some("3 replies were altered".into());
             }
             run
@@ -542,7 +528,7 @@ mod tests {
         let leaving_out = |clients| {
             let mut run = made_up();
             run.trials_of("poll").for_each(|trial| measured(trial).connections_unserved = clients);
-            run.trials.retain(|trial| trial.point == 100);
+            run.trials.retain(|trial| trial.place.x == 100);
             run
         };
         let line = |now: &str| format!("scaling at 100, poll: {now} 1 of 100 clients without service");
@@ -558,7 +544,7 @@ mod tests {
         after.run.machine.kernel = Some("6.18.0".into());
         after.run.plan.window_s = 2.0;
         after.run.processors.generator = Cpus::new([2, 3]).unwrap();
-        after.run.plan.servers[4] = crate::plan::contestant::Contestant::model("epoll", "poll");
+        after.run.plan.servers[4] = crate::plan::contestant::Contestant::model("epoll", &models::POLL);
         assert_tells(
             &told(before, after),
             &[
@@ -589,7 +575,8 @@ mod tests {
             let mut run = made_up();
             for trial in &mut run.trials {
                 trial.experiment = "latency-load".into();
-                measured(trial).load["rate_asked_per_s"] = json!(rate_per_s * f64::from(trial.point));
+                let rate_per_s = rate_per_s * f64::from(trial.place.x);
+                measured(trial).load.rate_asked_per_s = Some(rate_per_s);
             }
             run
         };
@@ -613,9 +600,9 @@ mod tests {
     #[test]
     fn cells_of_one_run_only_are_listed() {
         let (mut before, mut after) = (made_up(), made_up());
-        before.trials.retain(|trial| trial.point != 10 || trial.server == "poll");
+        before.trials.retain(|trial| trial.place.x != 10 || trial.server == "poll");
         after.trials.retain(|trial| trial.server != "epoll");
-        before.trials.push(Trial { experiment: CAPACITY.name.into(), point: 64, ..made_up().trials.remove(0) });
+        before.trials.push(Trial { experiment: CAPACITY.name.into(), place: Place::new("", 64), ..made_up().trials.remove(0) });
         let report = told(before, after);
         assert!(report.contains(": 56 of 75 trials made (interrupted, or still under way), 0 failed"), "{report}");
         let (only_before, only_after) = report.split_once("Only after").unwrap();

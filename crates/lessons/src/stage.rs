@@ -5,8 +5,6 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     os::fd::AsFd,
-    path::PathBuf,
-    process::Command,
     sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
@@ -14,31 +12,23 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use host::Cpus;
-use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Phase, Wait, Wire};
+use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, PartOf, Wait, Wire};
+use models::Model;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
     process::getrlimit,
 };
-use serde_json::Value;
-use testbed::{Resource, Server};
+use testbed::{Bench, Counters, Observed, Resource, STOP_TIMEOUT, Server};
 
 use crate::{lesson::Missing, picture::Picture};
-
-/// What a server may take to stop, beyond the 5 s in which it drains.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A server that has accepted nobody for so long accepts nobody else for now.
-const IN_VAIN: Duration = Duration::from_millis(30);
 
 /// Where lessons are played.
 #[derive(Debug)]
 pub struct Stage {
-    /// Where the built servers are.
-    programs: PathBuf,
-    /// The server's processors.
-    pub server_cpus: Cpus,
-    /// The generator's.
+    /// Starts, drives and observes the servers.
+    pub bench: Bench,
+    /// The processors of the generator.
     pub generator_cpus: Cpus,
     /// Whether what is shown moves: in a pipe it does not.
     pub moves: bool,
@@ -46,19 +36,16 @@ pub struct Stage {
     pauses: bool,
     /// How much shorter than usual everything is, for tests: what comes out is no measurement then.
     short: bool,
-    interrupted: Arc<AtomicBool>,
 }
 
 impl Stage {
     /// The servers beside this program, on processors of their own where there are two.
     pub fn new(pauses: bool, short: bool, interrupted: Arc<AtomicBool>) -> Result<Stage> {
-        let this = env::current_exe().context("cannot tell where this program is")?;
-        let programs = this.parent().context("this program is in no folder")?.to_path_buf();
         let allowed = Cpus::allowed().context("cannot tell which processors may be used")?;
         let alone = |index: usize| Cpus::new([allowed.as_slice()[index % allowed.as_slice().len()]]).expect("one is some");
         let moves = io::stdout().is_terminal();
         let pauses = pauses && moves && io::stdin().is_terminal();
-        Ok(Stage { programs, server_cpus: alone(0), generator_cpus: alone(1), moves, pauses, short, interrupted })
+        Ok(Stage { bench: Bench::new(None, alone(0), interrupted)?, generator_cpus: alone(1), moves, pauses, short })
     }
 
     /// A line for whoever watches.
@@ -86,25 +73,14 @@ impl Stage {
         if self.short { short } else { usual }
     }
 
-    /// Starts a model's server with these options beside a free port and counters on standard output.
-    pub fn server(&self, model: &str, options: &[&str]) -> Result<Server> {
-        Server::start_on(&self.server_cpus, self.command(model, options)?)
+    /// Starts a model's server with these options.
+    pub fn server(&self, model: &Model, options: &[&str]) -> Result<Server> {
+        self.bench.start(model, options)
     }
 
-    /// Stops a server, and returns what it had counted.
+    /// Stops a server and returns its counters.
     pub fn stop(&self, server: Server) -> Result<Counters> {
-        let stopped = server.stop(STOP_TIMEOUT)?;
-        let counters = serde_json::from_str(&stopped.stdout);
-        Ok(Counters(counters.with_context(|| format!("the server told no counters: {}", stopped.stderr.trim_end()))?))
-    }
-
-    /// The command that starts one.
-    pub fn command(&self, model: &str, options: &[&str]) -> Result<Command> {
-        let program = self.programs.join(format!("echo-{model}"));
-        ensure!(program.is_file(), "{} is missing: build all servers first (make release)", program.display());
-        let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0", "--stats", "-"]).args(options);
-        Ok(command)
+        server.stop(STOP_TIMEOUT)?.counters()
     }
 
     /// A load of so many connections on this server, each with one frame of 64 bytes in flight; change what is to be otherwise.
@@ -124,7 +100,7 @@ impl Stage {
             connect_timeout: Duration::from_secs(5),
             threads: 1,
             cpus: Some(self.generator_cpus.clone()),
-            wait: if self.server_cpus == self.generator_cpus { Wait::Sleep } else { Wait::Spin },
+            wait: if self.bench.server_cpus == self.generator_cpus { Wait::Sleep } else { Wait::Spin },
             seed: 1,
             interval: None,
             part: PartOf { part: 0, parts: 1 },
@@ -137,23 +113,16 @@ impl Stage {
         Config { load: Load::Open(open), ..self.closed(server, connections) }
     }
 
-    /// Makes this load and says what came of it.
+    /// Drives whatever listens at the targets of this configuration, without observing it.
     pub fn drive(&self, config: &Config) -> Result<Measurement> {
-        Ok(loadgen::run(config, &self.interrupted, &mut |_| {})?)
+        let measurement = loadgen::run(config, &self.bench.interrupted, &mut |_| {})?;
+        ensure!(!measurement.interrupted, "interrupted");
+        Ok(measurement)
     }
 
-    /// The same on this server, which first accepts all connections it is about to: what accepting thousands takes, or a thread
-    /// for each, is not what requests take. With it the processor time that the server took in the measured window.
-    pub fn drive_accepted(&self, server: &Server, config: &Config) -> Result<(Measurement, Duration)> {
-        let (mut accepted, mut before, mut after) = (Ok(()), Ok(Default::default()), Ok(Default::default()));
-        let measured = loadgen::run(config, &self.interrupted, &mut |phase| match phase {
-            Phase::Ready => accepted = until_accepted(server),
-            Phase::Measuring => before = server.usage(),
-            Phase::Draining => after = server.usage(),
-            _ => {}
-        })?;
-        accepted?;
-        Ok((measured, after?.cpu.saturating_sub(before?.cpu)))
+    /// Drives a server and observes what that costs it.
+    pub fn drive_and_observe(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
+        self.bench.drive(server, config)
     }
 
     /// Waits until these servers have nothing left to do, at most a second: clients that have left are work, too, and servers
@@ -197,33 +166,9 @@ impl Stage {
     }
 }
 
-/// What a server has counted, as `--stats` tells it.
-#[derive(Debug)]
-pub struct Counters(Value);
-
-impl Counters {
-    /// One of the counters.
-    pub fn get(&self, name: &str) -> Result<u64> {
-        self.0[name].as_u64().with_context(|| format!("the server has no counter '{name}'"))
-    }
-}
-
 /// Waits until one of these is so of a socket; false if it is not within that time.
 pub fn becomes(socket: &impl AsFd, flags: PollFlags, within: Duration) -> Result<bool> {
     let timeout = Timespec::try_from(within)?;
     let ready = retry_on_intr(|| poll(&mut [PollFd::new(socket, flags)], Some(&timeout)))?;
     Ok(ready > 0)
-}
-
-/// Waits until nobody waits to be accepted any more, or those who do wait in vain.
-fn until_accepted(server: &Server) -> Result<()> {
-    let (mut waiting, mut since) = (server.backlog()?, Instant::now());
-    while waiting > 0 && since.elapsed() < IN_VAIN {
-        thread::sleep(Duration::from_millis(1));
-        let now = server.backlog()?;
-        if now < waiting {
-            (waiting, since) = (now, Instant::now());
-        }
-    }
-    Ok(())
 }

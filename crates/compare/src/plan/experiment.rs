@@ -3,7 +3,10 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::stats::metric::{self, Metric};
+use crate::{
+    plan::place::Place,
+    stats::metric::{self, Metric},
+};
 
 /// How thorough a comparison is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -32,19 +35,17 @@ pub struct Experiment {
     pub shows: &'static [&'static Metric],
     /// Where on the axis it measures.
     pub points: &'static [Point],
-    /// The point that stands for it where there is room for one only, by its variant and its place on the axis.
-    pub told_at: (&'static str, u32),
+    /// The place that stands for it where there is room for one only.
+    pub shown_at: Place,
 }
 
-/// One place on an experiment's axis.
+/// One place on an experiment's axis, and the load there.
 #[derive(Debug)]
 pub struct Point {
     /// The least thorough profile that has it; more thorough ones have it, too.
     pub from: Profile,
-    /// Which of the experiment's curves it lies on; empty where there is only one.
-    pub variant: &'static str,
     /// Where on the axis.
-    pub x: u32,
+    pub place: Place,
     /// The load there.
     pub load: Load,
 }
@@ -163,13 +164,11 @@ const fn beside_greedy(requests_in_flight: u32) -> Load {
 const CAPACITY_LOAD: Load = active(64);
 
 const fn point(from: Profile, x: u32, load: Load) -> Point {
-    Point { from, variant: "", x, load }
+    point_of("", from, x, load)
 }
 
-impl Point {
-    const fn of(self, variant: &'static str) -> Point {
-        Point { variant, ..self }
-    }
+const fn point_of(variant: &'static str, from: Profile, x: u32, load: Load) -> Point {
+    Point { from, place: Place::new(variant, x), load }
 }
 
 /// Made first where the latencies under a share of the best server's capacity are asked for: what that capacity is.
@@ -180,7 +179,7 @@ pub static CAPACITY: Experiment = Experiment {
     ranked_by: &metric::THROUGHPUT,
     shows: &[&metric::P50, &metric::P99],
     points: &[point(Profile::Quick, CAPACITY_LOAD.active, CAPACITY_LOAD)],
-    told_at: ("", CAPACITY_LOAD.active),
+    shown_at: Place::new("", CAPACITY_LOAD.active),
 };
 
 /// Every experiment, in the order in which the results show them.
@@ -204,7 +203,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Full, 3000, active(3000)),
                 point(Standard, 10_000, active(10_000)),
             ],
-            told_at: ("", 100),
+            shown_at: Place::new("", 100),
         },
         Experiment {
             name: "latency-load",
@@ -220,7 +219,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Quick, 90, at_percent_of_capacity(90)),
                 point(Standard, 95, at_percent_of_capacity(95)),
             ],
-            told_at: ("", 50),
+            shown_at: Place::new("", 50),
         },
         Experiment {
             name: "idle",
@@ -229,16 +228,16 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
             points: &[
-                point(Standard, 0, beside_idle(1, 0)).of("1 active"),
-                point(Full, 100, beside_idle(1, 100)).of("1 active"),
-                point(Full, 1000, beside_idle(1, 1000)).of("1 active"),
-                point(Standard, 10_000, beside_idle(1, 10_000)).of("1 active"),
-                point(Quick, 0, beside_idle(10, 0)).of("10 active"),
-                point(Full, 100, beside_idle(10, 100)).of("10 active"),
-                point(Standard, 1000, beside_idle(10, 1000)).of("10 active"),
-                point(Quick, 10_000, beside_idle(10, 10_000)).of("10 active"),
+                point_of("1 active", Standard, 0, beside_idle(1, 0)),
+                point_of("1 active", Full, 100, beside_idle(1, 100)),
+                point_of("1 active", Full, 1000, beside_idle(1, 1000)),
+                point_of("1 active", Standard, 10_000, beside_idle(1, 10_000)),
+                point_of("10 active", Quick, 0, beside_idle(10, 0)),
+                point_of("10 active", Full, 100, beside_idle(10, 100)),
+                point_of("10 active", Standard, 1000, beside_idle(10, 1000)),
+                point_of("10 active", Quick, 10_000, beside_idle(10, 10_000)),
             ],
-            told_at: ("10 active", 10_000),
+            shown_at: Place::new("10 active", 10_000),
         },
         Experiment {
             name: "service",
@@ -247,14 +246,14 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CPU_SHARE],
             points: &[
-                point(Standard, 1, working(Work::Spin100us, 1)).of("spin 100us"),
-                point(Standard, 8, working(Work::Spin100us, 8)).of("spin 100us"),
-                point(Quick, 64, working(Work::Spin100us, 64)).of("spin 100us"),
-                point(Standard, 1, working(Work::Sleep1ms, 1)).of("sleep 1ms"),
-                point(Standard, 8, working(Work::Sleep1ms, 8)).of("sleep 1ms"),
-                point(Quick, 64, working(Work::Sleep1ms, 64)).of("sleep 1ms"),
+                point_of("spin 100us", Standard, 1, working(Work::Spin100us, 1)),
+                point_of("spin 100us", Standard, 8, working(Work::Spin100us, 8)),
+                point_of("spin 100us", Quick, 64, working(Work::Spin100us, 64)),
+                point_of("sleep 1ms", Standard, 1, working(Work::Sleep1ms, 1)),
+                point_of("sleep 1ms", Standard, 8, working(Work::Sleep1ms, 8)),
+                point_of("sleep 1ms", Quick, 64, working(Work::Sleep1ms, 64)),
             ],
-            told_at: ("sleep 1ms", 64),
+            shown_at: Place::new("sleep 1ms", 64),
         },
         Experiment {
             name: "churn",
@@ -263,7 +262,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
             points: &[point(Standard, 1, churning(1)), point(Full, 8, churning(8)), point(Quick, 64, churning(64))],
-            told_at: ("", 64),
+            shown_at: Place::new("", 64),
         },
         Experiment {
             name: "payload",
@@ -279,7 +278,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Quick, 64 << 10, of_payload(64 << 10)),
                 point(Standard, 1 << 20, of_payload(1 << 20)),
             ],
-            told_at: ("", 16),
+            shown_at: Place::new("", 16),
         },
         Experiment {
             name: "footprint",
@@ -293,7 +292,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point(Standard, 4000, silent(4000)),
                 point(Full, 10_000, silent(10_000)),
             ],
-            told_at: ("", 1000),
+            shown_at: Place::new("", 1000),
         },
         Experiment {
             name: "fairness",
@@ -302,7 +301,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
             points: &[point(Standard, 0, beside_greedy(0)), point(Quick, 1, beside_greedy(1000))],
-            told_at: ("", 1),
+            shown_at: Place::new("", 1),
         },
     ]
 };
@@ -325,8 +324,8 @@ impl Experiment {
     }
 
     /// The point that stands for it.
-    pub fn telling_point(&self) -> &'static Point {
-        let point = self.points.iter().find(|point| (point.variant, point.x) == self.told_at);
+    pub fn point_shown(&self) -> &'static Point {
+        let point = self.points.iter().find(|point| point.place == self.shown_at);
         point.expect("a test holds each experiment against that")
     }
 
@@ -346,9 +345,9 @@ mod tests {
     fn every_experiment_asks_and_has_points_in_every_profile() {
         for experiment in &EXPERIMENTS {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
-            let told_at = |point: &Point| (point.variant, point.x) == experiment.told_at;
-            assert!(experiment.points_of(Profile::Quick).any(told_at), "{}", experiment.name);
-            let places: HashSet<_> = experiment.points.iter().map(|point| (point.variant, point.x)).collect();
+            let is_shown = |point: &Point| point.place == experiment.shown_at;
+            assert!(experiment.points_of(Profile::Quick).any(is_shown), "{}", experiment.name);
+            let places: HashSet<_> = experiment.points.iter().map(|point| &point.place).collect();
             assert_eq!(places.len(), experiment.points.len(), "{}", experiment.name);
             assert!(!experiment.shows.iter().any(|metric| metric.name == experiment.ranked_by.name), "{}", experiment.name);
         }

@@ -48,7 +48,7 @@ impl Plan {
             let mut groups: Vec<_> =
                 settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);
-            let made = |(_, point): &Place| is_made(point, round, settings.rounds);
+            let made = |(_, point): &PointOf| is_made(point, round, settings.rounds);
             for (experiment, point) in groups.into_iter().flatten().filter(made) {
                 let mut servers: Vec<_> = (0..settings.servers.len()).collect();
                 servers.shuffle(&mut order);
@@ -91,7 +91,7 @@ impl Plan {
     }
 }
 
-type Place = (&'static Experiment, &'static Point);
+type PointOf = (&'static Experiment, &'static Point);
 
 /// Points of so many connections take several times as long as others: the connections are opened, accepted and closed.
 const MANY_CONNECTIONS: u32 = 4000;
@@ -105,9 +105,9 @@ fn is_made(point: &Point, round: u32, rounds: u32) -> bool {
 }
 
 /// The points of an experiment, as groups that have to stay together and in order.
-fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<Place>> {
+fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<PointOf>> {
     let of = |experiment: &'static Experiment| experiment.points_of(profile).map(move |point| (experiment, point));
-    let (mut shares, others): (Vec<Place>, Vec<Place>) =
+    let (mut shares, others): (Vec<PointOf>, Vec<PointOf>) =
         of(experiment).partition(|(_, point)| point.load.is_share_of_capacity());
     shares.shuffle(order);
     let shares = if shares.is_empty() { None } else { Some(of(&CAPACITY).chain(shares).collect()) };
@@ -121,7 +121,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{options::Options, plan::experiment::EXPERIMENTS};
+    use crate::{
+        options::Options,
+        plan::{experiment::EXPERIMENTS, place::Place},
+    };
 
     fn settings(args: &[&str]) -> Result<Settings> {
         Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
@@ -131,9 +134,9 @@ mod tests {
         Plan::new(settings(args).unwrap()).unwrap()
     }
 
-    fn order(plan: &Plan, round: u32) -> Vec<(&str, &str, u32, usize)> {
+    fn order(plan: &Plan, round: u32) -> Vec<(&str, &Place, usize)> {
         let of_round = plan.trials.iter().filter(|step| step.round == round && step.experiment.name != "capacity");
-        of_round.map(|step| (step.experiment.name, step.point.variant, step.point.x, step.server)).collect()
+        of_round.map(|step| (step.experiment.name, &step.point.place, step.server)).collect()
     }
 
     #[test]
@@ -145,7 +148,7 @@ mod tests {
             assert_eq!(trials.len(), points * 5);
             assert_eq!(trials.iter().collect::<HashSet<_>>().len(), points * 5);
             for point in trials.chunks(5) {
-                assert!(point.iter().all(|trial| (trial.0, trial.1, trial.2) == (point[0].0, point[0].1, point[0].2)));
+                assert!(point.iter().all(|trial| (trial.0, trial.1) == (point[0].0, point[0].1)));
             }
         }
         assert_ne!(order(&plan, 1), order(&plan, 2));
@@ -157,7 +160,7 @@ mod tests {
         let rounds = |args: &[&str]| {
             let trials = plan(args).trials;
             let costly =
-                trials.iter().filter(|step| (step.experiment.name, step.point.x, step.server) == ("scaling", 10_000, 0));
+                trials.iter().filter(|step| (step.experiment.name, step.point.place.x, step.server) == ("scaling", 10_000, 0));
             costly.map(|step| step.round).collect::<Vec<_>>()
         };
         assert_eq!(rounds(&["--rounds", "9"]), [1, 3, 5, 7, 9]);

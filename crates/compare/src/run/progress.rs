@@ -30,7 +30,7 @@ impl<'a> Progress<'a> {
         self.bar.set_prefix(self.plan.duration_of(left));
         let Step { experiment, point, round, .. } = step;
         let server = &self.plan.settings.servers[step.server].name;
-        self.bar.set_message(format!("round {round}: {server}, {} {} {}", experiment.name, point.variant, point.x));
+        self.bar.set_message(format!("round {round}: {server}, {} {}", experiment.name, point.place));
     }
 
     /// A trial has ended.

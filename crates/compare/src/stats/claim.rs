@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use models::Model;
+
 use crate::{
-    plan::experiment::Point,
+    plan::place::Place,
     stats::{
         metric::{self, Metric},
         summary::Field,
@@ -18,12 +20,12 @@ const CLEARLY: f64 = 1.5;
 #[derive(Debug)]
 pub struct Claim {
     pub says: &'static str,
-    /// The servers it is about.
-    pub about: &'static [&'static str],
+    /// The models it is about.
+    pub about: &'static [&'static Model],
     /// The number by which it is judged.
     pub by: &'static Metric,
-    /// Whether it speaks of this point.
-    pub of: fn(&Point) -> bool,
+    /// Whether it is about this place.
+    pub of: fn(&Place) -> bool,
     pub test: Test,
 }
 
@@ -99,18 +101,20 @@ impl Judged<'_> {
 impl Claim {
     /// Whether all took part that it is about.
     pub fn is_about(&self, fields: &[Field]) -> bool {
-        self.about.iter().all(|server| fields.iter().any(|field| field.cell(server).is_some()))
+        self.about.iter().all(|model| fields.iter().any(|field| field.cell(model.name).is_some()))
     }
 
     /// Holds the claim against all points of its experiment.
     pub fn judged<'a>(&'static self, fields: &'a [Field<'a>]) -> Judged<'a> {
         let mut judged = Judged { claim: self, holds: Vec::new(), fails: Vec::new(), undecided: Vec::new() };
-        for here in fields.iter().filter(|field| (self.of)(field.point)) {
-            let Some(first) = fields.iter().find(|field| field.point.variant == here.point.variant) else { continue };
+        for here in fields.iter().filter(|field| (self.of)(&field.point.place)) {
+            let Some(first) = fields.iter().find(|field| field.point.place.variant == here.point.place.variant) else {
+                continue;
+            };
             let holds = match self.test {
                 Test::There(test) => test(here),
                 // The first point of a curve has nothing before it.
-                Test::SinceFirst(_) if here.point.x == first.point.x => continue,
+                Test::SinceFirst(_) if here.point.place.x == first.point.place.x => continue,
                 Test::SinceFirst(test) => test(first, here),
             };
             let cases = match holds {
@@ -125,11 +129,11 @@ impl Claim {
 }
 
 /// Whether one server is better than another.
-pub fn ahead(field: &Field, one: &str, other: &str) -> Option<bool> {
-    match (field.is_ahead(one, other)?, field.is_ahead(other, one)?) {
+pub fn ahead(field: &Field, one: &Model, other: &Model) -> Option<bool> {
+    match (field.is_ahead(one.name, other.name)?, field.is_ahead(other.name, one.name)?) {
         (true, _) => Some(true),
         (_, true) => Some(false),
-        _ => (field.times_better(one, other)?.interval?.1 < CLEARLY).then_some(false),
+        _ => (field.times_better(one.name, other.name)?.interval?.1 < CLEARLY).then_some(false),
     }
 }
 
@@ -139,26 +143,26 @@ pub fn even(field: &Field) -> Option<bool> {
 }
 
 /// Whether a server's number is this many times what it was.
-pub fn grew(first: &Field, here: &Field, server: &str, metric: &Metric, times: f64) -> Option<bool> {
-    let interval = |field: &Field| field.cell(server).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
+pub fn grew(first: &Field, here: &Field, model: &Model, metric: &Metric, times: f64) -> Option<bool> {
+    let interval = |field: &Field| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
     let ((before_least, before_most), (least, most)) = (interval(first)?, interval(here)?);
     within((least / before_most, most / before_least), times).map(|within| !within)
 }
 
 /// Whether a server gets clearly less done than it did.
-pub fn slowed(first: &Field, here: &Field, server: &str) -> Option<bool> {
-    grew(here, first, server, &metric::THROUGHPUT, CLEARLY)
+pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
+    grew(here, first, model, &metric::THROUGHPUT, CLEARLY)
 }
 
 /// Whether a server's number is less than this.
-pub fn under(field: &Field, server: &str, metric: &Metric, limit: f64) -> Option<bool> {
-    let told = field.cell(server)?.estimate(metric)?;
+pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
+    let told = field.cell(model.name)?.estimate(metric)?;
     within(told.interval.unwrap_or((told.median, told.median)), limit)
 }
 
 /// Whether every client is served by it.
-pub fn serves_all(field: &Field, server: &str) -> Option<bool> {
-    field.cell(server).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
+pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
+    field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
 }
 
 /// Whether an interval lies below a limit; `None` of one that holds it.

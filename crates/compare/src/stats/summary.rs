@@ -8,23 +8,20 @@ use std::{
 
 use hdrhistogram::Histogram;
 use loadgen::{Interval, Times};
-use serde_json::Value;
 
 use statistics::{Better, Estimate, Ranking, outliers, rank};
 
 use crate::{
     plan::{
         experiment::{self, CAPACITY, Experiment, Point},
+        place::Place,
         schedule::{Plan, Step},
     },
     run::{
         bottleneck::Bottleneck,
         record::{Measured, Trial},
     },
-    stats::{
-        metric::{self, Metric},
-        number::number,
-    },
+    stats::metric::{self, Metric},
 };
 
 /// All finished trials, by experiment, point and server, in the order of the plan's lists.
@@ -32,11 +29,11 @@ use crate::{
 pub struct Summary {
     servers: Vec<String>,
     comparisons: usize,
-    cells: BTreeMap<Place, Cell>,
+    cells: BTreeMap<CellKey, Cell>,
 }
 
 /// Where a cell stands in all tables: experiment, point and server, by their places in the lists.
-type Place = (usize, usize, usize);
+type CellKey = (usize, usize, usize);
 
 /// One server at one point: its trials, one a round.
 #[derive(Debug)]
@@ -74,11 +71,11 @@ impl Summary {
 
     /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
-        let place = self.place(&trial.experiment, &trial.variant, trial.point, &trial.server)?;
-        let experiment = experiment::all().nth(place.0).expect("it was found there");
-        let cell = self.cells.entry(place).or_insert_with(|| Cell {
+        let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
+        let experiment = experiment::all().nth(key.0).expect("it was found there");
+        let cell = self.cells.entry(key).or_insert_with(|| Cell {
             experiment,
-            point: &experiment.points[place.1],
+            point: &experiment.points[key.1],
             server: trial.server.clone(),
             trials: BTreeMap::new(),
         });
@@ -86,9 +83,9 @@ impl Summary {
         Some(cell)
     }
 
-    fn place(&self, experiment: &str, variant: &str, point: u32, server: &str) -> Option<Place> {
+    fn key(&self, experiment: &str, place: &Place, server: &str) -> Option<CellKey> {
         let (index, experiment) = experiment::all().enumerate().find(|(_, one)| one.name == experiment)?;
-        let point = experiment.points.iter().position(|one| one.variant == variant && one.x == point)?;
+        let point = experiment.points.iter().position(|one| one.place == *place)?;
         Some((index, point, self.servers.iter().position(|one| one == server)?))
     }
 
@@ -99,8 +96,8 @@ impl Summary {
 
     /// Whether there is the trial of this step.
     pub fn has(&self, step: &Step) -> bool {
-        let place = self.place(step.experiment.name, step.point.variant, step.point.x, &self.servers[step.server]);
-        place.and_then(|place| self.cells.get(&place)).is_some_and(|cell| cell.trials.contains_key(&step.round))
+        let key = self.key(step.experiment.name, &step.point.place, &self.servers[step.server]);
+        key.and_then(|key| self.cells.get(&key)).is_some_and(|cell| cell.trials.contains_key(&step.round))
     }
 
     /// All cells, by experiment, point and server.
@@ -218,7 +215,7 @@ impl Cell {
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
         for measured in self.good() {
-            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
+            all.add(measured.latency_hdr.decode()).expect("all latencies have the same bounds");
         }
         all
     }
@@ -226,36 +223,33 @@ impl Cell {
     /// The same of each round in turn; of one that failed it is empty.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
         let good =
-            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.unpacked());
+            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.decode());
         self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
     /// How many requests there are in that.
     pub fn latency_count(&self) -> u64 {
-        self.good().filter_map(|measured| measured.load.pointer("/latency_ns/count")?.as_u64()).sum()
+        self.good().filter_map(|measured| Some(measured.load.latency_ns.as_ref()?.count)).sum()
     }
 
     /// The latencies round by round, as intervals since the run began.
     pub fn intervals(&self, run_started: SystemTime) -> Vec<Interval> {
         let interval = |measured: &Measured| {
-            let seconds = |pointer| number(&measured.load, pointer).map(Duration::from_secs_f64);
-            let started = SystemTime::UNIX_EPOCH + seconds("/started_unix_s")?;
-            Some(Interval {
+            let started = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(measured.load.started_unix_s);
+            Interval {
                 start: started.duration_since(run_started).unwrap_or_default(),
-                length: seconds("/elapsed_s")?,
-                latency: measured.latency_hdr.unpacked(),
-                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).unpacked(),
+                length: Duration::from_secs_f64(measured.load.elapsed_s),
+                latency: measured.latency_hdr.decode(),
+                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).decode(),
                 send_lag: None,
-            })
+            }
         };
-        self.good().filter_map(interval).collect()
+        self.good().map(interval).collect()
     }
 
     /// Its name in the run's folder: experiment, variant, point and server.
     pub fn file_name(&self) -> String {
-        let variant = self.point.variant.replace(' ', "-");
-        let parts = [self.experiment.name, &variant, &self.point.x.to_string(), &self.server];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+        format!("{}-{}-{}", self.experiment.name, self.point.place.slug(), self.server)
     }
 
     /// How many rounds it has.
@@ -288,9 +282,9 @@ impl Cell {
     }
 
     /// Which of a latency's numbers are lower bounds in some round, as requests without an answer count: `p99` and the like.
-    pub fn at_least(&self) -> BTreeSet<&str> {
-        let names = self.good().filter_map(|measured| measured.load.pointer("/latency_ns/at_least")?.as_array());
-        names.flatten().filter_map(Value::as_str).collect()
+    pub fn at_least(&self) -> BTreeSet<&'static str> {
+        let latencies = self.good().filter_map(|measured| measured.load.latency_ns.as_ref());
+        latencies.flat_map(|latency| &latency.at_least).map(|statistic| statistic.name()).collect()
     }
 
     /// The median for people, without its unit, marked where it is a lower bound.

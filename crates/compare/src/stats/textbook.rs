@@ -1,11 +1,10 @@
 //! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
+use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+
 use crate::{
-    plan::{
-        contestant::{BLOCKING, EPOLL, NONBLOCKING, POLL, THREADS},
-        experiment::{Experiment, Point},
-    },
+    plan::{experiment::Experiment, place::Place},
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
         metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
@@ -29,9 +28,9 @@ const MOST_OF_A_CPU: f64 = 0.8;
 
 const fn claim(
     says: &'static str,
-    about: &'static [&'static str],
+    about: &'static [&'static Model],
     by: &'static Metric,
-    of: fn(&Point) -> bool,
+    of: fn(&Place) -> bool,
     test: Test,
 ) -> Claim {
     Claim { says, about, by, of, test }
@@ -40,177 +39,177 @@ const fn claim(
 static SCALING: [Claim; 5] = [
     claim(
         "A server that blocks serves one client at a time; the others wait.",
-        &[BLOCKING],
+        &[&BLOCKING],
         &THROUGHPUT,
-        |point| point.x > 1,
+        |place| place.x > 1,
         There(|field| {
-            let (asked, unserved) = field.cell(BLOCKING)?.clients()?;
+            let (asked, unserved) = field.cell(BLOCKING.name)?.clients()?;
             Some(unserved + 1 >= asked)
         }),
     ),
     claim(
         "A loop that waits for readiness serves all clients.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        There(|field| Some(serves_all(field, POLL)? && serves_all(field, EPOLL)?)),
+        There(|field| Some(serves_all(field, &POLL)? && serves_all(field, &EPOLL)?)),
     ),
     claim(
         "With one client, a server that never sleeps answers first.",
-        &[NONBLOCKING, EPOLL],
+        &[&NONBLOCKING, &EPOLL],
         &THROUGHPUT,
-        |point| point.x == 1,
-        There(|field| ahead(field, NONBLOCKING, EPOLL)),
+        |place| place.x == 1,
+        There(|field| ahead(field, &NONBLOCKING, &EPOLL)),
     ),
     claim(
         "With many connections, epoll is faster than poll.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
-        |point| point.x >= MANY,
-        There(|field| ahead(field, EPOLL, POLL)),
+        |place| place.x >= MANY,
+        There(|field| ahead(field, &EPOLL, &POLL)),
     ),
     claim(
         "With many clients, a thread per connection is slower than epoll.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
-        |point| point.x >= MANY,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        |place| place.x >= MANY,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static LATENCY_LOAD: [Claim; 3] = [
     claim(
         "Latency stays flat up to half of the capacity.",
-        &[EPOLL],
+        &[&EPOLL],
         &P50,
-        |point| point.x <= LIGHT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0).map(|grew| !grew)),
+        |place| place.x <= LIGHT,
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0).map(|grew| !grew)),
     ),
     claim(
         "Near the capacity, latency rises steeply.",
-        &[EPOLL],
+        &[&EPOLL],
         &P50,
-        |point| point.x >= NEAR_THE_LIMIT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0)),
+        |place| place.x >= NEAR_THE_LIMIT,
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0)),
     ),
     claim(
         "A thread per connection has a longer latency tail than an event loop.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &P99,
         |_| true,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static IDLE: [Claim; 4] = [
     claim(
         "poll scans every connection on each call, so idle connections slow it down.",
-        &[POLL],
+        &[&POLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, POLL)),
+        SinceFirst(|first, here| slowed(first, here, &POLL)),
     ),
     claim(
         "A busy-polling loop tries every connection, so idle connections slow it down.",
-        &[NONBLOCKING],
+        &[&NONBLOCKING],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, NONBLOCKING)),
+        SinceFirst(|first, here| slowed(first, here, &NONBLOCKING)),
     ),
     claim(
         "Idle connections do not slow epoll down.",
-        &[EPOLL],
+        &[&EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, EPOLL).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &EPOLL).map(|slowed| !slowed)),
     ),
     claim(
         "Idle connections do not slow a thread per connection down.",
-        &[THREADS],
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, THREADS).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &THREAD_PER_CONN).map(|slowed| !slowed)),
     ),
 ];
 
 static SERVICE: [Claim; 2] = [
     claim(
         "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
-        |point| point.variant.starts_with("sleep") && point.x > 1,
-        There(|field| ahead(field, THREADS, EPOLL)),
+        |place| place.variant.starts_with("sleep") && place.x > 1,
+        There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
     ),
     claim(
         "Work that computes is limited by the processors, whatever the model.",
-        &[THREADS, NONBLOCKING, POLL, EPOLL],
+        &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
         &THROUGHPUT,
-        |point| point.variant.starts_with("spin") && point.x > 1,
+        |place| place.variant.starts_with("spin") && place.x > 1,
         There(even),
     ),
 ];
 
 static CHURN: [Claim; 1] = [claim(
     "A thread per connection adds the cost of creating a thread to every connection.",
-    &[THREADS, EPOLL],
+    &[&THREAD_PER_CONN, &EPOLL],
     &THROUGHPUT,
     |_| true,
-    There(|field| ahead(field, EPOLL, THREADS)),
+    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
 )];
 
 static PAYLOAD: [Claim; 1] = [claim(
     "With large requests, the cost of copying dominates and the model no longer matters.",
-    &[THREADS, NONBLOCKING, POLL, EPOLL],
+    &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
     &THROUGHPUT,
-    |point| point.x >= 64 << 10,
+    |place| place.x >= 64 << 10,
     There(even),
 )];
 
 static FOOTPRINT: [Claim; 4] = [
     claim(
         "A thread per connection costs a stack per connection.",
-        &[THREADS, EPOLL],
+        &[&THREAD_PER_CONN, &EPOLL],
         &CONNECTION_BYTES,
-        |point| point.x > 1,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        |place| place.x > 1,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
     claim(
         "In a loop, an idle connection costs less than a page of memory.",
-        &[NONBLOCKING, POLL, EPOLL],
+        &[&NONBLOCKING, &POLL, &EPOLL],
         &CONNECTION_BYTES,
-        |point| point.x > 1,
-        There(|field| all([NONBLOCKING, POLL, EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
+        |place| place.x > 1,
+        There(|field| all([&NONBLOCKING, &POLL, &EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
     ),
     claim(
         "A server that waits for readiness uses almost no processor time while its connections are idle.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &CPU_SHARE,
         |_| true,
-        There(|field| all([POLL, EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
+        There(|field| all([&POLL, &EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
     ),
     claim(
         "A busy-polling server uses most of a processor even while its connections are idle.",
-        &[NONBLOCKING],
+        &[&NONBLOCKING],
         &CPU_SHARE,
         |_| true,
-        There(|field| under(field, NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
+        There(|field| under(field, &NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
     ),
 ];
 
 static FAIRNESS: [Claim; 2] = [
     claim(
         "The scheduler shares the processor among threads: beside a greedy client, the others keep at least half of their replies/s.",
-        &[THREADS],
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| grew(here, first, THREADS, &THROUGHPUT, 2.0).map(|halved| !halved)),
+        SinceFirst(|first, here| grew(here, first, &THREAD_PER_CONN, &THROUGHPUT, 2.0).map(|halved| !halved)),
     ),
     claim(
         "In a loop that serves every ready socket in turn, a greedy client starves the others.",
-        &[POLL, EPOLL],
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| all([POLL, EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
+        SinceFirst(|first, here| all([&POLL, &EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
     ),
 ];
 
@@ -266,7 +265,11 @@ mod tests {
         for experiment in &EXPERIMENTS {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {
-                assert!(claim.says.ends_with('.') && experiment.points.iter().any(claim.of), "{}", claim.says);
+                assert!(
+                    claim.says.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
+                    "{}",
+                    claim.says
+                );
             }
         }
     }

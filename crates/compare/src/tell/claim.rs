@@ -51,7 +51,7 @@ fn claim(experiment: &Experiment, judged: &Judged) -> ClaimText {
 /// Where these cases are, and the values of the last of them.
 fn cases_and_values(claim: &Claim, experiment: &Experiment, cases: &[Case]) -> String {
     let Some(last) = cases.last() else { return String::new() };
-    let is_one_curve = cases.iter().all(|case| case.here.point.variant == last.here.point.variant);
+    let is_one_curve = cases.iter().all(|case| case.here.point.place.variant == last.here.point.place.variant);
     let point = match cases {
         [_] => String::new(),
         _ if is_one_curve => format!("at {}", numbers(experiment, &[last.here.point])),
@@ -62,7 +62,7 @@ fn cases_and_values(claim: &Claim, experiment: &Experiment, cases: &[Case]) -> S
 
 /// Of all servers that the claim is about: `replies/s at 1,000 clients: poll from 148,433 to 1,733`.
 fn values(claim: &Claim, case: &Case, point: &str) -> String {
-    let cells: Vec<&Cell> = claim.about.iter().filter_map(|server| case.here.cell(server)).collect();
+    let cells: Vec<&Cell> = claim.about.iter().filter_map(|model| case.here.cell(model.name)).collect();
     let metric = if cells.iter().any(|cell| cell.serves_all()) { claim.by.title() } else { String::new() };
     let title = format!("{metric} {point}");
     let values = cells.into_iter().map(|cell| value(claim, cell, case)).collect::<Vec<_>>().join(", ");
@@ -86,7 +86,7 @@ fn value(claim: &Claim, cell: &Cell, case: &Case) -> String {
 }
 
 fn why_undecided(claim: &Claim, experiment: &Experiment, case: &Case) -> String {
-    let cells: Vec<_> = claim.about.iter().filter_map(|server| case.here.cell(server)).collect();
+    let cells: Vec<_> = claim.about.iter().filter_map(|model| case.here.cell(model.name)).collect();
     let values = format!("at {} ({})", place(experiment, case.here.point), values(claim, case, ""));
     if cells.iter().any(|cell| !cell.serves_all()) {
         return values;
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn what_holds_at_some_points_holds_in_part() {
         let run =
-            scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" && trial.point == 10_000 { 0.5 } else { 1.0 });
+            scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" && trial.place.x == 10_000 { 0.5 } else { 1.0 });
         let expected = "it holds at 10,000 active connections (replies/s: thread-per-conn 50,500, epoll 101,000); it does not hold at 1,000 \
                         active connections (replies/s: thread-per-conn 101,000, epoll 101,000)";
         assert_eq!(judged(&run, "scaling", THREADS_ARE_SLOWER), (Verdict::HoldsInPart, expected.into()));
@@ -161,7 +161,7 @@ mod tests {
     fn without_the_point_or_enough_rounds_it_is_inconclusive() {
         let verdict = |run: &SyntheticRun| judged(run, "scaling", THREADS_ARE_SLOWER);
         let mut few = scaling(&[]);
-        few.trials.retain(|trial| trial.point < 1000);
+        few.trials.retain(|trial| trial.place.x < 1000);
         assert_eq!(verdict(&few), (Verdict::Inconclusive, "the run has no such point".into()));
         let (inconclusive, because) = verdict(&SyntheticRun::of(&["--experiment", "scaling", "--rounds", "4"]));
         assert_eq!(inconclusive, Verdict::Inconclusive);
@@ -177,7 +177,7 @@ mod tests {
         let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "1"]);
         let one_at_a_time = |run: &SyntheticRun| judged(run, "scaling", "A server that blocks serves one client").0;
         assert_eq!(one_at_a_time(&run), Verdict::DoesNotHold);
-        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.point) - 1);
+        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.place.x) - 1);
         assert_eq!(one_at_a_time(&run), Verdict::Holds);
     }
 
@@ -185,9 +185,9 @@ mod tests {
     fn a_change_is_measured_from_the_first_point_of_its_curve() {
         let idle = |factor: f64| {
             let run = SyntheticRun::of(&["--experiment", "idle", "--rounds", "5"]);
-            run.scaled(
-                |trial| if trial.server == "poll" && trial.variant == "10 active" && trial.point > 0 { factor } else { 1.0 },
-            )
+            run.scaled(|trial| {
+                if trial.server == "poll" && trial.place.variant == "10 active" && trial.place.x > 0 { factor } else { 1.0 }
+            })
         };
         let slows = |factor| judged(&idle(factor), "idle", "poll scans every connection");
         assert_eq!(slows(1.0).0, Verdict::DoesNotHold);

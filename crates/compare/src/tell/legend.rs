@@ -2,7 +2,10 @@
 
 use models::Look;
 
-use crate::{plan::contestant::Contestant, tell::picture::Server};
+use crate::{
+    plan::contestant::{Contestant, Program},
+    tell::picture::Server,
+};
 
 /// The servers of a run, in its order.
 pub struct Legend<'a>(Vec<Server<'a>>);
@@ -28,8 +31,8 @@ impl<'a> Legend<'a> {
 fn looks(contestants: &[Contestant]) -> Vec<Look> {
     let mut models = Vec::new();
     let mut others = (0..).map(Look::of_other);
-    let look = |contestant: &Contestant| match contestant.catalogued() {
-        Some(model) if !models.contains(&model.name) => {
+    let look = |contestant: &Contestant| match contestant.program {
+        Program::Model(model) if !models.contains(&model.name) => {
             models.push(model.name);
             model.look
         }
@@ -46,27 +49,28 @@ mod tests {
 
     use super::*;
 
-    fn own(name: &str) -> Contestant {
-        Contestant::own(format!("{name}=./server {{port}}").parse().unwrap())
+    fn external(name: &str) -> Contestant {
+        Contestant::external(format!("{name}=./server {{port}}").parse().unwrap())
     }
 
     #[test]
     fn models_keep_their_look_whichever_servers_take_part() {
-        let contestants = [own("mine"), Contestant::model("poll", "poll"), own("other"), Contestant::model("epoll", "epoll")];
+        let contestants =
+            [external("mine"), Contestant::model("poll", &POLL), external("other"), Contestant::model("epoll", &EPOLL)];
         assert_eq!(looks(&contestants), [Look::of_other(0), POLL.look, Look::of_other(1), EPOLL.look]);
     }
 
     #[test]
     fn all_models_and_a_dozen_own_servers_differ() {
-        let models = CATALOGUE.iter().map(|model| Contestant::model(model.name, model.name));
-        let contestants: Vec<_> = models.chain((0..12).map(|index| own(&format!("own-{index}")))).collect();
+        let models = CATALOGUE.iter().map(|model| Contestant::model(model.name, model));
+        let contestants: Vec<_> = models.chain((0..12).map(|index| external(&format!("own-{index}")))).collect();
         let looks: HashSet<_> = looks(&contestants).iter().map(|look| (look.light, look.dark, look.mark)).collect();
         assert_eq!(looks.len(), contestants.len());
     }
 
     #[test]
     fn two_copies_of_a_model_differ() {
-        let [one, other] = ["a", "b"].map(|copy| Contestant::model(format!("epoll-{copy}"), "epoll"));
+        let [one, other] = ["a", "b"].map(|copy| Contestant::model(format!("epoll-{copy}"), &EPOLL));
         assert_eq!(looks(&[one, other]), [EPOLL.look, Look::of_other(0)]);
     }
 }

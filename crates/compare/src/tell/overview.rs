@@ -137,7 +137,7 @@ fn measured<'a>(
 ) -> Option<(&'static Experiment, &'static Concern, Field<'a>)> {
     let mut experiments = EXPERIMENTS.iter().filter(|experiment| settings.experiments().any(|one| one.name == experiment.name));
     let experiment = experiments.find(|experiment| (concern.is_measured_in)(experiment))?;
-    Some((experiment, concern, summary.field(experiment, experiment.telling_point(), concern.metric)?))
+    Some((experiment, concern, summary.field(experiment, experiment.point_shown(), concern.metric)?))
 }
 
 fn standing<'a>((experiment, concern, field): (&Experiment, &Concern, Field<'a>)) -> Standing<'a> {
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_clear_winner() {
         let run = SyntheticRun::of(&["--experiment", "scaling,churn", "--rounds", "5"]);
-        let run = run.scaled(|trial| match (&*trial.server, trial.point) {
+        let run = run.scaled(|trial| match (&*trial.server, trial.place.x) {
             ("epoll", 10_000) => 300.0,
             ("epoll", _) => 1.5,
             _ => 1.0,
@@ -320,8 +320,8 @@ mod tests {
     #[test]
     fn servers_without_a_rank_are_named_and_come_last_with_the_reason() {
         let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "5", "--only", "blocking,poll,epoll"]);
-        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.point) - 1);
-        run.trials_of("poll").filter(|trial| trial.point == 100 && trial.round == 2).for_each(|trial| fail(trial, "gone"));
+        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.place.x) - 1);
+        run.trials_of("poll").filter(|trial| trial.place.x == 100 && trial.round == 2).for_each(|trial| fail(trial, "gone"));
         let expected = [
             "At 100 active connections, only epoll serves all clients (replies/s: epoll 101,000); blocking leaves clients unserved; \
              poll fails.",

@@ -26,7 +26,7 @@ enum Outcome<'a> {
 
 /// What the experiment shows, a sentence per curve.
 pub fn sentences(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
-    let curves = fields.chunk_by(|one, other| one.point.variant == other.point.variant);
+    let curves = fields.chunk_by(|one, other| one.point.place.variant == other.point.place.variant);
     let clauses = curves.map(|curve| of_curve(experiment, curve)).filter(|clauses| !clauses.is_empty());
     clauses.map(|clauses| capitalized(&clauses) + ".").collect()
 }
@@ -165,15 +165,15 @@ mod tests {
 
     #[test]
     fn leaders_that_share_the_first_rank_and_servers_without_a_rank() {
-        let mut run = made_up(&["--rounds", "5"]).scaled(|trial| match (&*trial.server, trial.point) {
+        let mut run = made_up(&["--rounds", "5"]).scaled(|trial| match (&*trial.server, trial.place.x) {
             ("nonblocking", 1) => 2.0,
             ("thread-per-conn", 10..) => 0.5,
             _ => 1.0,
         });
-        run.trials_of("blocking").filter(|trial| trial.point > 1).for_each(|trial| {
-            measured(trial).connections_unserved = u64::from(trial.point) - 1;
+        run.trials_of("blocking").filter(|trial| trial.place.x > 1).for_each(|trial| {
+            measured(trial).connections_unserved = u64::from(trial.place.x) - 1;
         });
-        run.trials_of("poll").filter(|trial| trial.point == 10_000 && trial.round == 3).for_each(|trial| fail(trial, "gone"));
+        run.trials_of("poll").filter(|trial| trial.place.x == 10_000 && trial.round == 3).for_each(|trial| fail(trial, "gone"));
         assert_eq!(
             text_of(&run),
             "At 1 active connection, nonblocking leads (replies/s: nonblocking 202,000, epoll 101,000); at 10, 100 and 1,000, \
@@ -202,7 +202,10 @@ mod tests {
     #[test]
     fn one_server_alone() {
         let mut run = made_up(&["--rounds", "5", "--only", "epoll"]);
-        run.trials.iter_mut().filter(|trial| trial.point == 10_000).for_each(|trial| measured(trial).connections_unserved = 7);
+        run.trials
+            .iter_mut()
+            .filter(|trial| trial.place.x == 10_000)
+            .for_each(|trial| measured(trial).connections_unserved = 7);
         assert_eq!(
             text_of(&run),
             "At 1, 10, 100 and 1,000 active connections, epoll serves all clients (replies/s at 1,000: epoll 101,000); at 10,000, \

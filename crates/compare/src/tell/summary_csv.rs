@@ -49,8 +49,8 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
     let clients = cell.clients();
     let mut row = vec![
         cell.experiment.name.into(),
-        cell.point.variant.into(),
-        cell.point.x.to_string(),
+        cell.point.place.variant.to_string(),
+        cell.point.place.x.to_string(),
         cell.server.clone(),
         cell.rounds().to_string(),
         cell.failures().len().to_string(),

@@ -3,7 +3,7 @@
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{CAPACITY, Experiment, Point},
+    plan::experiment::{CAPACITY, Experiment},
     run::bottleneck::Bottleneck,
     stats::{
         metric::{self, Metric},
@@ -44,7 +44,7 @@ pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
             value.unwrap_or("-".into())
         };
         let mut row = vec![
-            name_of(field.point),
+            field.point.place.to_string(),
             cell.server.clone(),
             rank.map_or("-".into(), |rank| rank.to_string()),
             value(experiment.ranked_by, with_interval),
@@ -54,13 +54,6 @@ pub fn rows(experiment: &Experiment, field: &Field) -> Vec<Vec<String>> {
         row
     };
     field.cells.iter().zip(&field.ranks).map(row).collect()
-}
-
-fn name_of(point: &Point) -> String {
-    match point.variant {
-        "" => point.x.to_string(),
-        variant => format!("{variant}, {}", point.x),
-    }
 }
 
 fn rounded(value: f64, digits: usize) -> String {

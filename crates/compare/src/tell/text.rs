@@ -48,7 +48,7 @@ pub fn places(experiment: &Experiment, points: &[&Point]) -> String {
         }
         [] => String::new(),
     };
-    listed(&points.chunk_by(|one, other| one.variant == other.variant).map(of_curve).collect::<Vec<_>>())
+    listed(&points.chunk_by(|one, other| one.place.variant == other.place.variant).map(of_curve).collect::<Vec<_>>())
 }
 
 /// The same without the axis, where the axis was mentioned before: `10, 100 and 1,000`, `50 and 75 %`.
@@ -63,15 +63,15 @@ pub fn place(experiment: &Experiment, point: &Point) -> String {
 }
 
 fn count(point: &Point) -> String {
-    HumanCount(point.x.into()).to_string()
+    HumanCount(point.place.x.into()).to_string()
 }
 
 fn unit(experiment: &Experiment, point: &Point) -> String {
-    let axis = match point.x {
+    let axis = match point.place.x {
         1 => experiment.axis.replacen("connections", "connection", 1).replacen("clients", "client", 1),
         _ => experiment.axis.into(),
     };
-    if point.variant.is_empty() { axis } else { format!("{axis} ({})", point.variant) }
+    if point.place.variant.is_empty() { axis } else { format!("{axis} ({})", point.place.variant) }
 }
 
 #[cfg(test)]

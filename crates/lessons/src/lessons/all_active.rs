@@ -58,23 +58,22 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     stage.say(format!("{rounds} rounds each, in turn. The bars: epoll's replies a second over poll's; half way is the same."));
     let labels = actives.map(|active| format!("{} active", HumanCount(active as u64)));
     let picture = stage.picture(&labels.each_ref().map(String::as_str), 2.0);
-    let servers = [stage.server("poll", &[])?, stage.server("epoll", &[])?];
+    let mut servers = [stage.server(&models::POLL, &[])?, stage.server(&models::EPOLL, &[])?];
     let (mut levels, mut kept) = (Vec::new(), Vec::new());
     for (index, active) in actives.into_iter().enumerate() {
         picture.begin(index);
         let (mut generator_busy, mut server_busy) = (Vec::new(), Vec::new());
         let mut reached = alternating(rounds, servers.len(), |contestant| {
-            let server = &servers[contestant];
             let load = Config {
                 warmup: stage.span(Duration::from_millis(20)),
                 duration: stage.span(Duration::from_millis(120)),
-                ..stage.closed(server.address(), active)
+                ..stage.closed(servers[contestant].address(), active)
             };
             stage.until_quiet(&servers)?;
-            let (measured, cpu) = stage.drive_accepted(server, &load)?;
+            let (measured, observed) = stage.drive_and_observe(&mut servers[contestant], &load)?;
             kept.push(kept_from_running(&measured));
             generator_busy.push(measured.cpu.busy_share);
-            server_busy.push(cpu.as_secs_f64() / measured.elapsed.as_secs_f64());
+            server_busy.push(observed.cpu().as_secs_f64() / measured.elapsed.as_secs_f64());
             Ok(measured.throughput_per_s())
         })?;
         let (epoll, poll) = (reached.remove(1), reached.remove(0));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use models::Model;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -32,7 +33,7 @@ pub static LESSON: Lesson = Lesson {
     ],
 };
 
-const MODELS: [&str; 2] = ["nonblocking", "epoll"];
+const MODELS: [&Model; 2] = [&models::NONBLOCKING, &models::EPOLL];
 
 /// Clients that say nothing.
 const SILENT: usize = 10;
@@ -63,7 +64,7 @@ struct Seen {
 fn experiment(stage: &Stage) -> Result<Finding> {
     let mut seen = [Seen::default(), Seen::default()];
     stage.say("Ten clients are connected and say nothing. The server's part of a processor:");
-    let picture = stage.picture(&MODELS, 1.0);
+    let picture = stage.picture(&MODELS.map(|model| model.name), 1.0);
     for (index, seen) in seen.iter_mut().enumerate() {
         idle(stage, MODELS[index], seen, |share| picture.show(index, share, &readable::share(share)))?;
         let says = format!(
@@ -75,7 +76,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     }
 
     stage.say("\nOne client asks again and again, each time when it has its reply. Half of the replies came within:");
-    let picture = stage.picture(&MODELS, FULL_BAR.as_secs_f64());
+    let picture = stage.picture(&MODELS.map(|model| model.name), FULL_BAR.as_secs_f64());
     let rounds = stage.count(ROUNDS, 1);
     for round in 1..=rounds {
         for (index, model) in MODELS.into_iter().enumerate() {
@@ -92,7 +93,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
 }
 
 /// Watches a server whose clients say nothing.
-fn idle(stage: &Stage, model: &str, seen: &mut Seen, watch: impl Fn(f64)) -> Result<()> {
+fn idle(stage: &Stage, model: &Model, seen: &mut Seen, watch: impl Fn(f64)) -> Result<()> {
     let server = stage.server(model, &[])?;
     let listening = Instant::now();
     let connect = |_| TcpStream::connect(server.address()).context("a silent client cannot connect");
@@ -107,14 +108,14 @@ fn idle(stage: &Stage, model: &str, seen: &mut Seen, watch: impl Fn(f64)) -> Res
 
     // The counters are those of its whole life, which was silent.
     let life = listening.elapsed();
-    let would_block = stage.stop(server)?.get("would_block")?;
+    let would_block = stage.stop(server)?.would_block;
     drop(clients);
     seen.would_block_per_s = would_block as f64 / life.as_secs_f64();
     Ok(())
 }
 
 /// Of a server that is there for this alone: one that asks over and over would take another's processor.
-fn median_latency(stage: &Stage, model: &str) -> Result<Duration> {
+fn median_latency(stage: &Stage, model: &Model) -> Result<Duration> {
     let server = stage.server(model, &[])?;
     let measurement = stage.drive(&stage.closed(server.address(), 1))?;
     Ok(Duration::from_nanos(measurement.latency.all.value_at_quantile(0.5)))
@@ -142,7 +143,7 @@ impl Seen {
 
 fn judged(nonblocking: &Seen, epoll: &Seen) -> Finding {
     let mut numbers = Vec::new();
-    for (model, seen) in MODELS.into_iter().zip([nonblocking, epoll]) {
+    for (model, seen) in MODELS.map(|model| model.name).into_iter().zip([nonblocking, epoll]) {
         numbers.push((format!("{model}: processor while nobody speaks"), readable::share(seen.idle_share)));
         numbers.push((format!("{model}: calls that found nothing, a second"), readable::count(seen.would_block_per_s)));
         numbers.push((format!("{model}: median latency, one connection"), seen.latencies()));

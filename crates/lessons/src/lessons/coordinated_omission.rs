@@ -56,7 +56,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     let picture = stage.picture(&BENCHMARKS, freeze.as_secs_f64());
     let mut said = Vec::new();
     for (index, benchmark) in BENCHMARKS.into_iter().enumerate() {
-        let server = stage.server("epoll", &[])?;
+        let server = stage.server(&models::EPOLL, &[])?;
         let load = match benchmark {
             "open loop" => stage.open(server.address(), 1, RATE_PER_S),
             _ => stage.closed(server.address(), 1),

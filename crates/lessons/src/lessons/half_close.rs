@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use models::{Model, Set};
 use rustix::event::PollFlags;
 
 use crate::{
@@ -35,7 +36,10 @@ pub static LESSON: Lesson = Lesson {
     ],
 };
 
-const MODELS: [&str; 5] = ["blocking", "nonblocking", "poll", "epoll", "thread-per-conn"];
+/// The servers that are tried.
+fn servers() -> impl Iterator<Item = &'static Model> {
+    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core)
+}
 
 /// A frame whose payload has 4 bytes.
 const REQUEST: &[u8] = b"\0\0\0\x04ping";
@@ -73,11 +77,11 @@ fn experiment(stage: &Stage) -> Result<Finding> {
 
     let requests = stage.count(100, 5);
     stage.say(format!("\nThe same with our servers: {requests} requests, then SHUT_WR. Bars: replies that came after it.\n"));
-    let picture = stage.picture(&MODELS, requests as f64);
+    let picture = stage.picture(&servers().map(|model| model.name).collect::<Vec<_>>(), requests as f64);
     let mut seen = Vec::new();
-    for (index, model) in MODELS.into_iter().enumerate() {
+    for (index, model) in servers().enumerate() {
         let server = stage.server(model, &["--work", "sleep:10ms"])?;
-        let replies = ask_and_end(model, server.address(), requests, |got| {
+        let replies = ask_and_end(model.name, server.address(), requests, |got| {
             picture.show(index, got as f64, &format!("{got} of {requests}"));
         })?;
         picture.settle(index, replies.got as f64, &format!("{} of {requests}", replies.got));

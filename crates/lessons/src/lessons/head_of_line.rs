@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use models::Model;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -31,6 +32,8 @@ pub static LESSON: Lesson = Lesson {
     ],
 };
 
+const MODELS: [&Model; 2] = [&models::BLOCKING, &models::EPOLL];
+
 /// How long the first client says nothing.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -43,9 +46,9 @@ struct Second {
 
 fn experiment(stage: &Stage) -> Result<Finding> {
     let silence = stage.span(SILENCE);
-    let picture = stage.picture(&["blocking", "epoll"], silence.as_secs_f64());
+    let picture = stage.picture(&MODELS.map(|model| model.name), silence.as_secs_f64());
     let mut seen = Vec::new();
-    for (index, model) in ["blocking", "epoll"].into_iter().enumerate() {
+    for (index, model) in MODELS.into_iter().enumerate() {
         let server = stage.server(model, &["--wire", "raw"])?;
         let second = second_client(server.address(), silence, |waited| {
             picture.show(index, waited.as_secs_f64(), &format!("{:.1} s without a reply", waited.as_secs_f64()));

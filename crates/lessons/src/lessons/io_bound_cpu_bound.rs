@@ -76,7 +76,7 @@ struct Tried {
 fn experiment(stage: &Stage) -> Result<Finding> {
     let waiting = on_one_processor(stage, WAITING)?;
     let computing = on_one_processor(stage, COMPUTING)?;
-    let on_two = if stage.server_cpus == stage.generator_cpus { None } else { Some(on_two_processors(stage)?) };
+    let on_two = if stage.bench.server_cpus == stage.generator_cpus { None } else { Some(on_two_processors(stage)?) };
     Ok(judged(waiting, computing, on_two))
 }
 
@@ -90,8 +90,9 @@ fn on_one_processor(stage: &Stage, work: Work) -> Result<Tried> {
         let config = stage.closed(server.address(), clients);
         rate(stage, &config, work, &picture, bar)
     };
-    let threads = Rates { one_client: rate(0, "thread-per-conn", 1)?, many_clients: rate(1, "thread-per-conn", CLIENTS)? };
-    let one_loop = Rates { one_client: rate(2, "epoll", 1)?, many_clients: rate(3, "epoll", CLIENTS)? };
+    let threads =
+        Rates { one_client: rate(0, &models::THREAD_PER_CONN, 1)?, many_clients: rate(1, &models::THREAD_PER_CONN, CLIENTS)? };
+    let one_loop = Rates { one_client: rate(2, &models::EPOLL, 1)?, many_clients: rate(3, &models::EPOLL, CLIENTS)? };
     Ok(Tried { threads, one_loop })
 }
 
@@ -99,9 +100,9 @@ fn on_one_processor(stage: &Stage, work: Work) -> Result<Tried> {
 fn on_two_processors(stage: &Stage) -> Result<f64> {
     stage.say("The same computing, and the threads may use a second processor too (which the clients share).");
     let picture = stage.picture(&["threads, 32 clients"], CLIENTS as f64);
-    let both = [&stage.server_cpus, &stage.generator_cpus].into_iter().flat_map(Cpus::as_slice).copied();
+    let both = [&stage.bench.server_cpus, &stage.generator_cpus].into_iter().flat_map(Cpus::as_slice).copied();
     let both = Cpus::new(both).expect("two are some");
-    let server = Server::start_on(&both, stage.command("thread-per-conn", &["--work", COMPUTING.option])?)?;
+    let server = Server::start_on(&both, stage.bench.command(&models::THREAD_PER_CONN, &["--work", COMPUTING.option])?)?;
     let config = Config { wait: Wait::Sleep, ..stage.closed(server.address(), CLIENTS) };
     rate(stage, &config, COMPUTING, &picture, 0)
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanCount;
+use models::Model;
 use rustix::{
     event::{Timespec, epoll},
     io::Errno,
@@ -65,7 +66,7 @@ const STUCK: Duration = Duration::from_millis(100);
 const MOST_BYTES: usize = 64 << 20;
 
 /// The real servers that are tried.
-const SERVERS: [&str; 2] = ["poll", "epoll"];
+const SERVERS: [&Model; 2] = [&models::POLL, &models::EPOLL];
 
 /// What a loop did while nothing happened.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +118,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     };
 
     stage.say("The servers, when a client that did not read for a while has read everything and says nothing:");
-    let picture = stage.picture(&SERVERS, 1.0);
+    let picture = stage.picture(&SERVERS.map(|model| model.name), 1.0);
     let mut servers = Vec::new();
     for (index, model) in SERVERS.into_iter().enumerate() {
         picture.begin(index);
@@ -157,7 +158,7 @@ fn thread_cpu_time() -> Duration {
 }
 
 /// Lets a server run into a client that does not read, so that it has to ask for room; then all is read, and nothing happens.
-fn silence_server(stage: &Stage, model: &str, idle: Duration) -> Result<Silenced> {
+fn silence_server(stage: &Stage, model: &Model, idle: Duration) -> Result<Silenced> {
     let server = stage.server(model, &["--wire", "raw"])?;
     let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
     let bytes = send_without_reading(&mut client)?;
@@ -170,7 +171,7 @@ fn silence_server(stage: &Stage, model: &str, idle: Duration) -> Result<Silenced
     let awake = (time_awake(&server)? - awake_before).as_secs_f64() / began.elapsed().as_secs_f64();
     drop(client);
     let counters = stage.stop(server)?;
-    Ok(Silenced { awake, interest_changes: counters.get("interest_changes")?, wakeups: counters.get("wakeups")? })
+    Ok(Silenced { awake, interest_changes: counters.interest_changes, wakeups: counters.wakeups })
 }
 
 /// Sends until the server, whose replies nobody takes, takes no more. Returns how many bytes it took.
@@ -224,7 +225,7 @@ fn judged(loops: Loops, servers: [Silenced; 2]) -> Finding {
 fn of_servers(servers: [Silenced; 2]) -> String {
     let each = SERVERS.iter().zip(servers).map(|(model, seen)| {
         let did = if seen.awake > MOSTLY { "spun" } else { "slept" };
-        format!("echo-{model}, which changed what it watches {}, {did}", times(seen.interest_changes))
+        format!("{}, which changed what it watches {}, {did}", model.program(), times(seen.interest_changes))
     });
     format!("Of our servers, once everything was read, {}.", each.collect::<Vec<_>>().join("; "))
 }

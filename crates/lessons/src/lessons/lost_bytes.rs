@@ -141,7 +141,7 @@ fn to_late_receiver(data: &[u8], late: Duration, nonblocking: bool, send: Send) 
 
 /// Sends frames to an echo server and begins late to read what comes back.
 fn through_server(stage: &Stage, data: &[u8], late: Duration) -> Result<(Transfer, Served)> {
-    let server = stage.server("poll", &["--wire", "frames"])?;
+    let server = stage.server(&models::POLL, &["--wire", "frames"])?;
     let frames = data.chunks(CHUNK).flat_map(|payload| [&(payload.len() as u32).to_be_bytes(), payload].concat());
     let frames: Vec<u8> = frames.collect();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -150,11 +150,7 @@ fn through_server(stage: &Stage, data: &[u8], late: Duration) -> Result<(Transfe
     let receiving = TcpStream::from(socket);
     let (transfer, _) = transfer(receiving.try_clone()?, receiving, &frames, late, send_and_keep)?;
     let counters = stage.stop(server)?;
-    let served = Served {
-        frames: counters.get("frames")?,
-        writes: counters.get("writes")?,
-        interest_changes: counters.get("interest_changes")?,
-    };
+    let served = Served { frames: counters.frames, writes: counters.writes, interest_changes: counters.interest_changes };
     Ok((transfer, served))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::HumanCount;
 use loadgen::{Config, Error};
+use models::Model;
 
 use crate::{
     lesson::{Finding, Lesson, Missing, Passage, Verdict},
@@ -32,7 +33,7 @@ pub static LESSON: Lesson = Lesson {
     ],
 };
 
-const MODELS: [&str; 2] = ["poll", "epoll"];
+const MODELS: [&Model; 2] = [&models::POLL, &models::EPOLL];
 
 const ACTIVE: usize = 10;
 
@@ -82,15 +83,15 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     Ok(judged(&steps))
 }
 
-fn label(model: &str, idle: usize) -> String {
-    format!("{model}, {} idle", HumanCount(idle as u64))
+fn label(model: &Model, idle: usize) -> String {
+    format!("{}, {} idle", model.name, HumanCount(idle as u64))
 }
 
 /// What ten clients' requests cost among so many that are idle; `None` where these cannot be had.
-fn cost(stage: &Stage, model: &str, idle: usize) -> Result<Option<Cost>> {
-    let server = stage.server(model, &[])?;
+fn cost(stage: &Stage, model: &Model, idle: usize) -> Result<Option<Cost>> {
+    let mut server = stage.server(model, &[])?;
     let load = Config { idle_connections: idle, ..stage.closed(server.address(), ACTIVE) };
-    let (measured, cpu) = match stage.drive_accepted(&server, &load) {
+    let (measured, observed) = match stage.drive_and_observe(&mut server, &load) {
         Err(error) if matches!(error.downcast_ref(), Some(Error::FdLimit { .. })) => return Ok(None),
         other => other?,
     };
@@ -98,7 +99,7 @@ fn cost(stage: &Stage, model: &str, idle: usize) -> Result<Option<Cost>> {
         return Ok(None);
     }
     // Never nothing: others are divided by it.
-    let cpu = cpu.max(Duration::from_nanos(1));
+    let cpu = observed.cpu().max(Duration::from_nanos(1));
     let replies = measured.replies_in_window.max(1);
     Ok(Some(Cost { a_request_us: cpu.as_secs_f64() * 1e6 / replies as f64, replies_per_s: measured.throughput_per_s() }))
 }
@@ -128,8 +129,8 @@ fn judged(steps: &[Step]) -> Finding {
     );
     let rows = steps.iter().flat_map(|step| {
         [
-            (label("poll", step.idle), format!("{}; {:.1} times", readable(step.poll), poll(step))),
-            (label("epoll", step.idle), format!("{}; {:.1} times", readable(step.epoll), epoll(step))),
+            (label(MODELS[0], step.idle), format!("{}; {:.1} times", readable(step.poll), poll(step))),
+            (label(MODELS[1], step.idle), format!("{}; {:.1} times", readable(step.epoll), epoll(step))),
         ]
     });
     Finding { numbers: rows.collect(), verdict, because }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use models::Model;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -54,23 +55,23 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         &["nonblocking, asks at once", "sleeps 100us", "sleeps 1ms", "sleeps 10ms", "epoll"],
         Duration::from_millis(10).as_secs_f64(),
     );
-    let watched = |index: usize, model: &str, options: &[&str]| {
+    let watched = |index: usize, model: &Model, options: &[&str]| {
         picture.begin(index);
         let seen = asked(stage, model, options)?;
         picture.settle(index, seen.median.as_secs_f64(), &seen.told());
         anyhow::Ok(seen)
     };
-    let at_once = watched(0, "nonblocking", &[])?;
+    let at_once = watched(0, &models::NONBLOCKING, &[])?;
     let mut pausing = Vec::new();
     for (index, (pause, _)) in PAUSES.into_iter().enumerate() {
-        pausing.push(watched(index + 1, "nonblocking", &["--ask-every", pause])?);
+        pausing.push(watched(index + 1, &models::NONBLOCKING, &["--ask-every", pause])?);
     }
-    let epoll = watched(PAUSES.len() + 1, "epoll", &[])?;
+    let epoll = watched(PAUSES.len() + 1, &models::EPOLL, &[])?;
     Ok(judged(at_once, [pausing[0], pausing[1], pausing[2]], epoll))
 }
 
 /// Asks a server now and then, and watches what that costs it.
-fn asked(stage: &Stage, model: &str, options: &[&str]) -> Result<Seen> {
+fn asked(stage: &Stage, model: &Model, options: &[&str]) -> Result<Seen> {
     let server = stage.server(model, options)?;
     let config = loadgen::Config { duration: stage.span(WINDOW), ..stage.open(server.address(), 1, RATE_PER_S) };
     let (began, before) = (Instant::now(), server.usage()?.cpu);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::HumanCount;
 use loadgen::{Config, Measurement};
+use models::Model;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
@@ -39,7 +40,7 @@ pub static LESSON: Lesson = Lesson {
 };
 
 /// In the order claimed. Asynchronous I/O, where the kernel tells that it has copied, is not among our servers.
-const MODELS: [&str; 4] = ["epoll", "poll", "thread-per-conn", "blocking"];
+const MODELS: [&Model; 4] = [&models::EPOLL, &models::POLL, &models::THREAD_PER_CONN, &models::BLOCKING];
 
 const ROUNDS: usize = 7;
 
@@ -76,20 +77,20 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     let (mut rankings, mut kept) = (Vec::new(), Vec::new());
     for (index, case) in cases.into_iter().enumerate() {
         let mut played = 0;
-        let servers: Vec<_> = MODELS.iter().map(|model| stage.server(model, &["--work", case.work])).collect::<Result<_>>()?;
+        let mut servers: Vec<_> =
+            MODELS.iter().map(|model| stage.server(model, &["--work", case.work])).collect::<Result<_>>()?;
         let reached = alternating(rounds, servers.len(), |contestant| {
-            picture.show(index, played as f64, MODELS[contestant]);
+            picture.show(index, played as f64, MODELS[contestant].name);
             played += 1;
-            let server = &servers[contestant];
             let load = Config {
                 idle_connections: case.idle,
                 warmup: stage.span(Duration::from_millis(10)),
                 duration: stage.span(Duration::from_millis(50)),
                 drain: Duration::from_millis(10),
-                ..stage.closed(server.address(), case.active)
+                ..stage.closed(servers[contestant].address(), case.active)
             };
             stage.until_quiet(&servers)?;
-            let (measured, _) = stage.drive_accepted(server, &load)?;
+            let (measured, _) = stage.drive_and_observe(&mut servers[contestant], &load)?;
             kept.push(kept_from_running(&measured));
             Ok(speed(&measured))
         })?;
@@ -113,7 +114,7 @@ impl Ranking {
 
     /// As in the claim: `epoll = poll > thread-per-conn`.
     fn order(&self) -> String {
-        let place = |models: &Vec<usize>| models.iter().map(|&model| MODELS[model]).collect::<Vec<_>>().join(" = ");
+        let place = |models: &Vec<usize>| models.iter().map(|&model| MODELS[model].name).collect::<Vec<_>>().join(" = ");
         self.places().iter().map(place).collect::<Vec<_>>().join(" > ")
     }
 

@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanCount;
+use testbed::Counters;
 
 use crate::{
     lesson::{Finding, Lesson, Passage, Verdict},
-    stage::{Counters, Stage},
+    stage::Stage,
 };
 
 pub static LESSON: Lesson = Lesson {
@@ -81,7 +82,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         let (talk, counters) =
             talk(stage, wire, at_once, rounds, |talk| picture.show(index, talk.messages_per_read(), &talk.text()))?;
         picture.settle(index, talk.messages_per_read(), &talk.text());
-        anyhow::Ok((talk, counters.get("frames")?))
+        anyhow::Ok((talk, counters.frames))
     };
     let (apart, apart_served) = shown(0, "raw", 1)?;
     let (quick, quick_served) = shown(1, "raw", MESSAGES.len())?;
@@ -128,7 +129,7 @@ impl Talk {
 
 /// Sends the messages again and again, so many in quick succession before it reads their echoes.
 fn talk(stage: &Stage, wire: &str, at_once: usize, rounds: usize, watch: impl Fn(&Talk)) -> Result<(Talk, Counters)> {
-    let server = stage.server("epoll", &["--wire", wire])?;
+    let server = stage.server(&models::EPOLL, &["--wire", wire])?;
     let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
     client.set_nodelay(true)?;
     client.set_read_timeout(Some(TIMEOUT))?;

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use indicatif::HumanCount;
+use models::Model;
 use testbed::{Resource, Rlimit, Server};
 
 use crate::{
@@ -37,7 +38,7 @@ pub static LESSON: Lesson = Lesson {
     ],
 };
 
-const MODELS: [&str; 2] = ["thread-per-conn", "epoll"];
+const MODELS: [&Model; 2] = [&models::THREAD_PER_CONN, &models::EPOLL];
 
 /// A frame of one byte: its length, then the byte.
 const FRAME: [u8; 5] = [0, 0, 0, 1, b'x'];
@@ -126,12 +127,12 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     Ok(judged(&steps, end))
 }
 
-fn label(model: &str, clients: usize) -> String {
-    format!("{model}, {}", HumanCount(clients as u64))
+fn label(model: &Model, clients: usize) -> String {
+    format!("{}, {}", model.name, HumanCount(clients as u64))
 }
 
 /// What so many clients cost this model's server.
-fn price(stage: &Stage, model: &str, count: usize) -> Result<Price> {
+fn price(stage: &Stage, model: &Model, count: usize) -> Result<Price> {
     let server = stage.server(model, &[])?;
     let (memory_before, kernel_before) = (server.anonymous_bytes()?, kernel_stacks_kib());
     let began = Instant::now();
@@ -209,7 +210,7 @@ fn switches(server: &Server) -> Result<u64> {
 
 /// Allows the server no further thread, as an administrator may (RLIMIT_NPROC, setrlimit(2)), and lets one more client come.
 fn without_a_further_thread(stage: &Stage) -> Result<End> {
-    let server = stage.server("thread-per-conn", &[])?;
+    let server = stage.server(&models::THREAD_PER_CONN, &[])?;
     let mut served = Client::connect(server.address())?;
     served.is_served()?;
     server.set_limit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) })?;

@@ -75,7 +75,7 @@ fn experiment(stage: &Stage) -> Result<Finding> {
     let picture = stage.picture(&labels.each_ref().map(String::as_str), connections as f64);
     let mut cases = Vec::new();
     for (index, (first_to_close, at_a_time)) in tried.into_iter().enumerate() {
-        let server = stage.server("epoll", &[])?;
+        let server = stage.server(&models::EPOLL, &[])?;
         let mut over = 0;
         while over < connections {
             talk_and_end(server.address(), first_to_close, at_a_time)?;

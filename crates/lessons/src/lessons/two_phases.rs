@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use models::{Model, Set};
 use testbed::Server;
 
 use crate::{
@@ -36,8 +37,6 @@ pub static LESSON: Lesson = Lesson {
         Passage { file: "crates/echo-poll/src/main.rs", function: "serve", shows: "waits in one call, to copy in another" },
     ],
 };
-
-const MODELS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
 
 /// How long the client says nothing.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -99,41 +98,36 @@ fn by_strace(stage: &Stage, pause: Duration) -> Result<Vec<Timeline>> {
     shown(stage, pause, timeline)
 }
 
-fn shown(
-    stage: &Stage,
-    pause: Duration,
-    timeline: fn(&Stage, &'static str, Duration) -> Result<Timeline>,
-) -> Result<Vec<Timeline>> {
-    let shown = |model| {
+fn shown(stage: &Stage, pause: Duration, timeline: fn(&Stage, &Model, Duration) -> Result<Timeline>) -> Result<Vec<Timeline>> {
+    let shown = |model: &Model| {
         let timeline = timeline(stage, model, pause)?;
-        stage.say(format!("  {model:<15} {}", timeline.drawn(pause / COLUMNS)));
+        stage.say(format!("  {:<15} {}", model.name, timeline.drawn(pause / COLUMNS)));
         Ok(timeline)
     };
-    MODELS.into_iter().map(shown).collect()
+    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core).map(shown).collect()
 }
 
 /// Where nothing can be traced: what the server counted while it got one request after a pause.
-fn by_counters(stage: &Stage, model: &'static str, pause: Duration) -> Result<Timeline> {
+fn by_counters(stage: &Stage, model: &Model, pause: Duration) -> Result<Timeline> {
     let server = stage.server(model, &[])?;
     let connecting = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let waited = ask_after(server.address(), pause)?.saturating_sub(connecting);
     let counters = stage.stop(server)?;
-    let counted = |name| counters.get(name);
-    let found_nothing = counted("would_block")?.saturating_sub(counted("accepts")? - counted("connections_accepted")?);
+    let found_nothing = counters.would_block.saturating_sub(counters.accepts - counters.connections_accepted);
     // The last read brought the end of the input.
-    let brought = counted("reads")?.saturating_sub(found_nothing + 1);
-    Ok(Timeline::counted(model, waited, counted("waits")?, found_nothing, brought))
+    let brought = counters.reads.saturating_sub(found_nothing + 1);
+    Ok(Timeline::counted(model.name, waited, counters.waits, found_nothing, brought))
 }
 
 /// Has a server's system calls written down while it gets one request after a pause.
-fn timeline(stage: &Stage, model: &'static str, pause: Duration) -> Result<Timeline> {
+fn timeline(stage: &Stage, model: &Model, pause: Duration) -> Result<Timeline> {
     let folder = tempfile::tempdir().context("no place for what strace writes")?;
-    let server = Server::start_on(&stage.server_cpus, traced(&stage.command(model, &[])?, folder.path()))?;
+    let server = Server::start_on(&stage.bench.server_cpus, traced(&stage.bench.command(model, &[])?, folder.path()))?;
     let sent = ask_after(server.address(), pause)?;
     // The tracer lets go of the server's standard error when it has written all, and that is awaited here.
     let stopped = server.stop(TIMEOUT)?;
     let logs = logs(folder.path(), &stopped.stderr)?;
-    Timeline::of(model, &logs, sent).with_context(|| format!("strace saw no request come to echo-{model}"))
+    Timeline::of(model.name, &logs, sent).with_context(|| format!("strace saw no request come to {}", model.program()))
 }
 
 /// The program with strace beside it, which writes a log of each thread's calls, with when they began (-ttt), how long they

@@ -41,7 +41,7 @@ impl Outputs {
         let stdout_is_taken = self.all().any(Output::is_stdout);
         let json = self.json.map_or(Ok(()), |output| {
             output.write(|out| {
-                serde_json::to_writer_pretty(&mut *out, &measurement.to_json(config))?;
+                serde_json::to_writer_pretty(&mut *out, &measurement.report(config))?;
                 writeln!(out)
             })
         });

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{Experiment, Point},
+    plan::experiment::Experiment,
     run::bottleneck::Bottleneck,
     stats::{
         metric::{self, Metric},
@@ -87,18 +87,12 @@ fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Fie
         let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, legend));
         figures.collect::<Vec<_>>()
     };
-    fields.chunk_by(|one, next| one.point.variant == next.point.variant).flat_map(of_variant).collect()
-}
-
-/// The place of a point on its axis: `10 active, 10,000`.
-fn place(point: &Point) -> String {
-    let x = grouped(f64::from(point.x), 0);
-    if point.variant.is_empty() { x } else { format!("{}, {x}", point.variant) }
+    fields.chunk_by(|one, next| one.point.place.variant == next.point.place.variant).flat_map(of_variant).collect()
 }
 
 /// `None` where no trial has such a value, and none failed.
 fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], legend: &Legend) -> Option<Figure> {
-    let variant = fields.first()?.point.variant;
+    let variant = &*fields.first()?.point.place.variant;
     let cells = || fields.iter().flat_map(|field| &field.cells);
     if !cells().any(|cell| dot(cell, metric).is_some()) {
         return None;
@@ -107,7 +101,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
         "" => format!("{} by {}", metric.title(), experiment.axis),
         _ => format!("{} by {}, {variant}", metric.title(), experiment.axis),
     };
-    let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.x)).filter(|&x| x > 0.0).collect();
+    let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.place.x)).filter(|&x| x > 0.0).collect();
     let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
     // A server that served no client has 0 replies, for which a log axis has no place.
     let ys = cells()
@@ -140,7 +134,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
 
 /// `None` where a server has no value at a point and did not fail either.
 fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
-    let x = f64::from(cell.point.x);
+    let x = f64::from(cell.point.place.x);
     let place = format!("{} at {}", cell.server, grouped(x, 0));
     let Some(estimate) = cell.estimate(metric) else {
         let failure = cell.failures().first().copied()?;
@@ -238,16 +232,16 @@ struct AtPoint<'a> {
 impl<'a> AtPoint<'a> {
     /// Of all servers, or of one.
     fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
-        let point = self.field.point;
-        let title = format!("{what}, at {}", place(point));
+        let place = &self.field.point.place;
+        let title = format!("{what}, at {place}");
         let name = of.map_or("", |server| server.name);
         Figure {
-            id: id(&[self.experiment.name, metric, point.variant, &point.x.to_string(), name]),
+            id: id(&[self.experiment.name, metric, &place.slug(), name]),
             views: draw(&title),
             title,
             metric,
-            variant: point.variant,
-            point: Some(point.x),
+            variant: &place.variant,
+            point: Some(place.x),
             server: of.map(Server::class),
             caption: "",
         }

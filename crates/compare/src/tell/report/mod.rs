@@ -161,7 +161,7 @@ fn warnings(findings: &Findings) -> Vec<String> {
 
 fn section<'a>(found: &'a ExperimentFindings<'a>, legend: &Legend) -> Section<'a> {
     let ExperimentFindings { experiment, fields, .. } = found;
-    let shown_at = fields.iter().find(|field| ptr::eq(field.point, experiment.telling_point()));
+    let shown_at = fields.iter().find(|field| ptr::eq(field.point, experiment.point_shown()));
     let shown_at = shown_at.unwrap_or(&fields[fields.len() - 1]);
     let elsewhere = fields.iter().filter(|field| !ptr::eq(*field, shown_at));
     Section {

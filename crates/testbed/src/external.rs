@@ -1,7 +1,6 @@
-//! Servers that users bring: how they are named on the command line, and how they are started.
+//! Servers that users bring: read from the command line, started on a free port.
 
 use std::{
-    env,
     fs::File,
     io::Write,
     net::{Ipv4Addr, SocketAddr},
@@ -14,11 +13,12 @@ use anyhow::{Context, Result, ensure};
 use loadgen::Wire;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
-use testbed::{Cpus, Server};
+
+use crate::{Cpus, Server};
 
 /// A server that takes part beside the built-in ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnServer {
+pub struct ExternalServer {
     /// What tables and files call it.
     pub name: String,
     /// The words of its command, with placeholders: `{port}`, `{addr}` (127.0.0.1:PORT), `{work}` (what a request is to cost).
@@ -38,33 +38,24 @@ enum WireName {
     Raw,
 }
 
-impl OwnServer {
+impl ExternalServer {
     /// Whether it can be told what serving a request is to cost. One that cannot has no place where that is compared.
     pub fn does_work(&self) -> bool {
         self.command.iter().any(|word| word.contains("{work}"))
     }
 
-    /// Starts it on a free port, on these processors, guarded: neither it nor what it starts outlives this process. `work` is
-    /// `none`, `spin:TIME` or `sleep:TIME`. What it writes is appended to the file `log`.
-    ///
-    /// A server that does not start is an error that tells the last lines it wrote.
-    pub fn start(&self, work: &str, cpus: &Cpus, log: &Path) -> Result<Server> {
-        let mut guard = Command::new(env::current_exe().context("cannot tell where this program is")?);
-        guard.args(["guard", "--"]);
-        self.start_under(guard, work, cpus, log)
-    }
-
-    fn start_under(&self, mut supervisor: Command, work: &str, cpus: &Cpus, log: &Path) -> Result<Server> {
+    /// See [`crate::Bench::start_external`].
+    pub(crate) fn start(&self, mut guard: Command, work: &str, cpus: &Cpus, log: &Path) -> Result<Server> {
         let address = free_address().context("no port is free")?;
-        supervisor.args(self.words(address, work));
+        guard.args(self.words(address, work));
         if let Some(folder) = &self.cwd {
             ensure!(folder.is_dir(), "server '{}' is to start in {}, which is no folder", self.name, folder.display());
-            supervisor.current_dir(folder);
+            guard.current_dir(folder);
         }
         let heading = |mut log: File| writeln!(log, "--- started with work {work}");
         let written = File::options().create(true).append(true).open(log).and_then(heading);
         written.with_context(|| format!("cannot write {}", log.display()))?;
-        Server::start_supervised(cpus, supervisor, address, log).with_context(|| format!("server '{}'", self.name))
+        Server::start_supervised(cpus, guard, address, log).with_context(|| format!("server '{}'", self.name))
     }
 
     fn words(&self, address: SocketAddr, work: &str) -> impl Iterator<Item = String> {
@@ -74,11 +65,11 @@ impl OwnServer {
     }
 }
 
-impl FromStr for OwnServer {
+impl FromStr for ExternalServer {
     type Err = String;
 
     /// Reads `NAME=COMMAND`. The command is split into words as a shell does it, but no shell runs it.
-    fn from_str(text: &str) -> Result<OwnServer, String> {
+    fn from_str(text: &str) -> Result<ExternalServer, String> {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND, e.g. 'mine=./server --port {port}'")?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fits) {
@@ -97,7 +88,7 @@ impl FromStr for OwnServer {
                 "the command has to tell the server where to listen: put {port} or {addr} (127.0.0.1:PORT) in it".into()
             );
         }
-        Ok(OwnServer { name: name.into(), command: words, wire: Wire::Frames, cwd: None })
+        Ok(ExternalServer { name: name.into(), command: words, wire: Wire::Frames, cwd: None })
     }
 }
 
@@ -119,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &str) -> OwnServer {
+    fn parsed(text: &str) -> ExternalServer {
         text.parse().unwrap()
     }
 
@@ -150,7 +141,7 @@ mod tests {
             ("name=./server", "put {port} or {addr}"),
             ("name=./server {work}", "put {port} or {addr}"),
         ] {
-            let error = text.parse::<OwnServer>().unwrap_err();
+            let error = text.parse::<ExternalServer>().unwrap_err();
             assert!(error.contains(told) && error.lines().count() == 1, "{text:?}: {error}");
         }
     }
@@ -164,10 +155,10 @@ mod tests {
 
     #[test]
     fn it_is_kept_and_read_again() {
-        let server = OwnServer { wire: Wire::Raw, cwd: Some("there".into()), ..parsed("a=b {port}") };
+        let server = ExternalServer { wire: Wire::Raw, cwd: Some("there".into()), ..parsed("a=b {port}") };
         let kept = serde_json::to_string(&server).unwrap();
         assert_eq!(kept, r#"{"name":"a","command":["b","{port}"],"wire":"raw","cwd":"there"}"#);
-        assert_eq!(serde_json::from_str::<OwnServer>(&kept).unwrap(), server);
+        assert_eq!(serde_json::from_str::<ExternalServer>(&kept).unwrap(), server);
     }
 
     proptest! {
@@ -176,7 +167,7 @@ mod tests {
         fn any_words_arrive_quoted(name in "[^=\\pC]{1,8}", words in prop::collection::vec("\\PC{1,12}", 0..4)) {
             let words: Vec<String> = words.into_iter().chain(["{port}".into()]).collect();
             let command = shlex::try_join(words.iter().map(String::as_str)).unwrap();
-            match format!("{name}={command}").parse::<OwnServer>() {
+            match format!("{name}={command}").parse::<ExternalServer>() {
                 Ok(server) => {
                     prop_assert!(server.name == name && Path::new(&name).file_name().unwrap() == &name[..]);
                     prop_assert_eq!(server.command, words);
@@ -194,10 +185,10 @@ mod tests {
     }
 
     /// Starts a server under a shell that does nothing but wait for it: the guard is another program's part of this one.
-    fn start(server: &OwnServer, log: &Path) -> Result<Server> {
+    fn start(server: &ExternalServer, log: &Path) -> Result<Server> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", r#""$@" & wait $!"#, "shell"]);
-        server.start_under(shell, "sleep:1ms", &Cpus::allowed().unwrap(), log)
+        server.start(shell, "sleep:1ms", &Cpus::allowed().unwrap(), log)
     }
 
     #[test]
@@ -205,7 +196,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let log = place.path().join("a.log");
         let server =
-            OwnServer { cwd: Some(place.path().into()), ..parsed("a=sh -c 'pwd -P; echo $0 >&2; exit 3' {port}/{work}") };
+            ExternalServer { cwd: Some(place.path().into()), ..parsed("a=sh -c 'pwd -P; echo $0 >&2; exit 3' {port}/{work}") };
         for _ in 0..2 {
             let error = format!("{:#}", start(&server, &log).unwrap_err());
             assert!(error.starts_with("server 'a': the server ended (exit status: 3)"), "{error}");
@@ -224,7 +215,7 @@ mod tests {
     #[test]
     fn a_folder_that_does_not_exist_is_named() {
         let place = tempfile::tempdir().unwrap();
-        let server = OwnServer { cwd: Some("/nowhere".into()), ..parsed("a=sh {port}") };
+        let server = ExternalServer { cwd: Some("/nowhere".into()), ..parsed("a=sh {port}") };
         let error = format!("{:#}", start(&server, &place.path().join("log")).unwrap_err());
         assert_eq!(error, "server 'a' is to start in /nowhere, which is no folder");
     }
