@@ -36,7 +36,7 @@ use crate::{
     },
     run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
     stats::summary::Summary,
-    tell::{diff, files, terminal},
+    tell::{diff, files, findings::Findings, terminal},
 };
 
 /// How old summary.md and summary.csv may get while trials are made.
@@ -96,7 +96,7 @@ fn run(options: &Options) -> Result<bool> {
         let cell = summary.add(trial).context("the plan has no such trial")?;
         files::write_histograms(&folder, cell)?;
         if summarized.elapsed() >= SUMMARY_AGE {
-            files::write_summaries(&folder, &summary)?;
+            files::write_summaries(&folder, &summary, &Findings::of(&run, &summary))?;
             summarized = Instant::now();
         }
         progress.end();
@@ -107,10 +107,11 @@ fn run(options: &Options) -> Result<bool> {
     if complete && plan.settings.trace {
         folder.keep_traces(traces(&runner))?;
     }
-    files::write_summaries(&folder, &summary)?;
-    files::write_report(&folder, &summary)?;
+    let findings = Findings::of(&run, &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
     folder.close(complete)?;
-    print(terminal::screen(&run, &summary));
+    print(terminal::screen(&findings));
     if !complete {
         print(format!(
             "interrupted: {} of {} trials were made and kept; go on with --resume {}",
@@ -158,9 +159,10 @@ fn report(path: &Path) -> Result<String> {
     for cell in summary.cells() {
         files::write_histograms(&folder, cell)?;
     }
-    files::write_summaries(&folder, &summary)?;
-    files::write_report(&folder, &summary)?;
-    Ok(format!("{}\n{}", terminal::screen(folder.run(), &summary), where_to_look(&folder)))
+    let findings = Findings::of(folder.run(), &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
+    Ok(format!("{}\n{}", terminal::screen(&findings), where_to_look(&folder)))
 }
 
 fn where_to_look(folder: &RunFolder) -> String {

@@ -116,30 +116,3 @@ pub enum Set {
     /// The others.
     More,
 }
-
-/// How pictures show a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Its colour on a light background, as `#rrggbb`.
-    pub light: &'static str,
-    /// Its colour on a dark background, as `#rrggbb`.
-    pub dark: &'static str,
-    /// The shape of its points in a chart.
-    pub mark: Mark,
-}
-
-/// The shape of a point in a chart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Mark {
-    Circle,
-    Square,
-    Triangle,
-    Diamond,
-    TriangleDown,
-    Pentagon,
-    Hexagon,
-    FivePointStar,
-    FourPointStar,
-    Plus,
-}

@@ -45,7 +45,7 @@ pub enum Verdict {
     /// At some points it does, at others not.
     HoldsInPart,
     DoesNotHold,
-    CannotBeTold,
+    Inconclusive,
 }
 
 impl Verdict {
@@ -55,7 +55,7 @@ impl Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds-in-part",
             Verdict::DoesNotHold => "does-not-hold",
-            Verdict::CannotBeTold => "cannot-be-told",
+            Verdict::Inconclusive => "inconclusive",
         }
     }
 }
@@ -66,7 +66,7 @@ impl fmt::Display for Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds in part",
             Verdict::DoesNotHold => "does not hold",
-            Verdict::CannotBeTold => "cannot be told",
+            Verdict::Inconclusive => "inconclusive",
         })
     }
 }
@@ -90,7 +90,7 @@ pub struct Case<'a> {
 impl Judged<'_> {
     pub fn verdict(&self) -> Verdict {
         match (self.holds.is_empty(), self.fails.is_empty()) {
-            (true, true) => Verdict::CannotBeTold,
+            (true, true) => Verdict::Inconclusive,
             (false, true) => Verdict::Holds,
             (true, false) => Verdict::DoesNotHold,
             (false, false) => Verdict::HoldsInPart,
