@@ -1,9 +1,9 @@
-//! Made-up runs, for tests of what is made of a run. A test changes what it is about.
+//! Synthetic runs, for tests of what is made of a run. A test changes what it is about.
 
 use clap::Parser;
 use host::Cpus;
-use loadgen::Times;
-use serde_json::json;
+use loadgen::{EncodedHistogram, Report, Times};
+use testbed::Counters;
 
 use crate::{
     options::Options,
@@ -16,7 +16,7 @@ use crate::{
         bottleneck::Bottleneck,
         machine::Machine,
         manifest::Run,
-        record::{Cost, Measured, Packed, Trial},
+        record::{Cost, Measured, Trial},
     },
     stats::summary::Summary,
 };
@@ -88,9 +88,13 @@ fn trial(step: &Step, server: &str) -> Trial {
                 threads: 1,
                 counters: None,
             },
-            load: json!({"throughput_per_s": 100_000.0 * noise, "latency_ns": {"p99": 50_000.0 / noise}}),
+            load: Report {
+                throughput_per_s: 100_000.0 * noise,
+                latency_ns: Some(loadgen::Summary { p99: Some((50_000.0 / noise) as u64), ..loadgen::Summary::default() }),
+                ..Report::default()
+            },
             greedy: None,
-            latency_hdr: Packed::new(&Times::default().all),
+            latency_hdr: EncodedHistogram::new(&Times::default().all),
             service_hdr: None,
         }),
     }
@@ -101,11 +105,18 @@ pub fn measured(trial: &mut Trial) -> &mut Measured {
 }
 
 pub fn scale_throughput(trial: &mut Trial, factor: f64) {
-    let throughput = &mut measured(trial).load["throughput_per_s"];
-    *throughput = json!(throughput.as_f64().unwrap() * factor);
+    measured(trial).load.throughput_per_s *= factor;
 }
 
 pub fn fail(trial: &mut Trial, reason: &str) {
     trial.failure = Some(reason.into());
     trial.measured = None;
+}
+
+/// The counters of a server that did nothing.
+pub fn counters(model: &str) -> Counters {
+    serde_json::from_value(serde_json::json!({
+        "model": model, "frames": 0, "waits": 0, "reads": 0, "writes": 0, "accepts": 0, "interest_changes": 0, "would_block": 0
+    }))
+    .unwrap()
 }

@@ -3,7 +3,6 @@
 pub mod contestant;
 pub mod experiment;
 pub mod options;
-pub mod own_server;
 pub mod place;
 pub mod processors;
 pub mod schedule;

@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use loadgen::Wire;
+use testbed::ExternalServer;
 
-use crate::plan::{experiment::Profile, own_server::OwnServer};
+use crate::plan::experiment::Profile;
 
 /// What is compared, and how thoroughly.
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub struct What {
     /// One more server, of any kind: its command, in which {port} or {addr} stands for where it is to listen, and {work} for
     /// what serving a request is to cost (docs/bring-your-own.md). May be given several times
     #[arg(long, value_name = "NAME=COMMAND")]
-    pub server: Vec<OwnServer>,
+    pub server: Vec<ExternalServer>,
 
     /// How messages are cut on the wire of the servers given with --server
     #[arg(long, value_enum, default_value = "frames")]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use models::CATALOGUE;
 use serde::{Deserialize, Serialize};
+use testbed::ExternalServer;
 
 use crate::plan::{
-    contestant::{Contestant, MODELS},
+    contestant::{Contestant, SETS},
     experiment::{EXPERIMENTS, Experiment, Load, Profile},
     options::What,
-    own_server::OwnServer,
 };
 
 /// What is to be compared, and how thoroughly: kept in run.json, and all that a plan is made from.
@@ -86,21 +87,31 @@ fn experiments(asked: &[String]) -> Result<Vec<String>> {
     Ok(names.filter(|name| asked.is_empty() || asked.contains(name)).collect())
 }
 
+/// The servers asked for, by default the models of the set `core` and those given with `--server`.
 fn contestants(what: &What) -> Result<Vec<Contestant>> {
-    if let Some(model) = &what.aa {
-        ensure!(MODELS.contains(&model.as_str()), "there is no model '{model}', only {}", MODELS.join(", "));
-        return Ok(["a", "b"].map(|copy| Contestant::model(format!("{model}-{copy}"), model)).into());
+    let mut all: Vec<_> = CATALOGUE.iter().map(|model| Contestant::model(model.name, model)).collect();
+    if let Some(name) = &what.aa {
+        let Some(model) = models::by_name(name) else { bail!("there is no model '{name}', only {}", names(&all)) };
+        return Ok(["a", "b"].map(|copy| Contestant::model(format!("{name}-{copy}"), model)).into());
     }
-    let mut all: Vec<_> = MODELS.map(|model| Contestant::model(model, model)).into();
     for given in &what.server {
-        let server = OwnServer { wire: what.server_wire.into(), cwd: what.server_cwd.clone(), ..given.clone() };
+        let server = ExternalServer { wire: what.server_wire.into(), cwd: what.server_cwd.clone(), ..given.clone() };
         ensure!(all.iter().all(|other| other.name != server.name), "there are two servers called '{}'", server.name);
-        all.push(Contestant::own(server));
+        all.push(Contestant::external(server));
     }
-    let names: Vec<_> = all.iter().map(|contestant| contestant.name.clone()).collect();
-    for name in &what.only {
-        ensure!(names.contains(name), "there is no server '{name}', only {}", names.join(", "));
+    if what.only.is_empty() {
+        all.retain(Contestant::is_default);
+        return Ok(all);
     }
-    all.retain(|contestant| what.only.is_empty() || what.only.contains(&contestant.name));
+    for word in what.only.iter().filter(|word| !SETS.contains(&word.as_str())) {
+        let is_known = all.iter().any(|contestant| contestant.name == *word);
+        ensure!(is_known, "there is no server '{word}', only {}", names(&all));
+    }
+    all.retain(|contestant| what.only.iter().any(|word| contestant.is_selected_by(word)));
+    ensure!(!all.is_empty(), "there is no server in the set {}", what.only.join(", "));
     Ok(all)
+}
+
+fn names(contestants: &[Contestant]) -> String {
+    contestants.iter().map(|contestant| contestant.name.as_str()).collect::<Vec<_>>().join(", ")
 }

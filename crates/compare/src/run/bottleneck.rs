@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use models::Model;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use crate::stats::number::number;
+use testbed::Counters;
 
 /// From this share of its time on, a processor has none to spare.
 const NO_TIME_TO_SPARE: f64 = 0.95;
@@ -57,7 +56,7 @@ impl Bottleneck {
 
 /// How busy a server was, of what its threads can use of its processors. One that asks over and over burns all its time: that
 /// it is at its limit shows when most of its questions find something, by the counters of its whole life; else nothing is known.
-pub fn server_busy_share(cpu_share: f64, threads: u64, processors: usize, counters: Option<&Value>) -> Option<f64> {
+pub fn server_busy_share(cpu_share: f64, threads: u64, processors: usize, counters: Option<&Counters>) -> Option<f64> {
     match counters.and_then(busy_poll_hits) {
         Some(hits) => (hits > MOST).then_some(1.0),
         None => Some(cpu_share / threads.clamp(1, processors as u64) as f64),
@@ -70,18 +69,17 @@ pub fn derived_capacity(throughput_per_s: f64, server_busy_share: Option<f64>) -
     server_busy_share.filter(|&share| share > 0.0).map(|share| throughput_per_s / share)
 }
 
-/// Of a server that never waits: the share of its calls that found something to do. `None` of any other.
-fn busy_poll_hits(counters: &Value) -> Option<f64> {
-    let calls = number(counters, "/reads")? + number(counters, "/accepts")? + number(counters, "/writes")?;
-    let asks_over_and_over = counters.pointer("/model")?.as_str()? == "nonblocking";
-    (asks_over_and_over && calls > 0.0).then_some(1.0 - number(counters, "/would_block")? / calls)
+/// Of a server that busy-polls: the share of its calls that found something to do. `None` of any other.
+fn busy_poll_hits(counters: &Counters) -> Option<f64> {
+    let calls = counters.reads + counters.accepts + counters.writes;
+    let busy_polls = models::by_name(&counters.model).is_some_and(Model::busy_polls);
+    (busy_polls && calls > 0).then(|| 1.0 - counters.would_block as f64 / calls as f64)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::synthetic::counters;
 
     #[test]
     fn each_has_its_name() {
@@ -102,10 +100,14 @@ mod tests {
 
     #[test]
     fn a_busy_poll_is_at_its_limit_when_most_questions_find_something() {
-        let counters = |model: &str, would_block| json!({"model": model, "reads": 900, "writes": 50, "accepts": 50, "would_block": would_block});
-        let busy = |model, would_block| server_busy_share(0.9, 1, 1, Some(&counters(model, would_block)));
-        assert_eq!((busy("nonblocking", 300), busy("nonblocking", 800)), (Some(1.0), None));
-        assert_eq!(busy("epoll", 800), Some(0.9));
+        let busy = |model: &str, would_block| {
+            let counters = Counters { reads: 900, writes: 50, accepts: 50, would_block, ..counters(model) };
+            server_busy_share(0.9, 1, 1, Some(&counters))
+        };
+        let [polls, sleeps] =
+            [true, false].map(|polls| models::CATALOGUE.iter().find(|model| model.busy_polls() == polls).unwrap().name);
+        assert_eq!((busy(polls, 300), busy(polls, 800)), (Some(1.0), None));
+        assert_eq!(busy(sleeps, 800), Some(0.9));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl RunFolder {
     pub fn create(results: &Path, run: Run) -> Result<RunFolder> {
         let path = new_folder(results, &run.started.replace(':', "-"))?;
         let cannot = || format!("cannot write to {}", path.display());
-        if run.plan.servers.iter().any(|server| !server.counts()) {
+        if run.plan.servers.iter().any(|server| !server.has_counters()) {
             fs::create_dir(path.join("servers")).with_context(cannot)?;
         }
         let trials = File::create(path.join("trials.jsonl")).with_context(cannot)?;

@@ -2,6 +2,7 @@
 
 pub mod bottleneck;
 pub mod folder;
+pub mod greedy;
 pub mod guard;
 pub mod machine;
 pub mod manifest;

@@ -1,13 +1,8 @@
 //! A trial as it is kept: a line of trials.jsonl.
 
-use anyhow::{Context, Result, anyhow};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use hdrhistogram::{
-    Histogram,
-    serialization::{Deserializer, Serializer, V2DeflateSerializer},
-};
+use loadgen::{EncodedHistogram, Report};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use testbed::Counters;
 
 use crate::{plan::place::Place, run::bottleneck::Bottleneck};
 
@@ -44,13 +39,13 @@ pub struct Measured {
     /// What the server cost.
     pub cost: Cost,
     /// The generator's report.
-    pub load: Value,
+    pub load: Report,
     /// The report of the greedy client's generator, if there was one.
-    pub greedy: Option<Value>,
+    pub greedy: Option<Report>,
     /// Latencies of all requests in nanoseconds; of those without an answer, how long they were awaited.
-    pub latency_hdr: Packed,
+    pub latency_hdr: EncodedHistogram,
     /// The same from when each was sent; `None` where that is no other time, as in a closed loop.
-    pub service_hdr: Option<Packed>,
+    pub service_hdr: Option<EncodedHistogram>,
 }
 
 /// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no
@@ -75,54 +70,5 @@ pub struct Cost {
     pub peak_rss_bytes: u64,
     pub threads: u64,
     /// What the server counted in its whole life, as it wrote it when it stopped; `None` of servers that are not ours.
-    pub counters: Option<Value>,
-}
-
-/// A histogram as interval logs have it: V2, compressed, in base 64. Unpacked it takes hundreds of times the memory, and a run
-/// keeps thousands of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Packed(String);
-
-impl Packed {
-    pub fn new(histogram: &Histogram<u64>) -> Packed {
-        let mut bytes = Vec::new();
-        V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect("memory takes whatever is written to it");
-        Packed(BASE64_STANDARD.encode(bytes))
-    }
-
-    pub fn unpacked(&self) -> Histogram<u64> {
-        unpack(&self.0).expect("it was packed here, or tried when it was read")
-    }
-}
-
-impl TryFrom<String> for Packed {
-    type Error = anyhow::Error;
-
-    fn try_from(text: String) -> Result<Packed> {
-        unpack(&text).map(|_| Packed(text))
-    }
-}
-
-fn unpack(text: &str) -> Result<Histogram<u64>> {
-    let bytes = BASE64_STANDARD.decode(text).context("a histogram is not in base 64")?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| anyhow!("a histogram is damaged: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use loadgen::Times;
-
-    use super::*;
-
-    #[test]
-    fn what_is_packed_comes_out_again_and_damage_is_told() {
-        let mut histogram = Times::default().all;
-        histogram.record_n(1_234_567, 89).unwrap();
-        let kept = serde_json::to_string(&Packed::new(&histogram)).unwrap();
-        assert_eq!(serde_json::from_str::<Packed>(&kept).unwrap().unpacked(), histogram);
-        for damaged in ["\"?\"", "\"HIST\""] {
-            assert!(serde_json::from_str::<Packed>(damaged).unwrap_err().to_string().contains("a histogram is"), "{damaged}");
-        }
-    }
+    pub counters: Option<Counters>,
 }

@@ -5,17 +5,14 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
-    sync::atomic::AtomicBool,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use loadgen::{Config, Wait};
+use models::Model;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use testbed::Server;
-
-use crate::plan::processors::Processors;
+use testbed::{Bench, Cpus, Server};
 
 /// The kinds of calls a server counts, by their names among its counters.
 pub const KINDS: [&str; 5] = ["waits", "reads", "writes", "accepts", "interest_changes"];
@@ -78,29 +75,29 @@ pub fn check_available() -> Result<()> {
     logs(folder.path(), &String::from_utf8_lossy(&output.stderr)).map(drop)
 }
 
-/// Counts the system calls of `server`, a command that listens on any free port and writes its counters to standard output,
-/// while it answers a small load.
+/// Counts the system calls of a model's server while it answers a small load.
 ///
-/// A traced server is many times slower, so its calls a request may differ from those of an undisturbed one: it finds more
+/// A traced server is many times slower, so its calls per request may differ from those of an undisturbed one: it finds more
 /// connections ready at every wait.
 ///
 /// # Errors
-/// When strace cannot trace ([`check_available`]), when the server does not start, answer, stop or tell its counters as it
-/// should, and when `interrupted` becomes true.
-pub fn trace(name: &str, server: &Command, processors: &Processors, interrupted: &AtomicBool) -> Result<Trace> {
-    let folder = tempfile::tempdir().context("no place for what strace writes")?;
-    let server = Server::start_on(&processors.server, traced(server, folder.path()))?;
+/// When strace cannot trace ([`check_available`]), when the server does not start, answer, stop or write its counters as it
+/// should, and when `bench.interrupted` becomes true.
+pub fn trace(name: &str, model: &Model, bench: &Bench, generator: &Cpus) -> Result<Trace> {
+    let folder = tempfile::tempdir().context("no folder for strace's output")?;
+    let command = bench.command(model, &["--work", "none"])?;
+    let server = Server::start_on(&bench.server_cpus, traced(&command, folder.path()))?;
     let config = Config {
         connections: CONNECTIONS,
         warmup: Duration::ZERO,
         duration: WINDOW,
         drain: REPLY_TIMEOUT,
-        cpus: Some(processors.generator.clone()),
+        cpus: Some(generator.clone()),
         wait: Wait::Sleep,
         ..Config::new(server.address())
     };
-    let measurement = loadgen::run(&config, interrupted, &mut |_| {})?;
-    // What the tracer has to write is written when it ends, as it then lets go of the server's standard error: awaited here.
+    let measurement = loadgen::run(&config, &bench.interrupted, &mut |_| {})?;
+    // The tracer writes its last lines when it ends, as it then closes the server's standard error: awaited here.
     let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
     if measurement.interrupted {
         bail!("interrupted");
@@ -110,15 +107,17 @@ pub fn trace(name: &str, server: &Command, processors: &Processors, interrupted:
     }
 
     let seen = Seen::of(&logs(folder.path(), &stopped.stderr)?);
-    let counters: Value = serde_json::from_str(&stopped.stdout).context("the server's counters make no sense")?;
-    let calls = KINDS.map(|kind| {
-        let counted_by_server = counters[kind].as_u64().with_context(|| format!("the server does not count its {kind}"))?;
-        Ok(Calls { kind: kind.into(), counted_by_server, counted_by_strace: seen.calls(kind) })
+    let counters = stopped.counters()?;
+    let counted = [counters.waits, counters.reads, counters.writes, counters.accepts, counters.interest_changes];
+    let calls = KINDS.iter().zip(counted).map(|(&kind, counted_by_server)| Calls {
+        kind: kind.into(),
+        counted_by_server,
+        counted_by_strace: seen.calls(kind),
     });
     Ok(Trace {
         name: name.to_owned(),
         requests: measurement.requests.answered,
-        calls: calls.into_iter().collect::<Result<_>>()?,
+        calls: calls.collect(),
         other_calls: seen.others,
     })
 }
@@ -259,10 +258,13 @@ mod tests {
     use std::{
         env,
         io::{self, Write},
+        sync::{Arc, atomic::AtomicBool},
     };
 
+    use models::{CATALOGUE, NotifiedBy};
+
     use super::*;
-    use crate::plan::contestant::{Contestant, MODELS, Servers};
+    use crate::plan::processors::Processors;
 
     /// What strace wrote of echo-poll, which answered one request and was stopped while it waited; some lines left
     /// out, numbers shortened.
@@ -343,17 +345,18 @@ recvfrom(8<socket:[51]>, "", 16384, 0, NULL, NULL) = 0
             return;
         }
         let this = env::current_exe().unwrap();
-        let contestants = MODELS.map(|model| Contestant::model(model, model));
-        let servers = Servers::find(this.parent().unwrap().parent(), "logs".into(), &contestants).unwrap();
         let processors = Processors::divide(None, None).unwrap();
-        for contestant in &contestants {
-            let model = &contestant.name[..];
-            let command = servers.counting(contestant).unwrap();
-            let trace = trace(model, &command, &processors, &AtomicBool::new(false)).unwrap();
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let bench = Bench::new(this.parent().unwrap().parent(), processors.server, interrupted).unwrap();
+        for model in CATALOGUE {
+            let trace = trace(model.name, model, &bench, &processors.generator).unwrap();
             let calls = |kind| trace.calls.iter().find(|calls| calls.kind == kind).unwrap().counted_by_strace;
             assert!(trace.agrees(), "{trace:?}");
             assert!(calls("reads") >= trace.requests && calls("writes") >= trace.requests, "{trace:?}");
-            assert_eq!(calls("waits") > 0, ["poll", "epoll"].contains(&model), "{trace:?}");
+            // Readiness is waited for in a call of its own.
+            let is_readiness =
+                matches!(model.notified_by, NotifiedBy::LevelTriggeredReadiness | NotifiedBy::EdgeTriggeredReadiness);
+            assert_eq!(calls("waits") > 0, is_readiness, "{trace:?}");
         }
     }
 }

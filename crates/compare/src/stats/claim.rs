@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use models::Model;
+
 use crate::{
     plan::place::Place,
     stats::{
@@ -18,8 +20,8 @@ const CLEARLY: f64 = 1.5;
 #[derive(Debug)]
 pub struct Claim {
     pub says: &'static str,
-    /// The servers it is about.
-    pub about: &'static [&'static str],
+    /// The models it is about.
+    pub about: &'static [&'static Model],
     /// The number by which it is judged.
     pub by: &'static Metric,
     /// Whether it is about this place.
@@ -43,7 +45,7 @@ pub enum Verdict {
     /// At some points it does, at others not.
     HoldsInPart,
     DoesNotHold,
-    CannotBeTold,
+    Inconclusive,
 }
 
 impl Verdict {
@@ -53,7 +55,7 @@ impl Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds-in-part",
             Verdict::DoesNotHold => "does-not-hold",
-            Verdict::CannotBeTold => "cannot-be-told",
+            Verdict::Inconclusive => "inconclusive",
         }
     }
 }
@@ -64,7 +66,7 @@ impl fmt::Display for Verdict {
             Verdict::Holds => "holds",
             Verdict::HoldsInPart => "holds in part",
             Verdict::DoesNotHold => "does not hold",
-            Verdict::CannotBeTold => "cannot be told",
+            Verdict::Inconclusive => "inconclusive",
         })
     }
 }
@@ -88,7 +90,7 @@ pub struct Case<'a> {
 impl Judged<'_> {
     pub fn verdict(&self) -> Verdict {
         match (self.holds.is_empty(), self.fails.is_empty()) {
-            (true, true) => Verdict::CannotBeTold,
+            (true, true) => Verdict::Inconclusive,
             (false, true) => Verdict::Holds,
             (true, false) => Verdict::DoesNotHold,
             (false, false) => Verdict::HoldsInPart,
@@ -99,7 +101,7 @@ impl Judged<'_> {
 impl Claim {
     /// Whether all took part that it is about.
     pub fn is_about(&self, fields: &[Field]) -> bool {
-        self.about.iter().all(|server| fields.iter().any(|field| field.cell(server).is_some()))
+        self.about.iter().all(|model| fields.iter().any(|field| field.cell(model.name).is_some()))
     }
 
     /// Holds the claim against all points of its experiment.
@@ -127,11 +129,11 @@ impl Claim {
 }
 
 /// Whether one server is better than another.
-pub fn ahead(field: &Field, one: &str, other: &str) -> Option<bool> {
-    match (field.is_ahead(one, other)?, field.is_ahead(other, one)?) {
+pub fn ahead(field: &Field, one: &Model, other: &Model) -> Option<bool> {
+    match (field.is_ahead(one.name, other.name)?, field.is_ahead(other.name, one.name)?) {
         (true, _) => Some(true),
         (_, true) => Some(false),
-        _ => (field.times_better(one, other)?.interval?.1 < CLEARLY).then_some(false),
+        _ => (field.times_better(one.name, other.name)?.interval?.1 < CLEARLY).then_some(false),
     }
 }
 
@@ -141,26 +143,26 @@ pub fn even(field: &Field) -> Option<bool> {
 }
 
 /// Whether a server's number is this many times what it was.
-pub fn grew(first: &Field, here: &Field, server: &str, metric: &Metric, times: f64) -> Option<bool> {
-    let interval = |field: &Field| field.cell(server).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
+pub fn grew(first: &Field, here: &Field, model: &Model, metric: &Metric, times: f64) -> Option<bool> {
+    let interval = |field: &Field| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
     let ((before_least, before_most), (least, most)) = (interval(first)?, interval(here)?);
     within((least / before_most, most / before_least), times).map(|within| !within)
 }
 
 /// Whether a server gets clearly less done than it did.
-pub fn slowed(first: &Field, here: &Field, server: &str) -> Option<bool> {
-    grew(here, first, server, &metric::THROUGHPUT, CLEARLY)
+pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
+    grew(here, first, model, &metric::THROUGHPUT, CLEARLY)
 }
 
 /// Whether a server's number is less than this.
-pub fn under(field: &Field, server: &str, metric: &Metric, limit: f64) -> Option<bool> {
-    let told = field.cell(server)?.estimate(metric)?;
+pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
+    let told = field.cell(model.name)?.estimate(metric)?;
     within(told.interval.unwrap_or((told.median, told.median)), limit)
 }
 
 /// Whether every client is served by it.
-pub fn serves_all(field: &Field, server: &str) -> Option<bool> {
-    field.cell(server).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
+pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
+    field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
 }
 
 /// Whether an interval lies below a limit; `None` of one that holds it.

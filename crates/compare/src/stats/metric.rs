@@ -1,11 +1,10 @@
 //! What is read from a trial, as data: the columns of summary.csv and of the tables.
 
+use loadgen::Summary;
 use statistics::Better;
+use testbed::Counters;
 
-use crate::{
-    run::record::Measured,
-    stats::number::{grouped, number},
-};
+use crate::{run::record::Measured, stats::number::grouped};
 
 /// One number of a trial.
 #[derive(Debug)]
@@ -67,49 +66,53 @@ const NS_PER_US: f64 = 1e3;
 const LEAST_RATE_PER_S: f64 = 1.0;
 
 /// With fewer requests than this in a server's whole life, its calls a request are those of its start and its end.
-const FEW_REQUESTS: f64 = 100.0;
+const FEW_REQUESTS: u64 = 100;
 
 pub static THROUGHPUT: Metric =
-    Metric::higher("throughput_per_s", "", "replies/s", 0, |measured| number(&measured.load, "/throughput_per_s"));
+    Metric::higher("throughput_per_s", "", "replies/s", 0, |measured| Some(measured.load.throughput_per_s));
 
 pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "", "MiB/s each way", 1, |measured| {
-    let payload_bytes = number(&measured.load, "/config/payload_bytes")?;
-    Some(number(&measured.load, "/throughput_per_s")? * payload_bytes / f64::from(1 << 20))
+    Some(measured.load.throughput_per_s * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
 });
 
 pub static ANSWERED: Metric = Metric::higher("answered_share", "answered share", "", 3, |measured| {
-    number(&measured.load, "/rate_asked_per_s").filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
-    let due_per_s = number(&measured.load, "/requests/due")? / number(&measured.load, "/elapsed_s")?;
-    Some(number(&measured.load, "/throughput_per_s")? / due_per_s).filter(|share| share.is_finite())
+    let load = &measured.load;
+    load.rate_asked_per_s.filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
+    Some(load.throughput_per_s / (load.requests.due as f64 / load.elapsed_s)).filter(|share| share.is_finite())
 });
 
 pub static CAPACITY: Metric =
     Metric::higher("capacity_derived_per_s", "derived capacity", "replies/s", 0, |measured| measured.capacity_derived_per_s);
 
 pub static MEAN: Metric =
-    Metric::lower("latency_mean_us", "mean", "µs", 1, |measured| latency_us(measured, "/latency_ns/mean"));
+    Metric::lower("latency_mean_us", "mean", "µs", 1, |measured| Some(measured.load.latency_ns.as_ref()?.mean / NS_PER_US));
 
-pub static P50: Metric = Metric::lower("latency_p50_us", "p50", "µs", 1, |measured| latency_us(measured, "/latency_ns/p50"));
+pub static P50: Metric =
+    Metric::lower("latency_p50_us", "p50", "µs", 1, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p50));
 
-pub static P90: Metric = Metric::lower("latency_p90_us", "p90", "µs", 1, |measured| latency_us(measured, "/latency_ns/p90"));
+pub static P90: Metric =
+    Metric::lower("latency_p90_us", "p90", "µs", 1, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p90));
 
-pub static P99: Metric = Metric::lower("latency_p99_us", "p99", "µs", 1, |measured| latency_us(measured, "/latency_ns/p99"));
+pub static P99: Metric =
+    Metric::lower("latency_p99_us", "p99", "µs", 1, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p99));
 
-pub static P99_9: Metric =
-    Metric::lower("latency_p99_9_us", "p99.9", "µs", 1, |measured| latency_us(measured, "/latency_ns/p99_9"));
+pub static P99_9: Metric = Metric::lower("latency_p99_9_us", "p99.9", "µs", 1, |measured| {
+    latency_us(&measured.load.latency_ns, |latency| latency.p99_9)
+});
 
-pub static MAX: Metric = Metric::lower("latency_max_us", "max", "µs", 1, |measured| latency_us(measured, "/latency_ns/max"));
+pub static MAX: Metric = Metric::lower("latency_max_us", "max", "µs", 1, |measured| {
+    latency_us(&measured.load.latency_ns, |latency| Some(latency.max))
+});
 
 pub static SERVED: Metric = Metric::higher("connections_served", "", "clients served", 0, |measured| {
     Some(measured.connections_asked as f64 - measured.connections_unserved as f64)
 });
 
-pub static JAIN: Metric =
-    Metric::higher("jain_index", "Jain's index", "", 3, |measured| number(&measured.load, "/connections/jain_index"));
+pub static JAIN: Metric = Metric::higher("jain_index", "Jain's index", "", 3, |measured| measured.load.connections.jain_index);
 
 pub static GREEDY_THROUGHPUT: Metric =
     Metric::higher("greedy_throughput_per_s", "the greedy one's", "replies/s", 0, |measured| {
-        number(measured.greedy.as_ref()?, "/throughput_per_s")
+        Some(measured.greedy.as_ref()?.throughput_per_s)
     });
 
 pub static CPU_US: Metric =
@@ -118,11 +121,11 @@ pub static CPU_US: Metric =
 pub static CPU_SHARE: Metric = Metric::lower("server_cpu_share", "CPU share", "", 3, |measured| Some(measured.cost.cpu_share));
 
 pub static USER_CPU_SHARE: Metric = Metric::lower("server_user_cpu_share", "user CPU share", "", 3, |measured| {
-    Some(measured.cost.user_cpu_s / number(&measured.load, "/elapsed_s")?)
+    Some(measured.cost.user_cpu_s / measured.load.elapsed_s)
 });
 
 pub static SYSTEM_CPU_SHARE: Metric = Metric::lower("server_system_cpu_share", "system CPU share", "", 3, |measured| {
-    Some(measured.cost.system_cpu_s / number(&measured.load, "/elapsed_s")?)
+    Some(measured.cost.system_cpu_s / measured.load.elapsed_s)
 });
 
 pub static SWITCHES: Metric = Metric::lower("switches_per_request", "", "switches/request", 2, |measured| {
@@ -131,21 +134,25 @@ pub static SWITCHES: Metric = Metric::lower("switches_per_request", "", "switche
 });
 
 pub static CALLS: Metric = Metric::lower("calls_per_request", "", "calls/request", 2, |measured| {
-    let kinds = ["/waits", "/reads", "/writes", "/accepts", "/interest_changes"];
-    kinds.into_iter().map(|kind| counted_per_request(measured, kind)).sum()
+    let calls =
+        |counters: &Counters| counters.waits + counters.reads + counters.writes + counters.accepts + counters.interest_changes;
+    counted_per_request(measured, calls)
 });
 
-pub static WAITS: Metric =
-    Metric::lower("waits_per_request", "", "waits/request", 2, |measured| counted_per_request(measured, "/waits"));
+pub static WAITS: Metric = Metric::lower("waits_per_request", "", "waits/request", 2, |measured| {
+    counted_per_request(measured, |counters| counters.waits)
+});
 
-pub static READS: Metric =
-    Metric::lower("reads_per_request", "", "reads/request", 2, |measured| counted_per_request(measured, "/reads"));
+pub static READS: Metric = Metric::lower("reads_per_request", "", "reads/request", 2, |measured| {
+    counted_per_request(measured, |counters| counters.reads)
+});
 
-pub static WRITES: Metric =
-    Metric::lower("writes_per_request", "", "writes/request", 2, |measured| counted_per_request(measured, "/writes"));
+pub static WRITES: Metric = Metric::lower("writes_per_request", "", "writes/request", 2, |measured| {
+    counted_per_request(measured, |counters| counters.writes)
+});
 
 pub static WOULD_BLOCK: Metric = Metric::lower("would_block_per_request", "", "would block/request", 2, |measured| {
-    counted_per_request(measured, "/would_block")
+    counted_per_request(measured, |counters| counters.would_block)
 });
 
 pub static PEAK_RSS: Metric =
@@ -157,10 +164,11 @@ pub static CONNECTION_BYTES: Metric =
 pub static THREADS: Metric = Metric::lower("server_threads", "", "threads", 0, |measured| Some(measured.cost.threads as f64));
 
 pub static GENERATOR_BUSY: Metric =
-    Metric::lower("generator_busy_share", "generator busy", "", 3, |measured| number(&measured.load, "/cpu/busy_share"));
+    Metric::lower("generator_busy_share", "generator busy", "", 3, |measured| Some(measured.load.cpu.busy_share));
 
-pub static GENERATOR_LAG: Metric =
-    Metric::lower("send_lag_p99_us", "send lag p99", "µs", 1, |measured| latency_us(measured, "/send_lag_ns/p99"));
+pub static GENERATOR_LAG: Metric = Metric::lower("send_lag_p99_us", "send lag p99", "µs", 1, |measured| {
+    latency_us(&measured.load.send_lag_ns, |lag| lag.p99)
+});
 
 /// All of them, in the order of summary.csv.
 pub static METRICS: [&Metric; 28] = [
@@ -194,13 +202,12 @@ pub static METRICS: [&Metric; 28] = [
     &GENERATOR_LAG,
 ];
 
-fn latency_us(measured: &Measured, pointer: &str) -> Option<f64> {
-    number(&measured.load, pointer).map(|ns| ns / NS_PER_US)
+fn latency_us(times: &Option<Summary>, ns: fn(&Summary) -> Option<u64>) -> Option<f64> {
+    Some(ns(times.as_ref()?)? as f64 / NS_PER_US)
 }
 
 /// What the server counted in its whole life, by the requests it served in it.
-fn counted_per_request(measured: &Measured, counter: &str) -> Option<f64> {
-    let counters = measured.cost.counters.as_ref()?;
-    let requests = number(counters, "/frames").filter(|&requests| requests >= FEW_REQUESTS)?;
-    Some(number(counters, counter)? / requests)
+fn counted_per_request(measured: &Measured, count: fn(&Counters) -> u64) -> Option<f64> {
+    let counters = measured.cost.counters.as_ref().filter(|counters| counters.frames >= FEW_REQUESTS)?;
+    Some(count(counters) as f64 / counters.frames as f64)
 }

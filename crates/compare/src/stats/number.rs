@@ -1,12 +1,6 @@
-//! Numbers out of the reports of others, and numbers for people.
+//! Numbers with commas between thousands.
 
 use indicatif::HumanCount;
-use serde_json::Value;
-
-/// The number in a report of the generator or a server, by its JSON pointer.
-pub fn number(report: &Value, pointer: &str) -> Option<f64> {
-    report.pointer(pointer)?.as_f64()
-}
 
 /// A number with so many digits after the point and, before it, commas between thousands: `12,345.6`.
 pub fn grouped(value: f64, digits: usize) -> String {

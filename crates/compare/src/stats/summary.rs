@@ -8,7 +8,6 @@ use std::{
 
 use hdrhistogram::Histogram;
 use loadgen::{Interval, Times};
-use serde_json::Value;
 
 use statistics::{Better, Estimate, Ranking, outliers, rank};
 
@@ -22,10 +21,7 @@ use crate::{
         bottleneck::Bottleneck,
         record::{Measured, Trial},
     },
-    stats::{
-        metric::{self, Metric},
-        number::number,
-    },
+    stats::metric::{self, Metric},
 };
 
 /// All finished trials, by experiment, point and server, in the order of the plan's lists.
@@ -219,7 +215,7 @@ impl Cell {
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
         for measured in self.good() {
-            all.add(measured.latency_hdr.unpacked()).expect("all latencies have the same bounds");
+            all.add(measured.latency_hdr.decode()).expect("all latencies have the same bounds");
         }
         all
     }
@@ -227,29 +223,28 @@ impl Cell {
     /// The same of each round in turn; of one that failed it is empty.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
         let good =
-            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.unpacked());
+            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.decode());
         self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
     /// How many requests there are in that.
     pub fn latency_count(&self) -> u64 {
-        self.good().filter_map(|measured| measured.load.pointer("/latency_ns/count")?.as_u64()).sum()
+        self.good().filter_map(|measured| Some(measured.load.latency_ns.as_ref()?.count)).sum()
     }
 
     /// The latencies round by round, as intervals since the run began.
     pub fn intervals(&self, run_started: SystemTime) -> Vec<Interval> {
         let interval = |measured: &Measured| {
-            let seconds = |pointer| number(&measured.load, pointer).map(Duration::from_secs_f64);
-            let started = SystemTime::UNIX_EPOCH + seconds("/started_unix_s")?;
-            Some(Interval {
+            let started = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(measured.load.started_unix_s);
+            Interval {
                 start: started.duration_since(run_started).unwrap_or_default(),
-                length: seconds("/elapsed_s")?,
-                latency: measured.latency_hdr.unpacked(),
-                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).unpacked(),
+                length: Duration::from_secs_f64(measured.load.elapsed_s),
+                latency: measured.latency_hdr.decode(),
+                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).decode(),
                 send_lag: None,
-            })
+            }
         };
-        self.good().filter_map(interval).collect()
+        self.good().map(interval).collect()
     }
 
     /// Its name in the run's folder: experiment, variant, point and server.
@@ -287,9 +282,9 @@ impl Cell {
     }
 
     /// Which of a latency's numbers are lower bounds in some round, as requests without an answer count: `p99` and the like.
-    pub fn at_least(&self) -> BTreeSet<&str> {
-        let names = self.good().filter_map(|measured| measured.load.pointer("/latency_ns/at_least")?.as_array());
-        names.flatten().filter_map(Value::as_str).collect()
+    pub fn at_least(&self) -> BTreeSet<&'static str> {
+        let latencies = self.good().filter_map(|measured| measured.load.latency_ns.as_ref());
+        latencies.flat_map(|latency| &latency.at_least).map(|statistic| statistic.name()).collect()
     }
 
     /// The median for people, without its unit, marked where it is a lower bound.

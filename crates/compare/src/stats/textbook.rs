@@ -1,12 +1,10 @@
-//! What textbooks say of each experiment, claim by claim, as data. The claims are those of texts on network programming that show
-//! servers of all these kinds and state, mostly without numbers, what each is good and bad at.
+//! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
+//! kinds and state, mostly without numbers, what each is good and bad at.
+
+use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
 
 use crate::{
-    plan::{
-        contestant::{BLOCKING, EPOLL, NONBLOCKING, POLL, THREADS},
-        experiment::Experiment,
-        place::Place,
-    },
+    plan::{experiment::Experiment, place::Place},
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
         metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
@@ -14,23 +12,23 @@ use crate::{
     },
 };
 
-/// From so many connections on, there are many.
+/// At least this number of connections is many.
 const MANY: u32 = 1000;
 
-/// Up to this share of the capacity, in percent, load is light; from the other on, the limit is near.
+/// In percent of the capacity: load is light up to the one, and near the capacity from the other on.
 const LIGHT: u32 = 50;
 const NEAR_THE_LIMIT: u32 = 90;
 
-/// What connections cost next to nothing takes, in bytes: a page of memory.
+/// A page of memory.
 const PAGE_BYTES: f64 = 4096.0;
 
-/// Shares of a processor that are as good as none and as good as all of it.
+/// Shares of a processor that count as almost none and as most of it.
 const HARDLY_ANY_CPU: f64 = 0.05;
 const MOST_OF_A_CPU: f64 = 0.8;
 
 const fn claim(
     says: &'static str,
-    about: &'static [&'static str],
+    about: &'static [&'static Model],
     by: &'static Metric,
     of: fn(&Place) -> bool,
     test: Test,
@@ -40,111 +38,111 @@ const fn claim(
 
 static SCALING: [Claim; 5] = [
     claim(
-        "One client at a time is served; all others wait.",
-        &[BLOCKING],
+        "A server that blocks serves one client at a time; the others wait.",
+        &[&BLOCKING],
         &THROUGHPUT,
         |place| place.x > 1,
         There(|field| {
-            let (asked, unserved) = field.cell(BLOCKING)?.clients()?;
+            let (asked, unserved) = field.cell(BLOCKING.name)?.clients()?;
             Some(unserved + 1 >= asked)
         }),
     ),
     claim(
-        "A loop over readiness serves all of them.",
-        &[POLL, EPOLL],
+        "A loop that waits for readiness serves all clients.",
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        There(|field| Some(serves_all(field, POLL)? && serves_all(field, EPOLL)?)),
+        There(|field| Some(serves_all(field, &POLL)? && serves_all(field, &EPOLL)?)),
     ),
     claim(
-        "With one client, who never sleeps answers soonest.",
-        &[NONBLOCKING, EPOLL],
+        "With one client, a server that never sleeps answers first.",
+        &[&NONBLOCKING, &EPOLL],
         &THROUGHPUT,
         |place| place.x == 1,
-        There(|field| ahead(field, NONBLOCKING, EPOLL)),
+        There(|field| ahead(field, &NONBLOCKING, &EPOLL)),
     ),
     claim(
-        "epoll leaves poll behind when connections are many.",
-        &[POLL, EPOLL],
+        "With many connections, epoll is faster than poll.",
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |place| place.x >= MANY,
-        There(|field| ahead(field, EPOLL, POLL)),
+        There(|field| ahead(field, &EPOLL, &POLL)),
     ),
     claim(
-        "Threads fall behind when clients are many.",
-        &[THREADS, EPOLL],
+        "With many clients, a thread per connection is slower than epoll.",
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.x >= MANY,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static LATENCY_LOAD: [Claim; 3] = [
     claim(
-        "Up to half of the capacity, latency stays flat.",
-        &[EPOLL],
+        "Latency stays flat up to half of the capacity.",
+        &[&EPOLL],
         &P50,
         |place| place.x <= LIGHT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0).map(|grew| !grew)),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0).map(|grew| !grew)),
     ),
     claim(
-        "Near the limit it rises steeply.",
-        &[EPOLL],
+        "Near the capacity, latency rises steeply.",
+        &[&EPOLL],
         &P50,
         |place| place.x >= NEAR_THE_LIMIT,
-        SinceFirst(|first, here| grew(first, here, EPOLL, &P50, 2.0)),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0)),
     ),
     claim(
-        "The tail is longer with threads than with a loop.",
-        &[THREADS, EPOLL],
+        "A thread per connection has a longer latency tail than an event loop.",
+        &[&THREAD_PER_CONN, &EPOLL],
         &P99,
         |_| true,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
 ];
 
 static IDLE: [Claim; 4] = [
     claim(
-        "poll looks at every connection each time, and slows down.",
-        &[POLL],
+        "poll scans every connection on each call, so idle connections slow it down.",
+        &[&POLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, POLL)),
+        SinceFirst(|first, here| slowed(first, here, &POLL)),
     ),
     claim(
-        "So does the loop that asks each of them.",
-        &[NONBLOCKING],
+        "A busy-polling loop tries every connection, so idle connections slow it down.",
+        &[&NONBLOCKING],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, NONBLOCKING)),
+        SinceFirst(|first, here| slowed(first, here, &NONBLOCKING)),
     ),
     claim(
-        "epoll does not.",
-        &[EPOLL],
+        "Idle connections do not slow epoll down.",
+        &[&EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, EPOLL).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &EPOLL).map(|slowed| !slowed)),
     ),
     claim(
-        "Sleeping threads do not, either.",
-        &[THREADS],
+        "Idle connections do not slow a thread per connection down.",
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| slowed(first, here, THREADS).map(|slowed| !slowed)),
+        SinceFirst(|first, here| slowed(first, here, &THREAD_PER_CONN).map(|slowed| !slowed)),
     ),
 ];
 
 static SERVICE: [Claim; 2] = [
     claim(
-        "Threads are for waiting work: they wait side by side, one loop in turn.",
-        &[THREADS, EPOLL],
+        "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
+        &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("sleep") && place.x > 1,
-        There(|field| ahead(field, THREADS, EPOLL)),
+        There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
     ),
     claim(
-        "Computing is limited by processors, whatever the model.",
-        &[THREADS, NONBLOCKING, POLL, EPOLL],
+        "Work that computes is limited by the processors, whatever the model.",
+        &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("spin") && place.x > 1,
         There(even),
@@ -152,16 +150,16 @@ static SERVICE: [Claim; 2] = [
 ];
 
 static CHURN: [Claim; 1] = [claim(
-    "A thread for each connection costs its creation.",
-    &[THREADS, EPOLL],
+    "A thread per connection adds the cost of creating a thread to every connection.",
+    &[&THREAD_PER_CONN, &EPOLL],
     &THROUGHPUT,
     |_| true,
-    There(|field| ahead(field, EPOLL, THREADS)),
+    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
 )];
 
 static PAYLOAD: [Claim; 1] = [claim(
-    "With large requests copying is what counts, and the model no more.",
-    &[THREADS, NONBLOCKING, POLL, EPOLL],
+    "With large requests, the cost of copying dominates and the model no longer matters.",
+    &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
     &THROUGHPUT,
     |place| place.x >= 64 << 10,
     There(even),
@@ -169,49 +167,49 @@ static PAYLOAD: [Claim; 1] = [claim(
 
 static FOOTPRINT: [Claim; 4] = [
     claim(
-        "A thread for each connection costs a stack for each.",
-        &[THREADS, EPOLL],
+        "A thread per connection costs a stack per connection.",
+        &[&THREAD_PER_CONN, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
-        There(|field| ahead(field, EPOLL, THREADS)),
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
     claim(
-        "In a loop, a silent connection costs next to nothing.",
-        &[NONBLOCKING, POLL, EPOLL],
+        "In a loop, an idle connection costs less than a page of memory.",
+        &[&NONBLOCKING, &POLL, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
-        There(|field| all([NONBLOCKING, POLL, EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
+        There(|field| all([&NONBLOCKING, &POLL, &EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
     ),
     claim(
-        "Who waits for readiness uses no processor time while nobody speaks.",
-        &[POLL, EPOLL],
+        "A server that waits for readiness uses almost no processor time while its connections are idle.",
+        &[&POLL, &EPOLL],
         &CPU_SHARE,
         |_| true,
-        There(|field| all([POLL, EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
+        There(|field| all([&POLL, &EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
     ),
     claim(
-        "Who asks over and over uses all of it.",
-        &[NONBLOCKING],
+        "A busy-polling server uses most of a processor even while its connections are idle.",
+        &[&NONBLOCKING],
         &CPU_SHARE,
         |_| true,
-        There(|field| under(field, NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
+        There(|field| under(field, &NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
     ),
 ];
 
 static FAIRNESS: [Claim; 2] = [
     claim(
-        "Threads share by the system's scheduler: the modest clients keep half of their replies at least.",
-        &[THREADS],
+        "The scheduler shares the processor among threads: beside a greedy client, the others keep at least half of their replies/s.",
+        &[&THREAD_PER_CONN],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| grew(here, first, THREADS, &THROUGHPUT, 2.0).map(|halved| !halved)),
+        SinceFirst(|first, here| grew(here, first, &THREAD_PER_CONN, &THROUGHPUT, 2.0).map(|halved| !halved)),
     ),
     claim(
-        "A loop that serves whoever is ready lets a greedy client starve the others.",
-        &[POLL, EPOLL],
+        "In a loop that serves every ready socket in turn, a greedy client starves the others.",
+        &[&POLL, &EPOLL],
         &THROUGHPUT,
         |_| true,
-        SinceFirst(|first, here| all([POLL, EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
+        SinceFirst(|first, here| all([&POLL, &EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
     ),
 ];
 
@@ -220,13 +218,13 @@ fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
     if holds.contains(&Some(false)) { Some(false) } else { holds.into_iter().try_fold(true, |all, holds| Some(all && holds?)) }
 }
 
-/// What the data of an experiment say of the claims on it, but for those about servers that did not take part.
+/// The verdicts on an experiment's claims, but for those about servers that did not take part.
 pub fn judged<'a>(experiment: &Experiment, fields: &'a [Field<'a>]) -> Vec<Judged<'a>> {
     let claims = claims(experiment).iter().filter(|claim| claim.is_about(fields));
     claims.map(|claim| claim.judged(fields)).collect()
 }
 
-/// What is said of an experiment.
+/// The claims about an experiment.
 pub fn claims(experiment: &Experiment) -> &'static [Claim] {
     match experiment.name {
         "scaling" => &SCALING,
@@ -241,7 +239,7 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
     }
 }
 
-/// The same in a paragraph.
+/// The same as a paragraph.
 pub fn expectation(experiment: &Experiment) -> String {
     claims(experiment).iter().map(|claim| claim.says).collect::<Vec<_>>().join(" ")
 }
@@ -252,18 +250,18 @@ mod tests {
     use crate::{plan::experiment::EXPERIMENTS, synthetic::SyntheticRun};
 
     #[test]
-    fn of_servers_that_did_not_take_part_nothing_is_said() {
-        let said = |only: &str| {
+    fn claims_about_servers_that_did_not_take_part_are_left_out() {
+        let claims_of = |only: &str| {
             let summary = SyntheticRun::of(&["--experiment", "scaling", "--only", only]).summary();
             let scaling = Experiment::named("scaling").unwrap();
             judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.says).collect::<Vec<_>>()
         };
-        assert_eq!(said("thread-per-conn,epoll"), ["Threads fall behind when clients are many."]);
-        assert!(said("nonblocking").is_empty());
+        assert_eq!(claims_of("thread-per-conn,epoll"), ["With many clients, a thread per connection is slower than epoll."]);
+        assert!(claims_of("nonblocking").is_empty());
     }
 
     #[test]
-    fn every_experiment_has_claims_and_each_speaks_of_a_point() {
+    fn every_experiment_has_claims_and_each_is_about_a_point() {
         for experiment in &EXPERIMENTS {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {

@@ -1,14 +1,18 @@
 //! Showing the results: on the terminal, as Markdown, CSV and HTML, and in pictures.
 
-pub mod claim;
-pub mod english;
+mod claim;
+pub mod diff;
 pub mod files;
-pub mod overview;
-pub mod picture;
-pub mod report;
-pub mod sentence;
-pub mod summary_csv;
-pub mod table;
+pub mod findings;
+mod legend;
+mod markdown;
+mod overview;
+mod picture;
+mod report;
+mod sentences;
+mod summary_csv;
+mod tables;
 pub mod terminal;
-pub mod tie;
-pub mod trace_table;
+mod text;
+mod tie;
+mod trace_table;

@@ -1,35 +1,29 @@
-//! What a run comes to, for the terminal.
+//! The results on the terminal.
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
-use crate::{
-    plan::experiment::Experiment,
-    run::manifest::Run,
-    stats::summary::{Field, Summary},
-    tell::{
-        overview::{Overview, Row, Standing},
-        sentence,
-    },
+use crate::tell::{
+    findings::{ExperimentFindings, Findings},
+    overview::{Row, Standing},
 };
 
-/// With fewer columns a terminal had better break lines where it will: some say that they have none.
+/// Narrower tables are harder to read than lines that the terminal breaks; some terminals report a width of 0.
 const NARROWEST: u16 = 60;
 
 /// The first screen, and what each experiment shows. Colours only on a terminal, and not with NO_COLOR in the environment.
-pub fn screen(run: &Run, summary: &Summary) -> String {
-    let overview = Overview::of(run, summary);
+pub fn screen(findings: &Findings) -> String {
+    let overview = &findings.overview;
     let answer = overview.answer.iter().map(|sentence| format!("{sentence}\n")).collect::<String>();
     let standings = overview.standings.iter().map(standing).collect::<String>();
-    let shown = run.plan.experiments().map(|experiment| shown(experiment, &summary.fields(experiment)));
-    format!("\n{}\n\n{answer}{standings}{}", overview.machine, shown.collect::<String>())
+    let experiments = findings.experiments.iter().map(experiment).collect::<String>();
+    format!("\n{}\n\n{answer}{standings}{experiments}", overview.machine)
 }
 
-/// What an experiment shows; nothing of one without trials.
-fn shown(experiment: &Experiment, fields: &[Field]) -> String {
-    match &sentence::shows(experiment, fields)[..] {
-        [] => String::new(),
-        sentences => format!("\n{}: {}\n{}\n", experiment.name, experiment.question, sentences.join("\n")),
+fn experiment(ExperimentFindings { experiment, sentences, .. }: &ExperimentFindings) -> String {
+    if sentences.is_empty() {
+        return String::new();
     }
+    format!("\n{}: {}\n{}\n", experiment.name, experiment.question, sentences.join("\n"))
 }
 
 fn standing(standing: &Standing) -> String {

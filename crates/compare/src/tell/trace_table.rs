@@ -4,11 +4,12 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 
 use crate::run::trace::{Calls, KINDS, Trace};
 
-/// What the numbers of [`table`] belong to.
-pub const HOW_COUNTED: &str =
-    "With 10 connections. A traced server is many times slower and so finds more of them ready at a time.";
+pub const TITLE: &str = "System calls per request, counted by strace";
 
-/// Calls a request, a row a server.
+pub const HOW_COUNTED: &str =
+    "Counted with 10 connections. Tracing makes a server many times slower, so that it finds more connections ready at a time.";
+
+/// Calls per request, one row per server.
 pub fn table(traces: &[Trace], style: TableStyle) -> Table {
     let mut table = Table::new();
     table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
@@ -20,7 +21,7 @@ pub fn table(traces: &[Trace], style: TableStyle) -> Table {
     table
 }
 
-/// What the columns of that table are.
+/// The columns of that table.
 pub fn head() -> Vec<String> {
     let kinds = KINDS.map(|kind| format!("{}/request", kind.replace('_', " ")));
     [&["model".into(), "requests".into()], &kinds[..], &["others/request".into(), "own counters".into()]].concat()
@@ -41,8 +42,8 @@ fn own_counters(trace: &Trace) -> String {
         return "agree".into();
     }
     let wrong = trace.calls.iter().filter(|calls| !calls.agree());
-    let told = |calls: &Calls| format!("{} {} of {}", calls.kind, calls.counted_by_server, calls.counted_by_strace);
-    wrong.map(told).collect::<Vec<_>>().join(", ")
+    let counts = |calls: &Calls| format!("{} {} of {}", calls.kind, calls.counted_by_server, calls.counted_by_strace);
+    wrong.map(counts).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_tells_calls_a_request_and_where_counters_are_wrong() {
+    fn the_table_shows_calls_per_request_and_wrong_counters() {
         let calls = |kind: &str, counted_by_server, counted_by_strace| Calls {
             kind: kind.into(),
             counted_by_server,

@@ -1,12 +1,12 @@
-//! Where values lie along an axis, and which of them are labelled.
+//! An axis: where values lie along it, and which of them are labelled.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use super::{Scale, label::human};
+use super::{data::Scale, label::human};
 
-/// What cannot be told from 0, or is beyond all that is measured, is not drawn at its place.
+/// Values beyond these are drawn at the edge.
 const LEAST: f64 = 1e-200;
 const GREATEST: f64 = 1e200;
 
@@ -18,7 +18,7 @@ const ROOM: f64 = 0.05;
 const LEAST_SPAN: f64 = std::f64::consts::LOG10_2;
 /// How far a label may reach beyond the end of its axis, as a share of it: there is a margin.
 const OVERHANG: f64 = 0.02;
-/// As many labels as are easily read.
+/// More labels are hard to read.
 const MOST_LABELS: usize = 7;
 
 /// An axis with labels. Places on it go from 0 to 1.

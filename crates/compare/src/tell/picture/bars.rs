@@ -1,13 +1,13 @@
-//! What something is made up of: a bar for each server, a part for each kind.
+//! Stacked bars: one per server, with a part per kind.
 
 use plotters::{prelude::Rectangle, style::text_anchor::HPos};
 
 use super::{
-    Bar,
-    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, at, bold, cut, filled, name_tag, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, at, bold, cut, filled, regular, width_of, write},
+    data::Bar,
     frame::{self, LEGEND_LINE, LINE, MARGIN},
     label::rounded,
-    marker,
+    marker::{self, name_tag},
     palette::Paint,
 };
 
@@ -17,7 +17,7 @@ const MOST_NAME_WIDTH: f64 = 130.0;
 /// From the middle of a row to that of the next.
 const MOST_PITCH: f64 = 44.0;
 const LEAST_PITCH: f64 = 26.0;
-/// How much of that a bar takes.
+/// The share of it that a bar takes.
 const THICKNESS: f64 = 0.62;
 const SWATCH: f64 = 11.0;
 const OUTLINE: &str = "stroke-width=\"7\"";
@@ -31,7 +31,7 @@ pub fn bars(title: &str, unit: &str, kinds: &[&str], bars: &[Bar]) -> String {
     let heading = canvas::shapes(|sheet| {
         frame::write_title(sheet, title);
         let unit = cut(unit, FONT, WIDTH - 2.0 * MARGIN);
-        write(sheet, &unit, &words(FONT, Paint::Muted, HPos::Left), (MARGIN, top - LINE / 2.0));
+        write(sheet, &unit, &regular(FONT, Paint::Muted, HPos::Left), (MARGIN, top - LINE / 2.0));
     });
     let legend = kinds.iter().zip(&places).enumerate().map(|(kind, (name, place))| legend_entry(kind, name, *place));
     let names = bars.iter().map(|bar| width_of(&shown_name(bar), FONT)).fold(0.0, f64::max);
@@ -45,7 +45,7 @@ pub fn bars(title: &str, unit: &str, kinds: &[&str], bars: &[Bar]) -> String {
     canvas::picture(title, height, &[frame, rows.collect()].concat())
 }
 
-/// A part as it can be drawn: what is no number, or less than nothing, is nothing.
+/// A part as it can be drawn: 0 if it is not a number, or negative.
 fn drawable(part: f64) -> f64 {
     if part.is_finite() { part.clamp(0.0, 1e200) } else { 0.0 }
 }
@@ -61,7 +61,7 @@ fn shown_name(bar: &Bar) -> String {
 fn legend_entry(kind: usize, name: &str, (x, y): (f64, f64)) -> String {
     let swatch = canvas::shapes(|sheet| rectangle(sheet, (x, y - SWATCH / 2.0), (x + SWATCH, y + SWATCH / 2.0), kind));
     let name = canvas::shapes(|sheet| {
-        write(sheet, name, &words(FONT, Paint::Ink, HPos::Left), (x + SWATCH + 4.0, y));
+        write(sheet, name, &regular(FONT, Paint::Ink, HPos::Left), (x + SWATCH + 4.0, y));
     });
     [outlined(&swatch), name].concat()
 }
@@ -81,7 +81,7 @@ struct Rows {
     /// Where the first row begins.
     top: f64,
     pitch: f64,
-    /// How wide one of what is counted is.
+    /// The width of 1.
     per_unit: f64,
 }
 
@@ -104,7 +104,7 @@ impl Rows {
             for &(_, part, from, to) in &sides {
                 let number = rounded(part);
                 if part > 0.0 && width_of(&number, SMALL) + 4.0 <= to - from {
-                    write(sheet, &number, &words(SMALL, Paint::Ink, HPos::Center), ((from + to) / 2.0, middle));
+                    write(sheet, &number, &regular(SMALL, Paint::Ink, HPos::Center), ((from + to) / 2.0, middle));
                 }
             }
             let total = rounded(total(bar));
@@ -112,6 +112,6 @@ impl Rows {
         });
         let name = canvas::shapes(|sheet| name_tag(sheet, &bar.server, &shown_name(bar), (MARGIN, middle)));
         let data = format!("data-y=\"{}\"", total(bar));
-        [name, canvas::mark(&bar.server, "bar", &data, &bar.says, &[outlined(&parts), numbers].concat())].concat()
+        [name, canvas::mark(&bar.server, "bar", &data, &bar.tooltip, &[outlined(&parts), numbers].concat())].concat()
     }
 }

@@ -1,4 +1,4 @@
-//! What pictures are put together from: shapes drawn by plotters, in groups that CSS can address.
+//! What pictures consist of: shapes drawn by plotters, in groups that CSS can address.
 
 use plotters::{
     coord::Shift,
@@ -9,21 +9,21 @@ use plotters::{
     },
 };
 
-use super::{Server, marker, palette, palette::Paint};
+use super::{data::Server, palette::Paint};
 
-/// Of every picture, in units. All others' lengths are in units, too.
+/// Width of every picture, in units. All other lengths are in units, too.
 pub const WIDTH: f64 = 440.0;
-/// Of a picture that needs no more.
+/// Height of a picture that needs no more.
 pub const HEIGHT: f64 = 300.0;
-/// How large words are.
+/// Size of text.
 pub const FONT: f64 = 13.0;
-/// How large words at the edge of things are.
+/// Size of notes.
 pub const SMALL: f64 = 11.5;
 /// plotters cuts off what is beyond its sheet: this is higher than any picture.
 const SHEET_HEIGHT: u32 = 10_000_000;
 /// plotters draws in whole numbers: these are tenths.
 const FINENESS: f64 = 10.0;
-/// How much wider bold words are.
+/// How much wider bold text is.
 pub const BOLDNESS: f64 = 1.12;
 /// What plotters enlarges the fonts of SVG by.
 const FONT_FACTOR: f64 = 1.24;
@@ -42,11 +42,17 @@ pub fn picture(title: &str, height: f64, groups: &str) -> String {
     )
 }
 
+/// The same picture as a file of its own, with its style sheet and its paper.
+pub fn standalone(svg: &str, css: &str) -> String {
+    let (root, content) = svg.split_once('>').expect("a picture begins with its root");
+    let paper = format!("<rect width=\"100%\" height=\"100%\" {}/>", Paint::Paper.fill());
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{root}><style>{css}</style>{paper}{content}")
+}
+
 /// Everything that belongs to a server.
 pub fn server_group(server: &Server, content: &str) -> String {
-    let slot = palette::slot(server.slot);
-    let (color, name) = (palette::light(&format!("s{slot}")), escaped(server.name));
-    format!("<g class=\"server s{slot}\" data-server=\"{name}\" color=\"{color}\" fill=\"currentColor\">{content}</g>")
+    let (class, name, color) = (server.class(), escaped(server.name), server.look.light);
+    format!("<g class=\"server {class}\" data-server=\"{name}\" color=\"{color}\" fill=\"currentColor\">{content}</g>")
 }
 
 /// A group with these attributes.
@@ -54,13 +60,13 @@ pub fn group(attributes: &str, content: &str) -> String {
     format!("<g {attributes}>{content}</g>")
 }
 
-/// What was measured at one place: its shapes, with what they say.
-pub fn mark(server: &Server, kind: &str, data: &str, says: &str, shapes: &str) -> String {
-    let (name, says) = (escaped(server.name), escaped(says));
-    format!("<g class=\"mark {kind}\" data-server=\"{name}\" {data}><title>{says}</title>{shapes}</g>")
+/// What was measured at one place: its shapes and their tooltip.
+pub fn mark(server: &Server, kind: &str, data: &str, tooltip: &str, shapes: &str) -> String {
+    let (name, tooltip) = (escaped(server.name), escaped(tooltip));
+    format!("<g class=\"mark {kind}\" data-server=\"{name}\" {data}><title>{tooltip}</title>{shapes}</g>")
 }
 
-/// Shapes as SVG has them, in the colours of the page.
+/// Shapes as SVG, in the colours of the page.
 pub fn shapes(draw: impl FnOnce(&Sheet)) -> String {
     let mut svg = String::new();
     let size = (length(WIDTH), SHEET_HEIGHT);
@@ -101,12 +107,12 @@ pub fn line(paint: Paint, width: f64) -> ShapeStyle {
     paint.stand_in().stroke_width(length(width))
 }
 
-/// Words of this size.
-pub fn words(size: f64, paint: Paint, from: HPos) -> TextStyle<'static> {
+/// Text of this size.
+pub fn regular(size: f64, paint: Paint, from: HPos) -> TextStyle<'static> {
     styled(size, paint, from, FontStyle::Normal)
 }
 
-/// Bold words of this size.
+/// Bold text of this size.
 pub fn bold(size: f64, paint: Paint, from: HPos) -> TextStyle<'static> {
     styled(size, paint, from, FontStyle::Bold)
 }
@@ -116,17 +122,17 @@ fn styled(size: f64, paint: Paint, from: HPos, style: FontStyle) -> TextStyle<'s
     TextStyle { font, color: paint.stand_in().to_backend_color(), pos: Pos::new(from, VPos::Center) }
 }
 
-/// Writes in the middle of a line at this place.
+/// Writes a line of text with its middle at this height.
 pub fn write(sheet: &Sheet, text: &str, style: &TextStyle, place: (f64, f64)) {
     sheet.draw_text(&clean(text), style, at(place)).expect("memory takes all shapes");
 }
 
-/// How wide words are at most, about: fonts differ.
+/// About how wide text is at most: fonts differ.
 pub fn width_of(text: &str, size: f64) -> f64 {
     text.chars().map(|character| width_of_character(character) * size).sum()
 }
 
-/// By the size of the font.
+/// In sizes of the font.
 fn width_of_character(character: char) -> f64 {
     match character {
         'f' | 'i' | 'j' | 'l' | 'r' | 't' | ' ' | '.' | ',' | ':' | '-' | '\'' | '(' | ')' | '|' | '/' => 0.38,
@@ -150,13 +156,7 @@ pub fn cut(text: &str, size: f64, width: f64) -> String {
     text.chars().take_while(fits).chain(['…']).collect()
 }
 
-/// The shape and the name of a server, from this place on.
-pub fn name_tag(sheet: &Sheet, server: &Server, name: &str, (x, y): (f64, f64)) {
-    marker::draw(sheet, server.slot, (x + marker::RADIUS, y), Paint::Server);
-    write(sheet, name, &words(FONT, Paint::Ink, HPos::Left), (x + 2.0 * marker::RADIUS + 4.0, y));
-}
-
-/// As XML has it between tags and in quotes.
+/// Escaped for XML, between tags and in quotes.
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in clean(text).chars() {
@@ -171,7 +171,7 @@ pub fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Without what XML cannot have and what would end a line.
+/// Without what XML does not allow, and line ends.
 fn clean(text: &str) -> String {
     let allowed = |character: char| !character.is_control() && !matches!(character, '\u{fffe}' | '\u{ffff}');
     text.chars().map(|character| if allowed(character) { character } else { ' ' }).collect()

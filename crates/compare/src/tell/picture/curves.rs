@@ -1,11 +1,11 @@
-//! How a number changes along an axis: a curve for each server, each point with its interval.
+//! Values over an axis: a curve per server, each point with its interval.
 
 use plotters::prelude::PathElement;
 
 use super::{
-    Axis, Curve, Dot, Mark, Server,
     axis::Ruler,
     canvas::{self, Sheet, at, line},
+    data::{Axis, Curve, Dot, Server, ValueKind},
     frame::{self, Frame},
     marker,
     palette::Paint,
@@ -13,9 +13,9 @@ use super::{
 
 /// How far apart points at the same place are drawn, at most.
 const DODGE: f64 = 5.0;
-/// The dashes of a line to a point that does not tell of all clients.
+/// A line to a point that does not cover all clients.
 const DASHED: &str = "class=\"dashed\" stroke-dasharray=\"45 40\"";
-/// What is inside of a mark that is not filled.
+/// The outline of a mark that is not filled.
 const HOLLOW: &str = "stroke=\"currentColor\" stroke-width=\"18\"";
 
 /// A picture of these curves.
@@ -38,14 +38,13 @@ pub fn curves(title: &str, x: &Axis, y: &Axis, curves: &[Curve]) -> String {
     canvas::picture(title, frame.height(), &groups)
 }
 
-/// How to read those marks that are not filled.
+/// How to read the marks that are not filled.
 fn note(curves: &[Curve], y: &Ruler) -> String {
     let has = |is: &dyn Fn(&Dot) -> bool| curves.iter().flat_map(|curve| &curve.points).any(is);
-    let marked =
-        |mark: Mark| has(&|dot| dot.value.as_ref().is_some_and(|value| value.mark == mark && y.place(value.y).is_some()));
+    let marked = |kind| has(&|dot| dot.value.as_ref().is_some_and(|value| value.kind == kind && y.place(value.y).is_some()));
     let notes = [
-        (marked(Mark::Hollow), "hollow: limited elsewhere"),
-        (marked(Mark::Unserved), "×: clients unserved"),
+        (marked(ValueKind::LimitedElsewhere), "hollow: limited elsewhere"),
+        (marked(ValueKind::Unserved), "×: clients unserved"),
         (has(&|dot| dot.value.is_none()), "× on axis: no value"),
     ];
     notes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, note)| note).collect::<Vec<_>>().join(" · ")
@@ -63,7 +62,7 @@ struct Drawing<'a> {
     frame: &'a Frame,
     x: &'a Ruler,
     y: &'a Ruler,
-    /// How far they are moved sideways, so that servers' intervals do not hide each other.
+    /// How far it is moved sideways, so that servers' intervals do not hide each other.
     dodged: f64,
 }
 
@@ -81,7 +80,7 @@ impl Drawing<'_> {
 
     /// Lines from each point to the next, if both have a value.
     fn lines(&self, curve: &Curve) -> String {
-        let is_partial = |dot: &Dot| dot.value.as_ref().is_some_and(|value| value.mark == Mark::Unserved);
+        let is_partial = |dot: &Dot| dot.value.as_ref().is_some_and(|value| value.kind == ValueKind::Unserved);
         let (mut solid, mut dashed): (Vec<Vec<_>>, Vec<Vec<_>>) = Default::default();
         for pair in curve.points.windows(2) {
             let (Some(from), Some(to)) = (self.place_of(&pair[0]), self.place_of(&pair[1])) else { continue };
@@ -104,26 +103,26 @@ impl Drawing<'_> {
         let Some(value) = &dot.value else {
             let data = format!("data-x=\"{}\"", dot.x);
             let shapes = canvas::shapes(|sheet| marker::cross(sheet, bottom));
-            return canvas::mark(server, "missing", &data, &dot.says, &shapes);
+            return canvas::mark(server, "missing", &data, &dot.tooltip, &shapes);
         };
         let data = format!("data-x=\"{}\" data-y=\"{}\"", dot.x, value.y);
-        let says = if place.is_some() { dot.says.clone() } else { format!("{} (not on this axis)", dot.says) };
+        let tooltip = if place.is_some() { dot.tooltip.clone() } else { format!("{} (not on this axis)", dot.tooltip) };
         let shapes = canvas::shapes(|sheet| {
             if let Some(ends) = value.interval.filter(|(low, high)| !low.is_nan() && !high.is_nan()) {
                 self.draw_interval(sheet, dot.x, ends);
             }
-            match value.mark {
-                Mark::Full => marker::draw(sheet, server.slot, place.unwrap_or(bottom), Paint::Server),
-                Mark::Hollow => marker::draw(sheet, server.slot, place.unwrap_or(bottom), Paint::Paper),
-                Mark::Unserved => marker::cross(sheet, place.unwrap_or(bottom)),
+            match value.kind {
+                ValueKind::Measured => marker::draw(sheet, server.look.mark, place.unwrap_or(bottom), Paint::Server),
+                ValueKind::LimitedElsewhere => marker::draw(sheet, server.look.mark, place.unwrap_or(bottom), Paint::Paper),
+                ValueKind::Unserved => marker::cross(sheet, place.unwrap_or(bottom)),
             }
         });
-        let (kind, attributes) = match value.mark {
-            Mark::Full => ("full", ""),
-            Mark::Hollow => ("hollow", HOLLOW),
-            Mark::Unserved => ("unserved", ""),
+        let (kind, attributes) = match value.kind {
+            ValueKind::Measured => ("full", ""),
+            ValueKind::LimitedElsewhere => ("hollow", HOLLOW),
+            ValueKind::Unserved => ("unserved", ""),
         };
-        canvas::mark(server, kind, &format!("{data} {attributes}"), &says, &shapes)
+        canvas::mark(server, kind, &format!("{data} {attributes}"), &tooltip, &shapes)
     }
 
     fn draw_interval(&self, sheet: &Sheet, x: f64, (low, high): (f64, f64)) {

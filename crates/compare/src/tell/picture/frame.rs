@@ -1,4 +1,4 @@
-//! What surrounds the shapes of a picture: title, legend, axes, and notes on how to read the marks.
+//! What surrounds the plot: title, legend, axes, and a note on how to read the marks.
 
 use plotters::{
     prelude::{ChartBuilder, LabelAreaPosition},
@@ -6,14 +6,14 @@ use plotters::{
 };
 
 use super::{
-    Server,
     axis::Ruler,
-    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, bold, cut, length, line, width_of, words, write},
+    canvas::{self, BOLDNESS, FONT, HEIGHT, SMALL, Sheet, WIDTH, bold, cut, length, line, regular, width_of, write},
+    data::Server,
     marker,
     palette::Paint,
 };
 
-/// What is left free at the sides.
+/// The margin at the sides.
 pub const MARGIN: f64 = 8.0;
 /// Where the drawing begins and ends: left of it are the labels of its values.
 const LEFT: f64 = 50.0;
@@ -23,21 +23,21 @@ const TITLE_SIZE: f64 = 14.5;
 const LEAST_TITLE_SIZE: f64 = 12.0;
 const TITLE_LINE: f64 = 13.0;
 pub const LEGEND_LINE: f64 = 34.0;
-/// From the middle of a line of words to that of the next.
+/// From the middle of a line of text to that of the next.
 pub const LINE: f64 = 17.0;
-/// A picture is no higher for so many lines of its legend.
+/// A legend of more lines makes a picture higher.
 const LINES_OF_LEGEND: usize = 2;
 /// How much of a server's name is shown.
 const NAME_WIDTH: f64 = 130.0;
 /// How long ticks are; labels are twice as far away, so that marks on the axis do not touch them.
 const TICK: f64 = 4.0;
 
-/// Where everything has its place.
+/// The layout of a picture.
 #[derive(Debug)]
 pub struct Frame {
     height: f64,
     legend: Vec<(f64, f64)>,
-    /// Of the drawing.
+    /// Edges of the plot area.
     top: f64,
     bottom: f64,
 }
@@ -66,7 +66,7 @@ impl Frame {
         self.height
     }
 
-    /// What lies so far along the axes, both from 0 to 1.
+    /// The place so far along the axes, both from 0 to 1.
     pub fn place(&self, x: f64, y: f64) -> (f64, f64) {
         (LEFT + x * (RIGHT - LEFT), self.bottom - y * (self.bottom - self.top))
     }
@@ -77,13 +77,13 @@ impl Frame {
             "class=\"frame\"",
             &canvas::shapes(|sheet| {
                 write_title(sheet, title);
-                let muted = |from| words(FONT, Paint::Muted, from);
+                let muted = |from| regular(FONT, Paint::Muted, from);
                 let y_title = cut(y_title, FONT, WIDTH - 2.0 * MARGIN);
                 write(sheet, &y_title, &muted(HPos::Left), (MARGIN, self.top - 12.0));
                 self.draw_axes(sheet, x, y);
                 let x_title = cut(x_title, FONT, RIGHT - LEFT);
                 write(sheet, &x_title, &muted(HPos::Center), ((LEFT + RIGHT) / 2.0, self.bottom + 30.5));
-                let note_style = words(SMALL, Paint::Muted, HPos::Left);
+                let note_style = regular(SMALL, Paint::Muted, HPos::Left);
                 if !note.is_empty() {
                     write(sheet, note, &note_style, self.note());
                 }
@@ -99,7 +99,7 @@ impl Frame {
             .set_label_area_size(LabelAreaPosition::Bottom, length(LINE))
             .build_cartesian_2d(x.clone(), y.clone())
             .expect("memory takes all shapes");
-        let style = words(FONT, Paint::Muted, HPos::Left);
+        let style = regular(FONT, Paint::Muted, HPos::Left);
         let mut values = chart.configure_mesh();
         values.disable_x_mesh().disable_x_axis().bold_line_style(line(Paint::Grid, 1.0)).axis_style(TRANSPARENT);
         values.label_style(style.clone()).set_all_tick_mark_size(length(TICK)).draw().expect("memory takes all shapes");
@@ -136,10 +136,10 @@ pub fn entry_width(server: &Server) -> f64 {
 
 /// A server's entry in a legend.
 pub fn entry(server: &Server, place: (f64, f64)) -> String {
-    canvas::shapes(|sheet| canvas::name_tag(sheet, server, &shown_name(server), place))
+    canvas::shapes(|sheet| marker::name_tag(sheet, server, &shown_name(server), place))
 }
 
-/// As much of a label as an axis has room for, as a share of the axis.
+/// Width of a label, as a share of its axis.
 pub fn label_width(label: &str) -> f64 {
     (width_of(label, FONT) + 6.0) / (RIGHT - LEFT)
 }

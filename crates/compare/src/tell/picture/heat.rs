@@ -1,4 +1,4 @@
-//! How latencies change from round to round: a column for each, the darker the more requests took so long.
+//! Heat maps: how latencies change from round to round. A column per round; the darker a cell, the more requests took that long.
 
 use hdrhistogram::Histogram;
 use plotters::{
@@ -7,9 +7,9 @@ use plotters::{
 };
 
 use super::{
-    BEYOND, NS_PER_US, Scale, Server,
     axis::Ruler,
-    canvas::{self, SMALL, Sheet, at, line, width_of, words, write},
+    canvas::{self, SMALL, Sheet, at, line, regular, width_of, write},
+    data::{BEYOND, NS_PER_US, Scale, Server},
     frame::{self, Frame},
     label::micros,
     palette::Paint,
@@ -17,8 +17,8 @@ use super::{
 
 /// How many cells a column has.
 const CELLS: usize = 24;
-/// The opacity of a cell is linear in the logarithm of its share of the round's requests, so that rare slow ones are seen: from
-/// this for one in a million, or fewer, to 1 for all of them, in steps that the eye tells apart.
+/// The opacity of a cell is linear in the logarithm of its share of the round's requests, so that rare slow ones are visible: from
+/// this for one in a million, or fewer, to 1 for all of them, in steps that the eye distinguishes.
 const LEAST_OPACITY: f64 = 0.15;
 const SHADES: f64 = 18.0;
 const LEAST_SHARE: f64 = 1e-6;
@@ -30,7 +30,7 @@ const CELLS_ALIGNED: &str = "shape-rendering=\"crispEdges\"";
 const THICK: f64 = 2.4;
 const THIN: f64 = 1.0;
 
-/// A picture of a server's rounds, with latencies from and to these (others are at the edge).
+/// A picture of a server's rounds, with latencies in this range (others are at the edge).
 pub fn heat(title: &str, server: &Server, columns: &[Histogram<u64>], range_ns: (u64, u64)) -> String {
     let least = range_ns.0.max(1);
     let greatest = range_ns.1.max(least.saturating_mul(2));
@@ -70,12 +70,12 @@ fn opacity(share: f64) -> f64 {
 fn scale_bar((left, y): (f64, f64)) -> String {
     canvas::shapes(|sheet| {
         let mut x = left;
-        let says = "of a round's requests:";
-        write(sheet, says, &words(SMALL, Paint::Muted, HPos::Left), (x, y));
-        x += width_of(says, SMALL) + 4.0;
+        let caption = "of a round's requests:";
+        write(sheet, caption, &regular(SMALL, Paint::Muted, HPos::Left), (x, y));
+        x += width_of(caption, SMALL) + 4.0;
         for (share, label) in EXPLAINED {
             shade(sheet, (x, y - 5.5), (x + 16.0, y + 5.5), opacity(share));
-            write(sheet, label, &words(SMALL, Paint::Muted, HPos::Left), (x + 19.0, y));
+            write(sheet, label, &regular(SMALL, Paint::Muted, HPos::Left), (x + 19.0, y));
             x += 29.0 + width_of(label, SMALL);
         }
     })
@@ -91,12 +91,12 @@ fn explain_lines(sheet: &Sheet, (left, y): (f64, f64)) {
     let mut x = left;
     for (width, label) in [(THICK, "50 %"), (THIN, "99 % answered within")] {
         draw_line(sheet, (x, x + 14.0), y, width);
-        write(sheet, label, &words(SMALL, Paint::Muted, HPos::Left), (x + 18.0, y));
+        write(sheet, label, &regular(SMALL, Paint::Muted, HPos::Left), (x + 18.0, y));
         x += 30.0 + width_of(label, SMALL);
     }
 }
 
-/// With a rim, for cells may be as dark as ink.
+/// With a rim, as cells may be as dark as ink.
 fn draw_line(sheet: &Sheet, (from, to): (f64, f64), y: f64, width: f64) {
     for (paint, width) in [(Paint::Paper, width + 1.6), (Paint::Ink, width)] {
         let style = line(paint, width);
@@ -104,7 +104,7 @@ fn draw_line(sheet: &Sheet, (from, to): (f64, f64), y: f64, width: f64) {
     }
 }
 
-/// Where the columns go.
+/// The columns' places.
 struct Drawing<'a> {
     frame: &'a Frame,
     x: &'a Ruler,
@@ -148,7 +148,7 @@ impl Drawing<'_> {
         })
     }
 
-    /// What the column comes to, said over its whole height.
+    /// The column's percentiles, with a tooltip over its whole height.
     fn mark(&self, index: usize, column: &Histogram<u64>) -> String {
         let (left, right) = self.sides(index);
         let (top, bottom) = (self.frame.place(0.0, 1.0).1, self.frame.place(0.0, 0.0).1);
@@ -164,8 +164,8 @@ impl Drawing<'_> {
                 draw_line(sheet, (left, right), self.height_of(within(0.99) as f64), THIN);
             }
         });
-        let mut says = format!("{}, round {}: ", self.server.name, index + 1);
-        says += &match (column.is_empty(), is_sure) {
+        let mut tooltip = format!("{}, round {}: ", self.server.name, index + 1);
+        tooltip += &match (column.is_empty(), is_sure) {
             (true, _) => "no requests".into(),
             (_, false) => format!("50 % within {}, slowest {}", micros(within(0.5)), micros(column.max())),
             _ => format!(
@@ -176,6 +176,6 @@ impl Drawing<'_> {
             ),
         };
         let value = if column.is_empty() { String::new() } else { format!(" data-y=\"{}\"", within(0.5) as f64 / NS_PER_US) };
-        canvas::mark(self.server, "column", &format!("data-x=\"{}\"{value}", index + 1), &says, &shapes)
+        canvas::mark(self.server, "column", &format!("data-x=\"{}\"{value}", index + 1), &tooltip, &shapes)
     }
 }

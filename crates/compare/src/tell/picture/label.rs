@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Short numbers for axes, bars and tooltips.
 
-use super::NS_PER_US;
+use super::data::NS_PER_US;
 use crate::stats::number::grouped;
 
 /// A number as short as it is exact: 0.25, 10k, 1.5M, 64Ki.
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn latencies_have_as_many_digits_as_tell_something() {
+    fn latencies_have_no_more_digits_than_are_useful() {
         assert_eq!([0, 950, 118_240, 1_204_400].map(micros), ["0.0 µs", "0.9 µs", "118.2 µs", "1,204 µs"]);
         assert_eq!([0.0, 0.456, 12.34, 118.2, 12_345.6].map(rounded), ["0", "0.46", "12.3", "118", "12,346"]);
     }

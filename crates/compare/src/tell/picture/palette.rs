@@ -1,14 +1,12 @@
-//! Colours by what they are for; what they look like is said in palette.css alone.
+//! Colours by purpose. Their values are in palette.css and, for servers, in their looks.
 
 use plotters::style::RGBColor;
 
-/// Custom properties and rules of all colours.
-pub const CSS: &str = include_str!("palette.css");
+use super::data::Server;
 
-/// How many colours and shapes there are for servers.
-const SERVER_SLOTS: usize = 8;
-/// Those from here on are for servers that were brought along.
-const FIRST_FREE_SLOT: usize = 5;
+/// Custom properties and rules of all colours but those of servers.
+const CSS: &str = include_str!("palette.css");
+
 /// How many colours there are for kinds.
 const KINDS: usize = 6;
 
@@ -21,7 +19,7 @@ pub enum Paint {
     Ink,
     Muted,
     Grid,
-    /// Not to be seen, but to be pointed at.
+    /// Invisible, but under the pointer.
     Nothing,
     /// One of the kinds that make up a bar.
     Kind(usize),
@@ -35,7 +33,7 @@ impl Paint {
             .chain((0..KINDS).map(Paint::Kind))
     }
 
-    /// What stands for it as long as plotters draws, which knows numbers only.
+    /// What stands for it while plotters draws, which supports RGB colours only.
     pub fn stand_in(self) -> RGBColor {
         let number = Paint::all().position(|paint| paint == self.reduced()).expect("all are there");
         RGBColor(0, 0, number as u8)
@@ -71,62 +69,61 @@ impl Paint {
     }
 }
 
-/// The colour and shape of a server, from 0: beyond the last one, those of servers brought along come again.
-pub fn slot(slot: usize) -> usize {
-    if slot < SERVER_SLOTS { slot } else { FIRST_FREE_SLOT + (slot - FIRST_FREE_SLOT) % (SERVER_SLOTS - FIRST_FREE_SLOT) }
+/// The style sheet of pictures in which these servers are.
+pub fn css(servers: &[Server]) -> String {
+    let rules = |colour: fn(&Server) -> &'static str| {
+        servers.iter().map(|server| format!("  .{} {{ color: {} }}\n", server.class(), colour(server))).collect::<String>()
+    };
+    let (light, dark) = (rules(|server| server.look.light), rules(|server| server.look.dark));
+    format!("{CSS}\n{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n")
 }
 
-/// The light value of a custom property, for viewers that know none.
-pub fn light(property: &str) -> &'static str {
+/// The light value of a custom property, for viewers that do not support them.
+fn light(property: &str) -> &'static str {
     let (_, after) = CSS.split_once(&format!("--{property}: ")).expect("palette.css has all colours");
     after.split_once(';').expect("it ends").0
 }
 
 #[cfg(test)]
 mod tests {
+    use models::{CATALOGUE, Look};
+
     use super::*;
 
-    const MARKS: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
     const KINDS: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
 
     #[test]
-    fn marks_and_words_stand_out_in_light_and_dark() {
-        for theme in themes() {
-            for mark in MARKS {
-                assert_contrast(theme, mark, "paper", 3.0);
+    fn marks_and_text_stand_out_in_light_and_dark() {
+        let (light, dark) = CSS.split_once("@media").unwrap();
+        let looks = || CATALOGUE.iter().map(|model| model.look).chain((0..Look::OTHERS).map(Look::of_other));
+        let (lights, darks) =
+            (looks().map(|look| look.light).collect::<Vec<_>>(), looks().map(|look| look.dark).collect::<Vec<_>>());
+        for (theme, colours) in [(light, lights), (dark, darks)] {
+            let value = |property: &str| &theme.split_once(&format!("--{property}: ")).unwrap().1[..7];
+            for colour in colours {
+                assert_contrast(colour, value("paper"), 3.0);
             }
-            for words in ["ink", "muted"] {
-                assert_contrast(theme, words, "paper", 4.5);
+            for text in ["ink", "muted"] {
+                assert_contrast(value(text), value("paper"), 4.5);
             }
             for kind in KINDS {
-                assert_contrast(theme, "ink", kind, 4.5);
+                assert_contrast(value("ink"), value(kind), 4.5);
             }
         }
     }
 
-    fn assert_contrast(theme: &str, one: &str, other: &str, least: f64) {
-        let (one_light, other_light) = (luminance(theme, one), luminance(theme, other));
-        let contrast = (one_light.max(other_light) + 0.05) / (one_light.min(other_light) + 0.05);
+    fn assert_contrast(one: &str, other: &str, least: f64) {
+        let (lighter, darker) = (luminance(one).max(luminance(other)), luminance(one).min(luminance(other)));
+        let contrast = (lighter + 0.05) / (darker + 0.05);
         assert!(contrast >= least, "{one} on {other}: {contrast:.2}");
     }
 
     /// Relative luminance as WCAG 2 defines it.
-    fn luminance(theme: &str, property: &str) -> f64 {
-        let hex = theme.split_once(&format!("--{property}: #")).unwrap().1;
+    fn luminance(hex: &str) -> f64 {
         let channel = |at: usize| {
             let value = f64::from(u8::from_str_radix(&hex[at..at + 2], 16).unwrap()) / 255.0;
             if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         };
-        0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
-    }
-
-    fn themes() -> [&'static str; 2] {
-        let (light, dark) = CSS.split_once("@media").unwrap();
-        [light, dark]
-    }
-
-    #[test]
-    fn slots_of_servers_brought_along_come_again() {
-        assert_eq!([0, 4, 5, 7, 8, 10, 11].map(slot), [0, 4, 5, 7, 5, 7, 5]);
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
     }
 }

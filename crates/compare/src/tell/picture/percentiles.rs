@@ -1,14 +1,13 @@
-//! How latencies are distributed, up to the rarest: on the axis of HdrHistogram, where each step to the right asks for events
-//! ten times as rare.
+//! Latency percentiles, on HdrHistogram's axis: each step to the right is ten times rarer.
 
 use hdrhistogram::Histogram;
 use indicatif::HumanCount;
 use plotters::prelude::PathElement;
 
 use super::{
-    BEYOND, Distribution, NS_PER_US, Scale, Server,
     axis::Ruler,
     canvas::{self, at, line},
+    data::{BEYOND, Distribution, NS_PER_US, Scale, Server},
     frame::{self, Frame},
     label::micros,
     marker,
@@ -17,17 +16,17 @@ use super::{
 
 /// How many steps are looked at along a curve.
 const STEPS: u32 = 300;
-/// How far a drawn curve may be off, in units: what does not show is left out.
+/// How far a drawn curve may be off, in units: what is invisible is left out.
 const TOLERANCE: f64 = 0.3;
-/// Shares that have a mark where enough requests lie beyond: for people, and in tenths of a percent.
+/// Shares that have a mark where enough requests lie beyond: as text, and in tenths of a percent.
 const MARKED: [(&str, u32); 4] = [("50 %", 500), ("90 %", 900), ("99 %", 990), ("99.9 %", 999)];
-/// How far the axis goes where there is nothing to show.
+/// The end of an empty axis.
 const EMPTY_END: f64 = 2.0;
-/// What is left free at the right end of the axis, as a share of it.
+/// Free space at the right end of the axis, as a share of it.
 const FREE: f64 = 0.02;
 const FAINT: &str = "class=\"faint\" opacity=\"0.4\"";
 
-/// A picture of these distributions; the part of each that fewer than ten requests make is faint.
+/// A picture of these distributions; the part of each beyond which there are fewer than ten requests is faint.
 pub fn percentiles(title: &str, scale: Scale, distributions: &[Distribution]) -> String {
     let curves: Vec<Vec<(f64, f64)>> = distributions.iter().map(|one| points(one.latency_ns)).collect();
     let longest = curves.iter().filter_map(|curve| Some(curve.last()?.0)).fold(0.0, f64::max);
@@ -63,7 +62,7 @@ fn share_label(rarity: i32) -> String {
     if nines.is_empty() { "99 %".into() } else { format!("99.{nines} %") }
 }
 
-/// Rarities, and within how many microseconds all but the so rare requests were answered; the last is the slowest request.
+/// Rarities, each with the time in microseconds within which all but so rare requests were answered; the last is the slowest request.
 fn points(latency_ns: &Histogram<u64>) -> Vec<(f64, f64)> {
     if latency_ns.is_empty() {
         return Vec::new();
@@ -93,7 +92,7 @@ fn up_to_each_value(latency_ns: &Histogram<u64>) -> Vec<(u64, u64)> {
     recorded.collect()
 }
 
-/// The rarest that enough requests tell of.
+/// The rarity beyond which there are too few requests.
 fn sure_until(latency_ns: &Histogram<u64>) -> f64 {
     (latency_ns.len() as f64 / BEYOND as f64).log10()
 }
@@ -136,10 +135,10 @@ fn marks(server: &Server, latency_ns: &Histogram<u64>, place: impl Fn((f64, f64)
         let us = ns as f64 / NS_PER_US;
         let middle = place((-(1.0 - quantile).log10(), us));
         let requests = HumanCount(requests);
-        let says = format!("{}: {share} of {requests} requests within {}", server.name, micros(ns));
+        let tooltip = format!("{}: {share} of {requests} requests within {}", server.name, micros(ns));
         let data = format!("data-x=\"{quantile}\" data-y=\"{us}\"");
-        let shapes = canvas::shapes(|sheet| marker::draw(sheet, server.slot, middle, Paint::Server));
-        canvas::mark(server, "full", &data, &says, &shapes)
+        let shapes = canvas::shapes(|sheet| marker::draw(sheet, server.look.mark, middle, Paint::Server));
+        canvas::mark(server, "full", &data, &tooltip, &shapes)
     };
     MARKED.into_iter().map(mark).collect()
 }

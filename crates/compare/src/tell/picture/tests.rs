@@ -1,23 +1,28 @@
-//! What holds for every picture, whatever is in it.
+//! Properties of every picture, whatever is in it.
 
 use hdrhistogram::Histogram;
+use models::Look;
 use proptest::{collection::vec, option, prelude::*};
 use roxmltree::{Document, Node};
 
 use super::*;
 
-const EPOLL: Server = Server { slot: 4, name: "epoll" };
-const ODD: Server = Server { slot: 9, name: "<&\">\u{1}\n'" };
+const EPOLL: Server = server(4, "epoll");
+const ODD: Server = server(9, "<&\">\u{1}\n'");
+
+const fn server(index: usize, name: &str) -> Server<'_> {
+    Server { index, name, look: Look::of_other(index) }
+}
 
 const LINEAR: Axis = Axis { title: "connections", scale: Scale::Linear };
 const LOG: Axis = Axis { title: "µs", scale: Scale::Log };
 
-fn dot(x: f64, y: f64, mark: Mark) -> Dot {
-    Dot { x, value: Some(Value { y, interval: Some((y * 0.9, y * 1.1)), mark }), says: format!("{y} at {x}") }
+fn dot(x: f64, y: f64, kind: ValueKind) -> Dot {
+    Dot { x, value: Some(Value { y, interval: Some((y * 0.9, y * 1.1)), kind }), tooltip: format!("{y} at {x}") }
 }
 
 fn failed(x: f64) -> Dot {
-    Dot { x, value: None, says: format!("failed at {x}") }
+    Dot { x, value: None, tooltip: format!("failed at {x}") }
 }
 
 fn of_class<'a>(picture: &'a Document, class: &str) -> Vec<Node<'a, 'a>> {
@@ -47,8 +52,8 @@ fn middle(shape: Node) -> (f64, f64) {
 }
 
 #[test]
-fn each_server_has_its_group_with_a_mark_that_speaks_for_each_point() {
-    let points = |y: f64| vec![dot(1.0, y, Mark::Full), dot(2.0, 2.0 * y, Mark::Full)];
+fn each_server_has_its_group_with_a_mark_and_tooltip_per_point() {
+    let points = |y: f64| vec![dot(1.0, y, ValueKind::Measured), dot(2.0, 2.0 * y, ValueKind::Measured)];
     let drawn = [Curve { server: EPOLL, points: points(5.0) }, Curve { server: ODD, points: points(7.0) }];
     let svg = curves("a & b", &LINEAR, &LOG, &drawn);
     let picture = Document::parse(&svg).unwrap();
@@ -56,7 +61,7 @@ fn each_server_has_its_group_with_a_mark_that_speaks_for_each_point() {
     assert_eq!(picture.root_element().first_element_child().unwrap().text(), Some("a & b"));
     let servers = of_class(&picture, "server");
     let names: Vec<_> = servers.iter().map(|group| (group.attribute("class"), group.attribute("data-server"))).collect();
-    assert_eq!(names, [(Some("server s4"), Some("epoll")), (Some("server s6"), Some("<&\">  '"))]);
+    assert_eq!(names, [(Some("server s4"), Some("epoll")), (Some("server s9"), Some("<&\">  '"))]);
     assert_eq!(titles(&picture), ["5 at 1", "10 at 2", "7 at 1", "14 at 2"]);
     let data = |mark: &Node| ["data-server", "data-x", "data-y"].map(|name| mark.attribute(name).unwrap().to_string());
     assert_eq!(data(&of_class(&picture, "mark")[1]), ["epoll", "2", "10"]);
@@ -64,8 +69,13 @@ fn each_server_has_its_group_with_a_mark_that_speaks_for_each_point() {
 }
 
 #[test]
-fn marks_tell_what_a_value_is_worth() {
-    let drawn = vec![dot(1.0, 5.0, Mark::Full), dot(2.0, 5.0, Mark::Hollow), dot(3.0, 5.0, Mark::Unserved), failed(4.0)];
+fn marks_show_what_limits_a_value() {
+    let drawn = vec![
+        dot(1.0, 5.0, ValueKind::Measured),
+        dot(2.0, 5.0, ValueKind::LimitedElsewhere),
+        dot(3.0, 5.0, ValueKind::Unserved),
+        failed(4.0),
+    ];
     let svg = curves("marks", &LINEAR, &LINEAR, &[Curve { server: EPOLL, points: drawn }]);
     let picture = Document::parse(&svg).unwrap();
     let [full, hollow, unserved, missing] = of_class(&picture, "mark")[..] else { panic!("{svg}") };
@@ -89,7 +99,7 @@ fn marks_tell_what_a_value_is_worth() {
 #[test]
 fn values_are_where_their_axis_says() {
     let heights = |axis: &Axis, values: [f64; 3]| {
-        let drawn = values.map(|y| dot(1.0, y, Mark::Full)).to_vec();
+        let drawn = values.map(|y| dot(1.0, y, ValueKind::Measured)).to_vec();
         let svg = curves("", &LINEAR, axis, &[Curve { server: EPOLL, points: drawn }]);
         let picture = Document::parse(&svg).unwrap();
         of_class(&picture, "mark").iter().map(|mark| middle(shapes(mark, "polygon")[0]).1).collect::<Vec<f64>>()
@@ -101,8 +111,8 @@ fn values_are_where_their_axis_says() {
 }
 
 #[test]
-fn what_a_log_axis_has_no_place_for_is_on_the_edge_and_says_so() {
-    let drawn = vec![dot(0.0, 5.0, Mark::Full), dot(10.0, 0.0, Mark::Full)];
+fn a_value_without_a_place_on_a_log_axis_is_on_the_edge_and_marked() {
+    let drawn = vec![dot(0.0, 5.0, ValueKind::Measured), dot(10.0, 0.0, ValueKind::Measured)];
     let x = Axis { title: "idle", scale: Scale::Log };
     let svg = curves("", &x, &LOG, &[Curve { server: EPOLL, points: drawn }]);
     assert_eq!(titles(&Document::parse(&svg).unwrap()), ["5 at 0", "0 at 10 (not on this axis)"]);
@@ -115,7 +125,7 @@ fn histogram(latencies_ns: impl Iterator<Item = u64>) -> Histogram<u64> {
 }
 
 #[test]
-fn percentiles_are_told_where_ten_requests_lie_beyond() {
+fn percentiles_are_marked_where_ten_requests_lie_beyond() {
     let latencies = histogram((1..=100).map(|index| index * 1000));
     let svg = percentiles("", Scale::Log, &[Distribution { server: EPOLL, latency_ns: &latencies }]);
     let picture = Document::parse(&svg).unwrap();
@@ -134,9 +144,8 @@ fn percentiles_are_told_where_ten_requests_lie_beyond() {
 fn a_picture_of_percentiles_is_small() {
     let latencies: Vec<_> =
         (1..=5).map(|by| histogram((0..50_000).map(|index: u64| by * (10_000 + index * index % 99_991)))).collect();
-    let server = |slot| Server { slot, name: "thread-per-conn" };
-    let all: Vec<_> =
-        latencies.iter().enumerate().map(|(slot, latency_ns)| Distribution { server: server(slot), latency_ns }).collect();
+    let distribution = |(index, latency_ns)| Distribution { server: server(index, "thread-per-conn"), latency_ns };
+    let all: Vec<_> = latencies.iter().enumerate().map(distribution).collect();
     let bytes = percentiles("title", Scale::Log, &all).len();
     assert!(bytes <= 12_288, "{bytes}");
 }
@@ -155,8 +164,8 @@ fn a_single_slow_request_shows_in_a_heat_map() {
 }
 
 #[test]
-fn bars_are_as_long_as_what_they_stand_for() {
-    let bar = |server, parts: &[f64]| Bar { server, parts: parts.to_vec(), says: "all".into() };
+fn lengths_of_bars_are_proportional() {
+    let bar = |server, parts: &[f64]| Bar { server, parts: parts.to_vec(), tooltip: "all".into() };
     let svg = bars("", "µs", &["user", "system"], &[bar(EPOLL, &[10.0, 20.0]), bar(ODD, &[5.0, 0.0])]);
     let picture = Document::parse(&svg).unwrap();
     let parts: Vec<_> = of_class(&picture, "mark")
@@ -174,8 +183,8 @@ fn bars_are_as_long_as_what_they_stand_for() {
 
 #[test]
 fn a_picture_grows_with_what_is_in_it() {
-    let server = |slot| Server { slot, name: "a-server-with-a-long-name" };
-    let rows: Vec<Bar> = (0..20).map(|slot| Bar { server: server(slot), parts: vec![1.0], says: String::new() }).collect();
+    let bar = |index| Bar { server: server(index, "a-server-with-a-long-name"), parts: vec![1.0], tooltip: String::new() };
+    let rows: Vec<Bar> = (0..20).map(bar).collect();
     let svg = bars("", "", &["all"], &rows);
     let picture = Document::parse(&svg).unwrap();
     let number = |node: &Node, name| node.attribute(name).unwrap().parse::<f64>().unwrap();
@@ -187,17 +196,17 @@ fn a_picture_grows_with_what_is_in_it() {
 }
 
 #[test]
-fn a_picture_of_its_own_has_its_colours() {
+fn a_standalone_picture_contains_its_colours() {
     let svg = curves("", &LINEAR, &LOG, &[]);
-    let file = standalone(&svg);
+    let file = standalone(&svg, &css(&[EPOLL]));
     let picture = Document::parse(&file).unwrap();
     let style = picture.root_element().first_element_child().unwrap();
-    assert!(style.has_tag_name("style") && style.text().unwrap().contains("--s0:"));
+    assert!(style.has_tag_name("style") && style.text().unwrap().contains(".s4 { color: #"));
     assert_eq!(style.next_sibling_element().unwrap().attribute("class"), Some("paper"));
 }
 
-/// Any words, with what XML cannot have among them.
-fn words() -> impl Strategy<Value = String> {
+/// Any text, with characters that XML does not allow.
+fn text() -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..20).prop_map(|characters| characters.into_iter().collect())
 }
 
@@ -211,9 +220,9 @@ fn number() -> impl Strategy<Value = f64> {
 }
 
 fn any_dot() -> impl Strategy<Value = Dot> {
-    let mark = prop_oneof![Just(Mark::Full), Just(Mark::Hollow), Just(Mark::Unserved)];
-    let value = (number(), option::of((number(), number())), mark).prop_map(|(y, interval, mark)| Value { y, interval, mark });
-    (number(), option::of(value), words()).prop_map(|(x, value, says)| Dot { x, value, says })
+    let kind = prop_oneof![Just(ValueKind::Measured), Just(ValueKind::LimitedElsewhere), Just(ValueKind::Unserved)];
+    let value = (number(), option::of((number(), number())), kind).prop_map(|(y, interval, kind)| Value { y, interval, kind });
+    (number(), option::of(value), text()).prop_map(|(x, value, tooltip)| Dot { x, value, tooltip })
 }
 
 fn latencies() -> impl Strategy<Value = Histogram<u64>> {
@@ -230,13 +239,12 @@ proptest! {
 
     #[test]
     fn any_curves_are_well_formed(
-        all in vec((any::<usize>(), words(), vec(any_dot(), 0..6)), 0..10), title in words(), scales in (scale(), scale()),
+        all in vec((any::<usize>(), text(), vec(any_dot(), 0..6)), 0..10), title in text(), scales in (scale(), scale()),
     ) {
-        let server = |slot: &usize, name| Server { slot: *slot, name };
         let drawn: Vec<Curve> =
-            all.iter().map(|(slot, name, points)| Curve { server: server(slot, name), points: points.clone() }).collect();
+            all.iter().map(|(index, name, points)| Curve { server: server(*index, name), points: points.clone() }).collect();
         let axes = [scales.0, scales.1].map(|scale| Axis { title: &title, scale });
-        let svg = standalone(&curves(&title, &axes[0], &axes[1], &drawn));
+        let svg = standalone(&curves(&title, &axes[0], &axes[1], &drawn), "");
         let picture = Document::parse(&svg).unwrap();
         let dots: usize = drawn.iter().map(|curve| curve.points.len()).sum();
         prop_assert_eq!(of_class(&picture, "mark").len(), dots);
@@ -245,21 +253,21 @@ proptest! {
 
     #[test]
     fn any_distributions_and_heat_maps_are_well_formed(
-        all in vec(latencies(), 0..4), name in words(), scale in scale(), range in any::<(u64, u64)>(),
+        all in vec(latencies(), 0..4), name in text(), scale in scale(), range in any::<(u64, u64)>(),
     ) {
-        let server = Server { slot: 2, name: &name };
+        let server = server(2, &name);
         let drawn: Vec<_> = all.iter().map(|latency_ns| Distribution { server, latency_ns }).collect();
-        Document::parse(&standalone(&percentiles(&name, scale, &drawn))).unwrap();
+        Document::parse(&standalone(&percentiles(&name, scale, &drawn), "")).unwrap();
         let svg = heat(&name, &server, &all, range);
         prop_assert_eq!(of_class(&Document::parse(&svg).unwrap(), "mark").len(), all.len());
     }
 
     #[test]
-    fn any_bars_are_well_formed(all in vec((words(), vec(number(), 0..8)), 0..10), kinds in vec(words(), 0..8)) {
+    fn any_bars_are_well_formed(all in vec((text(), vec(number(), 0..8)), 0..10), kinds in vec(text(), 0..8)) {
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
-        let servers = all.iter().enumerate().map(|(slot, (name, _))| Server { slot, name });
+        let servers = all.iter().enumerate().map(|(index, (name, _))| server(index, name));
         let parts = all.iter().map(|(_, parts)| parts.clone());
-        let drawn: Vec<Bar> = servers.zip(parts).map(|(server, parts)| Bar { server, parts, says: "x".into() }).collect();
+        let drawn: Vec<Bar> = servers.zip(parts).map(|(server, parts)| Bar { server, parts, tooltip: "x".into() }).collect();
         let svg = bars("parts", "µs", &kinds, &drawn);
         prop_assert_eq!(of_class(&Document::parse(&svg).unwrap(), "mark").len(), all.len());
     }

@@ -1,8 +1,6 @@
-//! The figures of an experiment: what is drawn of it, and in which views.
+//! The figures of an experiment: which pictures are drawn, and on which scales.
 
 use hdrhistogram::Histogram;
-
-use super::Servers;
 use statistics::Estimate;
 
 use crate::{
@@ -14,22 +12,23 @@ use crate::{
         summary::{Cell, Field},
     },
     tell::{
-        picture::{self, Axis, Bar, Curve, Distribution, Dot, Mark, Scale, Server, Value},
-        table,
+        legend::Legend,
+        picture::{self, Axis, Bar, Curve, Distribution, Dot, Scale, Server, Value, ValueKind},
+        tables,
     },
 };
 
-/// From this ratio of the greatest to the least on, a log axis shows more.
+/// From this ratio of the greatest to the least value on, a log axis shows more.
 const WIDE: f64 = 30.0;
 
 /// From this ratio of the last to the first place on an experiment's axis on, the places would crowd at its left end.
 const SPREAD: f64 = 10.0;
 
-/// Under this ratio, a log axis has hardly a tick to be read by.
+/// Under this ratio, a log axis has hardly a tick.
 const NARROW: f64 = 3.0;
 
-/// Of what an experiment shows beside its main value, what is drawn before other things.
-const WORTH_A_PICTURE: [&Metric; 12] = [
+/// Metrics in the order in which they are drawn, of those that an experiment shows beside its main value.
+const DRAWN_FIRST: [&Metric; 12] = [
     &metric::P99,
     &metric::P99_9,
     &metric::GOODPUT,
@@ -44,25 +43,23 @@ const WORTH_A_PICTURE: [&Metric; 12] = [
     &metric::P50,
 ];
 
-/// How many of these.
+/// How many of them are drawn.
 const OTHERS: usize = 3;
 
 /// A picture with what belongs to it.
 pub struct Figure {
     /// A name that no other has.
     pub id: String,
-    /// As the picture itself has it.
     pub title: String,
     /// What it shows: a metric's name, or a kind of picture.
     pub metric: &'static str,
     pub variant: &'static str,
     /// Where on the axis, of a picture of one point.
     pub point: Option<u32>,
-    /// Whose picture it is, where it is one server's.
-    pub slot: Option<usize>,
+    /// The CSS class of its server, of a picture of one server.
+    pub server: Option<String>,
     /// One or two; the first is shown until another is chosen.
     pub views: Vec<View>,
-    /// What the picture does not say itself.
     pub caption: &'static str,
 }
 
@@ -72,29 +69,29 @@ pub struct View {
     pub svg: String,
 }
 
-/// What the servers are ranked by over the axis, a figure a variant.
-pub fn main(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
-    over_axis(experiment, &[experiment.ranked_by], fields, servers)
+/// The metric that servers are ranked by over the axis, a figure per variant.
+pub fn main(experiment: &Experiment, fields: &[Field], legend: &Legend) -> Vec<Figure> {
+    over_axis(experiment, &[experiment.ranked_by], fields, legend)
 }
 
-/// What else is worth a picture.
-pub fn others(experiment: &Experiment, fields: &[Field], servers: &Servers) -> Vec<Figure> {
+/// Other metrics over the axis.
+pub fn others(experiment: &Experiment, fields: &[Field], legend: &Legend) -> Vec<Figure> {
     let shown = |metric: &&&Metric| experiment.shows.iter().any(|other| other.name == metric.name);
-    let metrics: Vec<&Metric> = WORTH_A_PICTURE.iter().filter(shown).take(OTHERS).copied().collect();
-    over_axis(experiment, &metrics, fields, servers)
+    let metrics: Vec<&Metric> = DRAWN_FIRST.iter().filter(shown).take(OTHERS).copied().collect();
+    over_axis(experiment, &metrics, fields, legend)
 }
 
-/// Variant by variant, a figure a metric.
-fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Field], servers: &Servers) -> Vec<Figure> {
+/// Variant by variant, a figure per metric.
+fn over_axis(experiment: &Experiment, metrics: &[&'static Metric], fields: &[Field], legend: &Legend) -> Vec<Figure> {
     let of_variant = |fields: &[Field]| {
-        let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, servers));
+        let figures = metrics.iter().filter_map(|metric| curves(experiment, metric, fields, legend));
         figures.collect::<Vec<_>>()
     };
     fields.chunk_by(|one, next| one.point.place.variant == next.point.place.variant).flat_map(of_variant).collect()
 }
 
 /// `None` where no trial has such a value, and none failed.
-fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], servers: &Servers) -> Option<Figure> {
+fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], legend: &Legend) -> Option<Figure> {
     let variant = &*fields.first()?.point.place.variant;
     let cells = || fields.iter().flat_map(|field| &field.cells);
     if !cells().any(|cell| dot(cell, metric).is_some()) {
@@ -106,11 +103,15 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
     };
     let xs: Vec<f64> = fields.iter().map(|field| f64::from(field.point.place.x)).filter(|&x| x > 0.0).collect();
     let x = Axis { title: experiment.axis, scale: if ratio(&xs) >= SPREAD { Scale::Log } else { Scale::Linear } };
-    // One who served nobody has 0 replies, which no log axis has.
-    let ys = cells().filter_map(|cell| cell.estimate(metric)).map(|told| told.median).filter(|&y| y > 0.0).collect::<Vec<_>>();
+    // A server that served no client has 0 replies, for which a log axis has no place.
+    let ys = cells()
+        .filter_map(|cell| cell.estimate(metric))
+        .map(|estimate| estimate.median)
+        .filter(|&y| y > 0.0)
+        .collect::<Vec<_>>();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
-        let curves: Vec<Curve> = servers.all().map(|server| Curve { points: points(server.name), server }).collect();
+        let curves: Vec<Curve> = legend.servers().iter().map(|&server| Curve { points: points(server.name), server }).collect();
         picture::curves(&title, &x, &Axis { title: &metric.title(), scale }, &curves)
     };
     let mut scales = scales(&ys);
@@ -125,41 +126,38 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], se
         metric: metric.name,
         variant,
         point: None,
-        slot: None,
+        server: None,
         views,
         caption: "",
     })
 }
 
-/// What is drawn of a server at a point: `None` where it has no such value and did not fail either.
+/// `None` where a server has no value at a point and did not fail either.
 fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
     let x = f64::from(cell.point.place.x);
     let place = format!("{} at {}", cell.server, grouped(x, 0));
-    let Some(told) = cell.estimate(metric) else {
+    let Some(estimate) = cell.estimate(metric) else {
         let failure = cell.failures().first().copied()?;
-        return Some(Dot { x, value: None, says: format!("{place}: {} failed: {failure}", table::rounds_failed(cell)) });
+        return Some(Dot { x, value: None, tooltip: format!("{place}: {} failed: {failure}", tables::rounds_failed(cell)) });
     };
-    let remark = match remark(cell) {
-        remark if remark.is_empty() => remark,
-        remark => format!("; {remark}"),
-    };
-    let says = format!("{place}: {}{}{remark}", cell.at_least_mark(metric), says(metric, told));
-    Some(Dot { x, value: Some(Value { y: told.median, interval: told.interval, mark: mark(cell) }), says })
+    let text = cell.at_least_mark(metric).to_owned() + &with_interval(metric, estimate);
+    let tooltip = format!("{place}: {}", [text].into_iter().chain(remarks(cell)).collect::<Vec<_>>().join("; "));
+    Some(Dot { x, value: Some(Value { y: estimate.median, interval: estimate.interval, kind: kind(cell) }), tooltip })
 }
 
 /// `137,480 replies/s (99,940 .. 150,987)`, `p99 118.2 µs (101.5 .. 130.0)`.
-fn says(metric: &Metric, told: Estimate) -> String {
-    let interval = told.interval.map(|(low, high)| format!(" ({} .. {})", metric.number(low), metric.number(high)));
-    metric.said(told.median) + &interval.unwrap_or_default()
+fn with_interval(metric: &Metric, estimate: Estimate) -> String {
+    let interval = estimate.interval.map(|(low, high)| format!(" ({} .. {})", metric.number(low), metric.number(high)));
+    metric.said(estimate.median) + &interval.unwrap_or_default()
 }
 
-fn mark(cell: &Cell) -> Mark {
+fn kind(cell: &Cell) -> ValueKind {
     if !cell.serves_all() {
-        Mark::Unserved
-    } else if is_generator_bound(cell) || table::is_saturated(cell) {
-        Mark::Hollow
+        ValueKind::Unserved
+    } else if is_generator_bound(cell) || tables::is_saturated(cell) {
+        ValueKind::LimitedElsewhere
     } else {
-        Mark::Full
+        ValueKind::Measured
     }
 }
 
@@ -167,41 +165,38 @@ fn is_generator_bound(cell: &Cell) -> bool {
     cell.bottleneck() == Some(Bottleneck::Generator)
 }
 
-/// What the marker's shape says, in words.
-fn remark(cell: &Cell) -> String {
-    let mut remarks = Vec::new();
-    if !cell.serves_all() {
-        remarks.push(table::clients(cell));
-    } else if table::is_saturated(cell) {
-        remarks.push("did not keep up".into());
-    }
-    if is_generator_bound(cell) {
-        remarks.push("the generator was the limit".into());
-    }
-    remarks.join("; ")
+/// The reasons for the kind of its value.
+fn remarks(cell: &Cell) -> Vec<String> {
+    let service = if !cell.serves_all() {
+        Some(tables::clients(cell))
+    } else {
+        tables::is_saturated(cell).then(|| "did not keep up with the rate requested".into())
+    };
+    let generator = is_generator_bound(cell).then(|| "limited by the load generator".into());
+    service.into_iter().chain(generator).collect()
 }
 
-/// A closer look at one point: how latencies are spread, what the processor did, which calls were made.
-pub fn closer(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
-    let at = Look { experiment, field, servers };
+/// A closer look at one point: latencies, processor time, system calls and context switches.
+pub fn closer(experiment: &Experiment, field: &Field, legend: &Legend) -> Vec<Figure> {
+    let at = AtPoint { experiment, field, legend };
     let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
     let split = at.bars("cpu_split", "CPU time, user and kernel", "share of one processor", &CPU_SPLIT);
-    // Connections that say nothing have no requests that a cost could be shared among.
-    let a_request = percentiles.is_some().then(|| {
-        let calls = at.bars("calls_by_kind", "System calls a request", "calls/request", &CALLS_BY_KIND);
-        [calls, at.bars("switches", "Context switches a request", "switches/request", &SWITCHES)]
+    // Idle connections have no requests.
+    let per_request = percentiles.is_some().then(|| {
+        let calls = at.bars("calls_by_kind", "System calls per request", "calls/request", &CALLS_BY_KIND);
+        [calls, at.bars("switches", "Context switches per request", "switches/request", &SWITCHES)]
     });
-    let costs = [split].into_iter().chain(a_request.into_iter().flatten()).flatten();
+    let costs = [split].into_iter().chain(per_request.into_iter().flatten()).flatten();
     percentiles.into_iter().chain(costs).chain(at.heat()).collect()
 }
 
-/// How latencies are spread at a point, and over its rounds.
-pub fn latencies(experiment: &Experiment, field: &Field, servers: &Servers) -> Vec<Figure> {
-    let at = Look { experiment, field, servers };
+/// Latencies at a point, and round by round.
+pub fn latencies(experiment: &Experiment, field: &Field, legend: &Legend) -> Vec<Figure> {
+    let at = AtPoint { experiment, field, legend };
     at.percentiles(&[Scale::Log]).into_iter().chain(at.heat()).collect()
 }
 
-/// A part of a bar: what it is called, and how long it is.
+/// A part of a bar: its name and its length.
 type Part = (&'static str, fn(&Cell) -> Option<f64>);
 
 const CPU_SPLIT: [Part; 2] =
@@ -217,25 +212,25 @@ const CALLS_BY_KIND: [Part; 4] = [
 const SWITCHES: [Part; 1] = [("switches", |cell| median(cell, &metric::SWITCHES))];
 
 fn median(cell: &Cell, metric: &Metric) -> Option<f64> {
-    cell.estimate(metric).map(|told| told.median)
+    cell.estimate(metric).map(|estimate| estimate.median)
 }
 
-/// What is neither wait, read nor write: accepts and changes of interest. Medians of parts need not add up to that of the whole.
+/// Accepts and changes of interest. The medians of parts need not add up to the median of the whole.
 fn other_calls(cell: &Cell) -> Option<f64> {
     let kinds = [&metric::WAITS, &metric::READS, &metric::WRITES];
     let known: f64 = kinds.into_iter().map(|kind| median(cell, kind)).sum::<Option<f64>>()?;
     Some((median(cell, &metric::CALLS)? - known).max(0.0))
 }
 
-/// One point of an experiment, looked at closely.
-struct Look<'a> {
+/// One point of an experiment.
+struct AtPoint<'a> {
     experiment: &'a Experiment,
     field: &'a Field<'a>,
-    servers: &'a Servers,
+    legend: &'a Legend<'a>,
 }
 
-impl<'a> Look<'a> {
-    /// Of all servers, or of the one named.
+impl<'a> AtPoint<'a> {
+    /// Of all servers, or of one.
     fn figure(&self, metric: &'static str, what: &str, of: Option<&Server>, draw: impl FnOnce(&str) -> Vec<View>) -> Figure {
         let place = &self.field.point.place;
         let title = format!("{what}, at {place}");
@@ -247,21 +242,21 @@ impl<'a> Look<'a> {
             metric,
             variant: &place.variant,
             point: Some(place.x),
-            slot: of.map(|server| server.slot),
+            server: of.map(Server::class),
             caption: "",
         }
     }
 
     fn server(&self, cell: &'a Cell) -> Server<'a> {
-        Server { slot: self.servers.slot(&cell.server), name: &cell.server }
+        self.legend.server(&cell.server)
     }
 
-    /// `None` where nobody has a latency: of connections that say nothing, and where all failed.
+    /// `None` where there are no latencies: with idle connections only, and where all failed.
     fn percentiles(&self, scales: &[Scale]) -> Option<Figure> {
         let latencies: Vec<(&Cell, Histogram<u64>)> = self.field.cells.iter().map(|cell| (*cell, cell.latency())).collect();
-        let told = latencies.iter().filter(|(_, latency)| !latency.is_empty());
+        let recorded = latencies.iter().filter(|(_, latency)| !latency.is_empty());
         let distributions: Vec<Distribution> =
-            told.map(|(cell, latency_ns)| Distribution { server: self.server(cell), latency_ns }).collect();
+            recorded.map(|(cell, latency_ns)| Distribution { server: self.server(cell), latency_ns }).collect();
         if distributions.is_empty() {
             return None;
         }
@@ -273,7 +268,7 @@ impl<'a> Look<'a> {
         Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
-    /// Latencies over the rounds, a picture a server, all with the same range.
+    /// Latencies over the rounds, a picture per server, all with the same range.
     fn heat(&self) -> Vec<Figure> {
         let columns = |cell: &&'a Cell| (*cell, cell.latency_of_rounds().collect::<Vec<_>>());
         let all: Vec<(&Cell, Vec<Histogram<u64>>)> = self.field.cells.iter().map(columns).collect();
@@ -285,8 +280,8 @@ impl<'a> Look<'a> {
             let draw = |title: &str| vec![View::new(Scale::Log, picture::heat(title, &server, columns, range_ns))];
             self.figure("latency_heat", "Latency round by round", Some(&server), draw)
         };
-        let told = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
-        all.iter().filter(told).map(figure).collect()
+        let is_recorded = |(_, columns): &&(&Cell, Vec<Histogram<u64>>)| columns.iter().any(|column| !column.is_empty());
+        all.iter().filter(is_recorded).map(figure).collect()
     }
 
     /// `None` where no server has all the parts.
@@ -294,8 +289,8 @@ impl<'a> Look<'a> {
         let bar = |cell: &&'a Cell| {
             let lengths: Vec<f64> = parts.iter().map(|(_, length)| length(cell)).collect::<Option<_>>()?;
             let each = parts.iter().zip(&lengths).map(|((kind, _), length)| format!("{kind} {length:.2}"));
-            let says = format!("{}: {}", cell.server, each.collect::<Vec<_>>().join(", "));
-            Some(Bar { server: self.server(cell), parts: lengths, says })
+            let tooltip = format!("{}: {}", cell.server, each.collect::<Vec<_>>().join(", "));
+            Some(Bar { server: self.server(cell), parts: lengths, tooltip })
         };
         let bars: Vec<Bar> = self.field.cells.iter().filter_map(bar).collect();
         if bars.is_empty() {
@@ -317,14 +312,14 @@ impl View {
     }
 }
 
-/// How many times the least of them the greatest is; of nothing, and where one is not above 0, that is not a number.
+/// The greatest divided by the least; not a number without values, and where one is not above 0.
 fn ratio(values: &[f64]) -> f64 {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if least > 0.0 && greatest.is_finite() { greatest / least } else { f64::NAN }
 }
 
-/// The scales on which these values are worth being looked at; the best first.
+/// The useful scales for these values; the best first.
 fn scales(values: &[f64]) -> Vec<Scale> {
     match ratio(values) {
         wide if wide >= WIDE => vec![Scale::Log, Scale::Linear],
@@ -343,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scale_is_what_the_range_asks_for() {
+    fn the_range_decides_the_scale() {
         let first = |values: &[f64]| scales(values).iter().map(|scale| *scale == Scale::Log).collect::<Vec<_>>();
         assert_eq!(first(&[10.0, 300.0]), [true, false]);
         assert_eq!(first(&[10.0, 299.0]), [false, true]);

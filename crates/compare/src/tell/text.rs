@@ -1,4 +1,4 @@
-//! Lists and places in words.
+//! Pieces of text: lists, places on an axis, ratios.
 
 use indicatif::HumanCount;
 
@@ -19,17 +19,17 @@ pub fn listed<W: AsRef<str>>(words: &[W]) -> String {
     }
 }
 
-/// A ratio: `318 times`, `4.1 times`, `1.05 times`.
-pub fn times(ratio: f64) -> String {
+/// A ratio: `318`, `4.1`, `1.05`.
+pub fn ratio(ratio: f64) -> String {
     let digits = match ratio {
         ..2.0 => 2,
         ..10.0 => 1,
         _ => 0,
     };
-    grouped(ratio, digits) + " times"
+    grouped(ratio, digits)
 }
 
-/// What was a sentence, as a part of another.
+/// A sentence as a part of another: without its end.
 pub fn clause(sentence: &str) -> &str {
     sentence.trim_end_matches(['.', '?'])
 }
@@ -43,23 +43,30 @@ pub fn capitalized(sentence: &str) -> String {
 /// Points of an experiment: `10, 100 and 1,000 active connections`.
 pub fn places(experiment: &Experiment, points: &[&Point]) -> String {
     let of_curve = |curve: &[&Point]| match curve {
-        [.., last] => format!("{} {}", numbers(curve), of_what(experiment, last)),
+        [.., last] => {
+            format!("{} {}", listed(&curve.iter().map(|point| count(point)).collect::<Vec<_>>()), unit(experiment, last))
+        }
         [] => String::new(),
     };
     listed(&points.chunk_by(|one, other| one.place.variant == other.place.variant).map(of_curve).collect::<Vec<_>>())
 }
 
-/// The same without what they count.
-pub fn numbers(points: &[&Point]) -> String {
-    listed(&points.iter().map(|point| HumanCount(point.place.x.into()).to_string()).collect::<Vec<_>>())
+/// The same without the axis, where the axis was mentioned before: `10, 100 and 1,000`, `50 and 75 %`.
+pub fn numbers(experiment: &Experiment, points: &[&Point]) -> String {
+    let sign = if experiment.axis.starts_with('%') { " %" } else { "" };
+    listed(&points.iter().map(|point| count(point)).collect::<Vec<_>>()) + sign
 }
 
 /// A point of an experiment: `100 active connections`, `0 idle connections (1 active)`.
 pub fn place(experiment: &Experiment, point: &Point) -> String {
-    format!("{} {}", HumanCount(point.place.x.into()), of_what(experiment, point))
+    places(experiment, &[point])
 }
 
-fn of_what(experiment: &Experiment, point: &Point) -> String {
+fn count(point: &Point) -> String {
+    HumanCount(point.place.x.into()).to_string()
+}
+
+fn unit(experiment: &Experiment, point: &Point) -> String {
     let axis = match point.place.x {
         1 => experiment.axis.replacen("connections", "connection", 1).replacen("clients", "client", 1),
         _ => experiment.axis.into(),
@@ -80,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn places_name_the_axis_once_a_curve() {
+    fn places_name_the_axis_once_per_curve() {
         let of = |experiment: &str, indices: &[usize]| {
             let experiment = Experiment::named(experiment).unwrap();
             places(experiment, &indices.iter().map(|&index| &experiment.points[index]).collect::<Vec<_>>())
@@ -90,5 +97,7 @@ mod tests {
         assert_eq!(of("idle", &[0, 3, 7]), "0 and 10,000 idle connections (1 active) and 10,000 idle connections (10 active)");
         assert_eq!(of("latency-load", &[2]), "50 % of the best capacity");
         assert_eq!(of("fairness", &[1]), "1 greedy client");
+        let load = Experiment::named("latency-load").unwrap();
+        assert_eq!(numbers(load, &[&load.points[1], &load.points[2]]), "25 and 50 %");
     }
 }
