@@ -108,8 +108,8 @@ impl Bench {
     /// Drives a server and observes it. The first request is sent when the server has accepted its connections.
     ///
     /// # Errors
-    /// When the generator cannot run, when the server ends, when every connection ends before the measured window begins, and
-    /// when the measurement is interrupted.
+    /// When the generator cannot run, when the server ends, when every connection ends before the measured window, when the
+    /// generator does not get to run in it, and when the measurement is interrupted.
     pub fn drive(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
         let mut seen = Seen::default();
         // Usage is quick to read, so it is read at both ends of the window. All else takes longer where threads or connections
@@ -181,7 +181,9 @@ fn both_ends<T>(seen: Vec<Result<T>>) -> Result<Span<T>> {
     let seen = seen.into_iter().collect::<Result<Vec<T>>>().context("cannot observe the server to the end")?;
     match span(seen) {
         Some(span) => Ok(span),
-        None => bail!("every connection ended before anything was measured"),
+        None => {
+            bail!("nothing was measured: every connection ended early, or the generator did not run in the measured window")
+        }
     }
 }
 
