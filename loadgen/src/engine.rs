@@ -196,9 +196,12 @@ mod tests {
     use super::*;
     use crate::{
         Arrival, Failures, Measurement, OpenLoop, Requests, Times,
-        calibration::behaviour::Behaviour,
+        calibrate::{
+            behaviour::Behaviour,
+            kolmogorov_smirnov::{ks_critical, ks_distance},
+            md1,
+        },
         simulation::{World, arrivals_ns, simulate},
-        statistics::{ks_critical, ks_distance, md1},
     };
 
     const US: u64 = 1000;
