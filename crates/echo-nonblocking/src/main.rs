@@ -4,27 +4,22 @@
 //! again: nobody answers sooner, and a processor is always busy, whether there is anything to do or not.
 #![forbid(unsafe_code)]
 
-mod ask_every;
-
 use std::{io, process::ExitCode};
 
-use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run_with_own_options};
+use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run};
 use slab::Slab;
 
-use crate::ask_every::AskEvery;
-
 fn main() -> ExitCode {
-    run_with_own_options("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
+    run("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
 }
 
-fn serve(server: &mut Server, ask_every: AskEvery) -> io::Result<()> {
+fn serve(server: &mut Server) -> io::Result<()> {
     // Set up: sockets that never block, and nothing that watches them.
     server.use_nonblocking_sockets()?;
     let mut connections: Slab<Connection> = Slab::new();
 
     while !server.stopping() {
-        // Wait for the data: not at all, unless --ask-every lets time pass.
-        ask_every.pause();
+        // Wait for the data: not at all.
 
         // Serve everybody: a turn asks for the data and, if some is there, copies it.
         connections.retain(|_, client| match client.turn(&mut server.worker) {
