@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// A moment (CLOCK_MONOTONIC, clock_gettime(2)). It wraps round after 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,8 +14,8 @@ impl Time {
 
     /// This moment.
     pub fn now() -> Time {
-        let now = clock_gettime(ClockId::Monotonic);
-        Time(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux system has this clock");
+        Time(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
     }
 
     /// The moment that is `duration` later, [`Time::NEVER`] if that is too far away to count.

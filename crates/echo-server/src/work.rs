@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, str::FromStr, thread, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 /// The cost of serving one frame (on the raw wire: of what one read brought).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,7 @@ fn microseconds(time: Duration) -> f64 {
 }
 
 fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every Linux system has this clock").into()
 }
 
 /// Blocks the thread.
