@@ -1,15 +1,22 @@
-//! Start a server process, pin it, watch what it costs, stop it.
+//! Starts a server process, pins it, drives it, observes what it costs, stops it.
 //!
-//! A [`Server`] is any program whose first line on standard output is `listening on ADDRESS:PORT`, or one that says nothing, is told
-//! where to listen, and runs under a supervisor.
+//! A [`Server`] is a running process: a built-in server, which prints `listening on ADDRESS:PORT` as its first line, or any other
+//! program that is given an address and runs under a supervisor. A [`Bench`] starts both kinds and drives them with the load
+//! generator.
 
+mod bench;
 mod counted;
+mod counters;
+mod external;
 mod listening;
 mod process;
 mod server;
 mod watch;
 
+pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};
 pub use counted::descendants;
+pub use counters::Counters;
+pub use external::ExternalServer;
 pub use host::Cpus;
 pub use process::end_with_parent;
 pub use rustix::process::{Resource, Rlimit, Signal};

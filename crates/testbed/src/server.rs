@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use host::Cpus;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::{counted::Counted, listening::backlog, process::Process};
+use crate::{Counters, counted::Counted, listening::backlog, process::Process};
 
 /// What a server may take to say where it listens, or to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +47,14 @@ pub struct Stopped {
     pub stderr: String,
     /// It did not end in time and was killed.
     pub killed: bool,
+}
+
+impl Stopped {
+    /// The counters it wrote to standard output, as built-in servers with `--stats -` do.
+    pub fn counters(&self) -> Result<Counters> {
+        serde_json::from_str(&self.stdout)
+            .with_context(|| format!("cannot parse the server's counters; standard error: {}", self.stderr.trim_end()))
+    }
 }
 
 impl Server {
