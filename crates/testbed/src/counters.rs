@@ -30,5 +30,9 @@ pub struct Counters {
     pub voluntary_switches: u64,
     pub involuntary_switches: u64,
     pub peak_rss_bytes: u64,
+    #[serde(default)]
+    pub child_peak_rss_bytes: u64,
     pub threads: u64,
+    #[serde(default)]
+    pub processes: u64,
 }

@@ -23,8 +23,8 @@ pub static LESSON: Lesson = Lesson {
     experiment,
     read_next: &[
         Passage {
-            file: "crates/echo-server/src/work.rs",
-            function: "perform",
+            file: "crates/echo-server/src/worker.rs",
+            function: "work_for",
             shows: "work that blocks leaves the processor to others, work that computes does not",
         },
         Passage {

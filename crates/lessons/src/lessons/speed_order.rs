@@ -32,8 +32,8 @@ pub static LESSON: Lesson = Lesson {
             shows: "a thread that blocks delays no other client",
         },
         Passage {
-            file: "crates/echo-server/src/work.rs",
-            function: "perform",
+            file: "crates/echo-server/src/worker.rs",
+            function: "work_for",
             shows: "work that blocks: in a loop of one thread, it delays all clients",
         },
     ],
