@@ -132,7 +132,7 @@ impl Bench {
                 if config.connections + config.idle_connections >= MANY_CONNECTIONS {
                     self.wait_until_accepted(server);
                 }
-                // Processes that come later are found by nobody, but their time is their parents' once they have ended.
+                // Of processes that start later, only the time of those that have ended is counted: as that of their parents.
                 _ = server.find_processes();
             }
             Phase::WarmingUp => seen.switches.push(server.switches()),
