@@ -140,13 +140,13 @@ fn judge(loads: &[Load], kept_from_running: &[f64]) -> Finding {
     let with = |outcome| loads.iter().filter(|load| load.comparison() == outcome).map(Load::name).collect::<Vec<_>>();
     let (faster, slower) = (with(Comparison::Better), with(Comparison::Worse));
     let (tied, inconclusive) = (with(Comparison::Tied), with(Comparison::Inconclusive));
-    let refuted = slower.len() + tied.len();
-    let verdict = match (faster.len(), refuted) {
-        (0, 0) => Verdict::Inconclusive,
-        (0, _) => Verdict::DoesNotHold,
-        (_, 0) if inconclusive.is_empty() => Verdict::Holds,
-        _ => Verdict::HoldsOnly(format!("so many connections are active: {}", faster.join(" or "))),
+    let holds = |load: &Load| match load.comparison() {
+        Comparison::Better => Some(true),
+        Comparison::Worse | Comparison::Tied => Some(false),
+        Comparison::Inconclusive => None,
     };
+    let cases: Vec<_> = loads.iter().map(|load| (load.name(), holds(load))).collect();
+    let verdict = Verdict::of_cases("the number of active connections is", &cases);
     let ratios: Vec<String> = loads.iter().map(|load| format!("{} with {}", load.ratio_text(), load.name())).collect();
     let mut reason = format!("With every connection active, the ratio of epoll's replies to poll's was {}.", ratios.join(", "));
     for (outcome, names) in [
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn it_holds_only_where_epoll_is_faster() {
         let finding = judge(&[load(1, 100.0, 100.0), load(1000, 100.0, 120.0)], &[0.0]);
-        assert_eq!(finding.verdict, Verdict::HoldsOnly("so many connections are active: 1,000".into()));
+        assert_eq!(finding.verdict, Verdict::HoldsOnly("the number of active connections is 1,000".into()));
     }
 
     #[test]
