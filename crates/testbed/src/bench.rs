@@ -148,7 +148,7 @@ impl Bench {
 
     /// Waits for the server to accept the connections that are open, for as long as it goes on accepting. Otherwise it would
     /// accept while it should reply, and start threads or processes.
-    fn wait_until_accepted(&self, server: &Server) {
+    pub fn wait_until_accepted(&self, server: &Server) {
         let (mut fewest, mut since) = (u32::MAX, Instant::now());
         while let Ok(waiting @ 1..) = server.backlog()
             && !self.interrupted.load(Relaxed)
