@@ -190,7 +190,7 @@ impl Bench<'_> {
                 Bottleneck::Generator => bottleneck::derived_capacity(throughput_per_s, server_busy_share),
                 _ => None,
             },
-            load: serde_json::to_value(measurement.to_json(config)).context("the generator's report makes no sense")?,
+            load: serde_json::to_value(measurement.report(config)).context("the generator's report makes no sense")?,
             greedy,
             service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
             latency_hdr,
@@ -285,7 +285,7 @@ fn be_greedy(config: &Config, enough: &AtomicBool, under_way: Sender<()>) -> Res
             let _ = under_way.send(());
         }
     })?;
-    Ok(serde_json::to_value(measurement.to_json(config))?)
+    Ok(serde_json::to_value(measurement.report(config))?)
 }
 
 impl Seen {

@@ -7,6 +7,8 @@
 mod buffers;
 mod session;
 
+use std::{fmt, str::FromStr};
+
 pub use buffers::Buffers;
 pub use session::{ProtocolError, Session};
 
@@ -31,19 +33,80 @@ pub struct Rules {
 }
 
 /// How bytes on the wire are cut into messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wire {
     /// A 4-byte big-endian length N, then N bytes; N = 0 is legal.
+    #[default]
     Frames,
     /// No messages: bytes come back as they arrive (RFC 862, Echo Protocol).
     Raw,
 }
 
 /// What a reply is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reply {
     /// The payload, unchanged.
+    #[default]
     Echo,
     /// The payload with ASCII letters in upper case.
     Upper,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Wire::Frames => "frames",
+            Wire::Raw => "raw",
+        })
+    }
+}
+
+impl FromStr for Wire {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Wire, Self::Err> {
+        match text {
+            "frames" => Ok(Wire::Frames),
+            "raw" => Ok(Wire::Raw),
+            _ => Err("expected frames or raw"),
+        }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reply::Echo => "echo",
+            Reply::Upper => "upper",
+        })
+    }
+}
+
+impl FromStr for Reply {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Reply, Self::Err> {
+        match text {
+            "echo" => Ok(Reply::Echo),
+            "upper" => Ok(Reply::Upper),
+            _ => Err("expected echo or upper"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_as_they_are_displayed() {
+        for wire in [Wire::Frames, Wire::Raw] {
+            assert_eq!(wire.to_string().parse(), Ok(wire));
+        }
+        for reply in [Reply::Echo, Reply::Upper] {
+            assert_eq!(reply.to_string().parse(), Ok(reply));
+        }
+        assert!("morse".parse::<Wire>().unwrap_err().contains("frames"));
+        assert!("morse".parse::<Reply>().unwrap_err().contains("upper"));
+    }
 }

@@ -1,27 +1,25 @@
-//! What was expected beside what was measured.
+//! Expected values beside measured ones, and tries of an experiment.
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
-
-/// What a measured value has to be.
+/// What a measured value should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Expected {
-    /// This, give or take.
+    /// A value with a tolerance.
     Near {
-        /// What the theory says.
+        /// The theoretical value.
         value: f64,
-        /// How far off either way still holds.
+        /// The highest difference in either direction.
         tolerance: f64,
     },
-    /// This or less.
+    /// At most this.
     AtMost(f64),
-    /// This or more.
+    /// At least this.
     AtLeast(f64),
 }
 
 impl Expected {
-    /// Whether a value is what was expected; not a number is never.
+    /// Whether a value is as expected; NaN never is.
     pub fn holds(self, measured: f64) -> bool {
         match self {
             Expected::Near { value, tolerance } => (measured - value).abs() <= tolerance,
@@ -42,27 +40,27 @@ impl fmt::Display for Expected {
     }
 }
 
-/// One value: what it should be and what it was, both in `unit`.
+/// One value: expected and measured, both in `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What was measured, in words.
+    /// Description of the value.
     pub what: String,
     /// The unit of both values; empty for a plain number.
     pub unit: &'static str,
-    /// What it should be.
+    /// The expected value.
     pub expected: Expected,
-    /// What it was.
+    /// The measured value.
     pub measured: f64,
 }
 
 impl Row {
-    /// Whether the value is what it should be.
+    /// Whether the value is as expected.
     pub fn holds(&self) -> bool {
         self.expected.holds(self.measured)
     }
 }
 
-/// One experiment done once: the values that it gave.
+/// One try of an experiment: its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     /// The experiment's name.
@@ -72,15 +70,15 @@ pub struct Case {
 }
 
 impl Case {
-    /// Whether all its values are what they should be; a case without values shows nothing, and does not hold.
+    /// Whether all its values are as expected; a case without values shows nothing, and does not hold.
     pub fn holds(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(Row::holds)
     }
 
-    /// Does an experiment until it holds, `most` times at most and once at least.
+    /// Repeats an experiment until it holds, at most `most` times and at least once.
     ///
-    /// A machine that stumbles spoils a try now and then; an instrument that is wrong spoils them all. So only the latter
-    /// fails, and the tries that were spoiled are kept for all to see.
+    /// A pause of the machine spoils one try now and then; a wrong instrument spoils them all. So only the latter fails, and
+    /// the spoiled tries are reported, too.
     ///
     /// # Errors
     /// The first error of the experiment ends the tries.
@@ -93,7 +91,7 @@ impl Case {
     }
 }
 
-/// One experiment and all its tries, never none: each but the last was off.
+/// An experiment's tries, at least one: all but the last were off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tries(Vec<Case>);
 
@@ -103,46 +101,14 @@ impl Tries {
         self.0.last().is_some_and(Case::holds)
     }
 
-    /// The tries, in the order in which they were made.
+    /// The tries, in order.
     pub fn as_slice(&self) -> &[Case] {
         &self.0
     }
 }
 
-/// The truth table as plain text: a line for each value of each try, what was expected beside what was measured.
-pub fn table(experiments: &[Tries]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["case", "value", "expected", "measured", "unit", "verdict"]);
-    for Tries(tries) in experiments {
-        for (before, case) in tries.iter().enumerate() {
-            for (line, row) in case.rows.iter().enumerate() {
-                table.add_row([
-                    if line == 0 { name(case, before) } else { String::new() },
-                    row.what.clone(),
-                    row.expected.to_string(),
-                    number(row.measured),
-                    row.unit.to_owned(),
-                    if row.holds() { "holds" } else { "OFF" }.to_owned(),
-                ]);
-            }
-        }
-    }
-    for column in [2, 3] {
-        table.column_mut(column).expect("the table has it").set_cell_alignment(CellAlignment::Right);
-    }
-    table.column_mut(0).expect("the table has it").set_padding((0, 1));
-    table.trim_fmt()
-}
-
-fn name(case: &Case, tries_before: usize) -> String {
-    match tries_before {
-        0 => case.name.clone(),
-        _ => format!("{}, try {}", case.name, tries_before + 1),
-    }
-}
-
-/// A number to read: three decimals, and no more of them than it has.
-fn number(value: f64) -> String {
+/// A number with at most three decimals.
+pub fn number(value: f64) -> String {
     ((value * 1000.0).round() / 1000.0).to_string()
 }
 
@@ -167,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_holds_up_to_its_bounds_and_nan_never() {
+    fn a_value_holds_within_its_bounds_and_nan_never() {
         let near = Expected::Near { value: 90.0, tolerance: 1.5 };
         assert_eq!([88.4, 88.5, 91.5, 91.6].map(|ms| near.holds(ms)), [false, true, true, false]);
         assert_eq!([9.0, 9.1].map(|ms| Expected::AtMost(9.0).holds(ms)), [true, false]);
@@ -178,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_case_holds_with_all_its_values_and_not_without_any() {
+    fn a_case_holds_with_all_its_values_and_not_without_values() {
         assert!(case(&[90.0, 91.0]).holds());
         assert!(!case(&[90.0, 92.0]).holds());
         assert!(!case(&[]).holds());
     }
 
     #[test]
-    fn it_is_tried_until_it_holds_and_every_try_is_kept() {
+    fn tries_end_when_one_holds_and_all_are_kept() {
         let second = tried(3, &[50.0, 90.5, 90.0]);
         assert!(second.holds());
         assert_eq!(second.as_slice(), [case(&[50.0]), case(&[90.5])]);
@@ -193,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fails_only_when_every_try_is_off() {
+    fn an_experiment_fails_only_if_every_try_is_off() {
         let off = tried(3, &[50.0, 51.0, 52.0, 90.0]);
         assert!(!off.holds());
         assert_eq!(off.as_slice().len(), 3);
@@ -208,30 +174,5 @@ mod tests {
             if times == 2 { Err("no server") } else { Ok(case(&[50.0])) }
         });
         assert_eq!((failed, times), (Err("no server"), 2));
-    }
-
-    #[test]
-    fn the_table_sets_expected_beside_measured() {
-        let stop = Case {
-            name: "stop".into(),
-            rows: vec![
-                Row {
-                    what: "unanswered".into(),
-                    unit: "",
-                    expected: Expected::Near { value: 4000.0, tolerance: 0.0 },
-                    measured: 4000.0,
-                },
-                Row { what: "send lag p99".into(), unit: "us", expected: Expected::AtMost(50.0), measured: 12.3456 },
-            ],
-        };
-        let table = table(&[tried(3, &[71.25, 90.5]), Tries(vec![stop])]);
-        let expected = [
-            "case           value         expected  measured  unit  verdict",
-            "freeze         p99             90 ± 1     71.25  ms    OFF",
-            "freeze, try 2  p99             90 ± 1      90.5  ms    holds",
-            "stop           unanswered        4000      4000        holds",
-            "               send lag p99      ≤ 50    12.346  us    holds",
-        ];
-        assert_eq!(table, expected.join("\n"));
     }
 }
