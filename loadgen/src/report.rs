@@ -208,6 +208,23 @@ pub enum Statistic {
     Max,
 }
 
+impl Statistic {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Statistic::Min => "min",
+            Statistic::Mean => "mean",
+            Statistic::P50 => "p50",
+            Statistic::P90 => "p90",
+            Statistic::P95 => "p95",
+            Statistic::P99 => "p99",
+            Statistic::P99_9 => "p99_9",
+            Statistic::P99_99 => "p99_99",
+            Statistic::Max => "max",
+        }
+    }
+}
+
 /// Processor time of the generator threads in the measured window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,63 +1,46 @@
 //! Compares the I/O models on real traffic and keeps the results.
 #![forbid(unsafe_code)]
 
-mod bottleneck;
-mod claim;
-mod contestant;
-mod diff;
-mod experiment;
-mod guard;
-mod machine;
-#[cfg(test)]
-mod made_up;
-mod metric;
-mod number;
 mod options;
-mod overview;
-mod own_server;
-mod picture;
 mod plan;
-mod processors;
-mod progress;
-mod record;
-mod report;
-mod results;
 mod run;
-mod sentence;
-mod summary;
-mod table;
-mod terminal;
-mod textbook;
-mod tidy;
-mod topology;
-mod trace;
-mod trial;
-mod words;
+mod stats;
+#[cfg(test)]
+mod synthetic;
+mod tell;
 
 use std::{
     env,
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    sync::atomic::Ordering::Relaxed,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use testbed::Bench;
 
 use crate::{
-    contestant::Servers,
-    machine::Machine,
     options::{Action, Options},
-    plan::{Plan, Settings, Step},
-    processors::Processors,
-    progress::Progress,
-    results::RunFolder,
-    run::Run,
-    summary::Summary,
-    trace::Trace,
-    trial::Bench,
+    plan::{
+        contestant::{Contestant, Program},
+        experiment,
+        processors::Processors,
+        schedule::{Plan, Step},
+        settings::Settings,
+    },
+    run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
+    stats::summary::Summary,
+    tell::{diff, files, findings::Findings, terminal},
 };
+
+/// How old summary.md and summary.csv may get while trials are made.
+const SUMMARY_AGE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
@@ -74,9 +57,9 @@ fn main() -> ExitCode {
 /// Does what is asked for. Only a comparison that is not complete fails without an error.
 fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
-        Some(Action::Report { run }) => say(report(run)?),
-        Some(Action::Diff { before, after }) => say(diff::report(before, after)?),
-        None if options.list => say(experiment::list()),
+        Some(Action::Report { run }) => print(report(run)?),
+        Some(Action::Diff { before, after }) => print(diff::report(before, after)?),
+        None if options.list => print(experiment::list()),
         None => return run(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
     Ok(ExitCode::SUCCESS)
@@ -93,45 +76,51 @@ fn run(options: &Options) -> Result<bool> {
             None => return Ok(true),
         },
     };
-    let servers = Servers::find(options.servers.as_deref(), folder.path().join("servers"), &plan.settings.servers)?;
     let run = folder.run().clone();
+    let bench = bench(options, &run.processors, &plan.settings, interrupted)?;
     let steps: Vec<Step> = plan.trials.iter().filter(|step| !summary.has(step)).copied().collect();
-    say(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
-    say(run.processors.to_string());
+    print(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
+    print(run.processors.to_string());
 
-    let bench = Bench { settings: &plan.settings, servers: &servers, processors: &run.processors, interrupted: &interrupted };
+    let logs = folder.path().join("servers");
+    let runner = Runner { settings: &plan.settings, bench: &bench, processors: &run.processors, logs };
     let progress = Progress::start(&plan, &steps);
+    let mut summarized = Instant::now();
     for step in &steps {
         progress.begin(step);
-        let trial = bench.run(step, summary.capacity_per_s(step.round));
-        if interrupted.load(Relaxed) {
+        let trial = runner.run(step, summary.capacity_per_s(step.round));
+        if bench.interrupted.load(Relaxed) {
             break;
         }
         folder.keep(&trial)?;
         let cell = summary.add(trial).context("the plan has no such trial")?;
-        folder.write_histograms(cell)?;
-        folder.summarize_now_and_then(&summary)?;
+        files::write_histograms(&folder, cell)?;
+        if summarized.elapsed() >= SUMMARY_AGE {
+            files::write_summaries(&folder, &summary, &Findings::of(&run, &summary))?;
+            summarized = Instant::now();
+        }
         progress.end();
     }
     progress.finish();
 
     let complete = summary.trials() == plan.trials.len();
     if complete && plan.settings.trace {
-        folder.keep_traces(traces(&bench))?;
+        folder.keep_traces(traces(&runner))?;
     }
-    folder.summarize(&summary)?;
-    folder.write_report(&summary)?;
+    let findings = Findings::of(&run, &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
     folder.close(complete)?;
-    say(terminal::screen(&run, &summary));
+    print(terminal::screen(&findings));
     if !complete {
-        say(format!(
+        print(format!(
             "interrupted: {} of {} trials were made and kept; go on with --resume {}",
             summary.trials(),
             plan.trials.len(),
             folder.path().display()
         ));
     }
-    say(where_to_look(&folder));
+    print(where_to_look(&folder));
     Ok(complete)
 }
 
@@ -142,11 +131,11 @@ fn begun(options: &Options) -> Result<Option<Begun>> {
     let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
     let plan = Plan::new(Settings::new(&options.what)?)?;
     if options.dry_run {
-        say(format!("{processors}\n{}", plan.described()));
+        print(format!("{processors}\n{}", plan.described()));
         return Ok(None);
     }
-    // Missing servers are told before anything is written.
-    Servers::find(options.servers.as_deref(), options.results.clone(), &plan.settings.servers)?;
+    // Missing servers are reported before anything is written.
+    bench(options, &processors, &plan.settings, Arc::default())?;
     let run = Run::new(Machine::look(), processors, plan.settings.clone(), plan.trials.len());
     let folder = RunFolder::create(&options.results, run)?;
     let summary = Summary::new(&plan);
@@ -166,13 +155,14 @@ fn resumed(path: &Path) -> Result<Begun> {
 
 /// Makes all files of a run again that are made from its trials; returns its first screen.
 fn report(path: &Path) -> Result<String> {
-    let (mut folder, _, summary) = opened(path)?;
+    let (folder, _, summary) = opened(path)?;
     for cell in summary.cells() {
-        folder.write_histograms(cell)?;
+        files::write_histograms(&folder, cell)?;
     }
-    folder.summarize(&summary)?;
-    folder.write_report(&summary)?;
-    Ok(format!("{}\n{}", terminal::screen(folder.run(), &summary), where_to_look(&folder)))
+    let findings = Findings::of(folder.run(), &summary);
+    files::write_summaries(&folder, &summary, &findings)?;
+    files::write_report(&folder, &findings)?;
+    Ok(format!("{}\n{}", terminal::screen(&findings), where_to_look(&folder)))
 }
 
 fn where_to_look(folder: &RunFolder) -> String {
@@ -195,25 +185,36 @@ fn opened(path: &Path) -> Result<Begun> {
     Ok((folder, plan, summary))
 }
 
-/// The system calls of every server that counts them, counted by strace. Where that cannot be done, the run is not the worse.
-fn traces(bench: &Bench) -> Vec<Trace> {
+/// The bench for these servers, whose programs must have been built.
+fn bench(options: &Options, processors: &Processors, settings: &Settings, interrupted: Arc<AtomicBool>) -> Result<Bench> {
+    let bench = Bench::new(options.servers.as_deref(), processors.server.clone(), interrupted)?;
+    for contestant in &settings.servers {
+        if let Program::Model(model) = contestant.program {
+            bench.program(model)?;
+        }
+    }
+    Ok(bench)
+}
+
+/// The system calls of every model's server, counted by strace. Where that is not possible, the run is complete without them.
+fn traces(runner: &Runner) -> Vec<Trace> {
     if let Err(error) = trace::check_available() {
-        say(format!("system calls are not counted from outside: {error:#}"));
+        print(format!("system calls are not counted by strace: {error:#}"));
         return Vec::new();
     }
-    say("counting system calls from outside".into());
+    print("counting system calls with strace".into());
     let mut traces = Vec::new();
-    for contestant in &bench.settings.servers {
-        let Some(command) = bench.servers.counting(contestant) else { continue };
-        match trace::trace(&contestant.name, &command, bench.processors, bench.interrupted) {
+    for Contestant { name, program } in &runner.settings.servers {
+        let Program::Model(model) = program else { continue };
+        match trace::trace(name, model, runner.bench, &runner.processors.generator) {
             Ok(trace) => traces.push(trace),
-            Err(error) => say(format!("{}: system calls are not counted from outside: {error:#}", contestant.name)),
+            Err(error) => print(format!("{name}: system calls are not counted by strace: {error:#}")),
         }
     }
     traces
 }
 
-/// Prints a line for whoever listens. If nobody does any more, the results are in the files all the same.
-fn say(line: String) {
+/// Prints a line. If nobody reads it any more, the results are in the files all the same.
+fn print(line: String) {
     let _ = writeln!(io::stdout(), "{line}");
 }

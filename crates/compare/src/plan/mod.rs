@@ -1,0 +1,10 @@
+//! What is to be compared: experiments, servers, processors, and the order of the trials.
+
+pub mod contestant;
+pub mod experiment;
+pub mod options;
+pub mod place;
+pub mod processors;
+pub mod schedule;
+pub mod settings;
+pub mod topology;

@@ -1,0 +1,217 @@
+//! What will be done, in which order, and how long it will take.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+use crate::plan::{
+    experiment::{self, CAPACITY, Experiment, Point, Profile},
+    settings::Settings,
+};
+
+/// What a trial takes beside warm-up and window: starting, draining, stopping.
+const AROUND_A_TRIAL: Duration = Duration::from_millis(70);
+
+/// What a connection adds to that: opened, registered, closed, on both sides.
+const A_CONNECTION: Duration = Duration::from_micros(120);
+
+/// All trials of a run, in order.
+#[derive(Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub trials: Vec<Step>,
+}
+
+/// One trial to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    pub experiment: &'static Experiment,
+    pub point: &'static Point,
+    /// Which of the plan's servers.
+    pub server: usize,
+    /// Counted from 1.
+    pub round: u32,
+}
+
+impl Plan {
+    /// In each round every server meets every point once. The points come in a new order, and at each point so do the
+    /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike. Loads that
+    /// are shares of a capacity stay together, right after that has been found out anew.
+    pub fn new(settings: Settings) -> Result<Plan> {
+        if let Some(name) = settings.experiments.iter().find(|name| Experiment::named(name).is_none()) {
+            bail!("this version of compare has no experiment '{name}'");
+        }
+        let mut order = StdRng::seed_from_u64(settings.seed);
+        let mut trials = Vec::new();
+        for round in 1..=settings.rounds {
+            let mut groups: Vec<_> =
+                settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
+            groups.shuffle(&mut order);
+            let made = |(_, point): &PointOf| is_made(point, round, settings.rounds);
+            for (experiment, point) in groups.into_iter().flatten().filter(made) {
+                let mut servers: Vec<_> = (0..settings.servers.len()).collect();
+                servers.shuffle(&mut order);
+                trials.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
+            }
+        }
+        Ok(Plan { settings, trials })
+    }
+
+    /// How many pairs of servers are compared, over all points, and at one of them by a second number, which the first screen
+    /// has: the more, the oftener chance alone makes two look different.
+    pub fn comparisons(&self) -> usize {
+        let servers = self.settings.servers.len();
+        let trials = self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).count();
+        (trials / servers.max(1) + 1) * (servers * servers.saturating_sub(1) / 2)
+    }
+
+    /// What it comes to, for people.
+    pub fn described(&self) -> String {
+        let servers: Vec<_> = self.settings.servers.iter().map(|server| server.name.as_str()).collect();
+        let mut lines = vec![format!("servers: {}", servers.join(", ")), self.settings.described()];
+        for experiment in experiment::all() {
+            let steps: Vec<Step> = self.trials.iter().filter(|step| step.experiment.name == experiment.name).copied().collect();
+            if !steps.is_empty() {
+                lines.push(format!("{:<14}{:>5} trials, {}", experiment.name, steps.len(), self.duration_of(&steps)));
+            }
+        }
+        lines.push(format!("{:<14}{:>5} trials, about {}", "all", self.trials.len(), self.duration_of(&self.trials)));
+        lines.join("\n")
+    }
+
+    /// About how long these of its trials take, for people.
+    pub fn duration_of(&self, steps: &[Step]) -> String {
+        let trial = |step: &Step| {
+            let load = &step.point.load;
+            let under_load = self.settings.warmup(load) + self.settings.window(load);
+            under_load + AROUND_A_TRIAL + A_CONNECTION * (load.active + load.idle)
+        };
+        humantime::format_duration(Duration::from_secs(steps.iter().map(trial).sum::<Duration>().as_secs())).to_string()
+    }
+}
+
+type PointOf = (&'static Experiment, &'static Point);
+
+/// Points of so many connections take several times as long as others: the connections are opened, accepted and closed.
+const MANY_CONNECTIONS: u32 = 4000;
+
+/// From so many rounds on, half of them are enough for such points.
+const MANY_ROUNDS: u32 = 9;
+
+fn is_made(point: &Point, round: u32, rounds: u32) -> bool {
+    let is_costly = point.load.active + point.load.idle >= MANY_CONNECTIONS;
+    !is_costly || rounds < MANY_ROUNDS || round % 2 == 1
+}
+
+/// The points of an experiment, as groups that have to stay together and in order.
+fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<PointOf>> {
+    let of = |experiment: &'static Experiment| experiment.points_of(profile).map(move |point| (experiment, point));
+    let (mut shares, others): (Vec<PointOf>, Vec<PointOf>) =
+        of(experiment).partition(|(_, point)| point.load.is_share_of_capacity());
+    shares.shuffle(order);
+    let shares = if shares.is_empty() { None } else { Some(of(&CAPACITY).chain(shares).collect()) };
+    others.into_iter().map(|place| vec![place]).chain(shares).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        options::Options,
+        plan::{experiment::EXPERIMENTS, place::Place},
+    };
+
+    fn settings(args: &[&str]) -> Result<Settings> {
+        Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
+    }
+
+    fn plan(args: &[&str]) -> Plan {
+        Plan::new(settings(args).unwrap()).unwrap()
+    }
+
+    fn order(plan: &Plan, round: u32) -> Vec<(&str, &Place, usize)> {
+        let of_round = plan.trials.iter().filter(|step| step.round == round && step.experiment.name != "capacity");
+        of_round.map(|step| (step.experiment.name, &step.point.place, step.server)).collect()
+    }
+
+    #[test]
+    fn every_round_has_every_server_at_every_point_once_in_an_order_of_its_own() {
+        let plan = plan(&["--rounds", "3", "--seed", "1"]);
+        let points: usize = EXPERIMENTS.iter().map(|experiment| experiment.points_of(Profile::Standard).count()).sum();
+        for round in 1..=3 {
+            let trials = order(&plan, round);
+            assert_eq!(trials.len(), points * 5);
+            assert_eq!(trials.iter().collect::<HashSet<_>>().len(), points * 5);
+            for point in trials.chunks(5) {
+                assert!(point.iter().all(|trial| (trial.0, trial.1) == (point[0].0, point[0].1)));
+            }
+        }
+        assert_ne!(order(&plan, 1), order(&plan, 2));
+        assert_eq!(plan.comparisons(), (points + 1) * 10);
+    }
+
+    #[test]
+    fn of_many_rounds_every_second_has_the_points_of_many_connections() {
+        let rounds = |args: &[&str]| {
+            let trials = plan(args).trials;
+            let costly =
+                trials.iter().filter(|step| (step.experiment.name, step.point.place.x, step.server) == ("scaling", 10_000, 0));
+            costly.map(|step| step.round).collect::<Vec<_>>()
+        };
+        assert_eq!(rounds(&["--rounds", "9"]), [1, 3, 5, 7, 9]);
+        assert_eq!(rounds(&["--rounds", "5"]), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_seed_decides_the_order() {
+        let with = |seed| plan(&["--seed", seed]);
+        assert_eq!(order(&with("7"), 2), order(&with("7"), 2));
+        assert_ne!(order(&with("7"), 2), order(&with("8"), 2));
+    }
+
+    #[test]
+    fn capacity_comes_right_before_its_shares_in_every_round_and_only_there() {
+        let names = |args: &[&str]| plan(args).trials.iter().map(|step| (step.round, step.experiment.name)).collect::<Vec<_>>();
+        let all = names(&["--rounds", "4", "--seed", "5"]);
+        for round in 1..=4 {
+            let of_round: Vec<_> = all.iter().filter(|(of, _)| *of == round).map(|(_, name)| *name).collect();
+            let first = of_round.iter().position(|name| *name == "capacity").unwrap();
+            assert!(of_round[first..first + 5].iter().all(|name| *name == "capacity"));
+            assert!(of_round[first + 5..first + 5 + 30].iter().all(|name| *name == "latency-load"));
+        }
+        assert!(!names(&["--experiment", "idle"]).iter().any(|(_, name)| *name == "capacity"));
+    }
+
+    #[test]
+    fn a_plan_is_the_same_when_made_again_from_what_run_json_keeps() {
+        let plan = plan(&["--seed", "3", "--server", "mine=./mine {port}"]);
+        let kept = serde_json::to_string(&plan.settings).unwrap();
+        let again = Plan::new(serde_json::from_str(&kept).unwrap()).unwrap();
+        assert_eq!(order(&plan, 1), order(&again, 1));
+        assert_eq!(serde_json::to_string(&again.settings).unwrap(), kept);
+    }
+
+    #[test]
+    fn names_that_do_not_exist_are_told_with_those_that_do() {
+        for (args, told) in [
+            (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
+            (["--only", "select"], "there is no server 'select', only blocking, "),
+            (["--aa", "select"], "there is no model 'select', only blocking, "),
+            (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
+        ] {
+            let error = format!("{:#}", settings(&args).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_server_can_be_compared_with_itself() {
+        let names: Vec<_> = plan(&["--aa", "epoll"]).settings.servers.into_iter().map(|server| server.name).collect();
+        assert_eq!(names, ["epoll-a", "epoll-b"]);
+    }
+}

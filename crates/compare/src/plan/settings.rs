@@ -1,0 +1,117 @@
+//! What to compare and how thoroughly: the command line's options, resolved and kept in run.json.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use models::CATALOGUE;
+use serde::{Deserialize, Serialize};
+use testbed::ExternalServer;
+
+use crate::plan::{
+    contestant::{Contestant, SETS},
+    experiment::{EXPERIMENTS, Experiment, Load, Profile},
+    options::What,
+};
+
+/// What is to be compared, and how thoroughly: kept in run.json, and all that a plan is made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    pub profile: Profile,
+    /// Names of experiments, in the order of the results.
+    pub experiments: Vec<String>,
+    pub servers: Vec<Contestant>,
+    pub rounds: u32,
+    pub seed: u64,
+    pub warmup_s: f64,
+    pub window_s: f64,
+    pub trace: bool,
+}
+
+impl Settings {
+    /// What the command line asks for.
+    pub fn new(what: &What) -> Result<Settings> {
+        let (rounds, warmup_ms, window_ms) = match what.profile {
+            // Rather many short rounds than few long ones: what disturbs a machine comes in bursts, which a median passes over.
+            Profile::Quick => (1, 100, 200),
+            Profile::Standard => (9, 50, 150),
+            Profile::Full => (15, 300, 1000),
+        };
+        let seconds = |given: Option<Duration>, ms| given.unwrap_or(Duration::from_millis(ms)).as_secs_f64();
+        let settings = Settings {
+            profile: what.profile,
+            experiments: experiments(&what.experiment)?,
+            servers: contestants(what)?,
+            rounds: what.rounds.unwrap_or(rounds),
+            seed: what.seed.unwrap_or_else(rand::random),
+            warmup_s: seconds(what.warmup, warmup_ms),
+            window_s: seconds(what.window, window_ms),
+            trace: what.trace,
+        };
+        ensure!(settings.window_s > 0.0, "--window must be longer than nothing");
+        Ok(settings)
+    }
+
+    /// The experiments of these names; one that this version does not have is left out.
+    pub fn experiments(&self) -> impl Iterator<Item = &'static Experiment> {
+        self.experiments.iter().filter_map(|name| Experiment::named(name))
+    }
+
+    /// Rounds, times and seed, for people.
+    pub fn described(&self) -> String {
+        let time = |seconds| humantime::format_duration(Duration::from_secs_f64(seconds));
+        let rounds = if self.rounds == 1 { "1 round".into() } else { format!("{} rounds", self.rounds) };
+        let (warmup, window) = (time(self.warmup_s), time(self.window_s));
+        format!("{rounds} of {window} after {warmup} of warm-up, order shuffled by seed {}", self.seed)
+    }
+
+    /// How long this load's requests flow before they are measured.
+    pub fn warmup(&self, load: &Load) -> Duration {
+        Duration::from_secs_f64(self.warmup_s * load.stretch())
+    }
+
+    /// How long this load is measured.
+    pub fn window(&self, load: &Load) -> Duration {
+        Duration::from_secs_f64(self.window_s * load.stretch())
+    }
+}
+
+/// The names of the experiments asked for, by default of all.
+fn experiments(asked: &[String]) -> Result<Vec<String>> {
+    for name in asked {
+        if !EXPERIMENTS.iter().any(|experiment| experiment.name == name) {
+            let names: Vec<_> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
+            bail!("there is no experiment '{name}', only {}", names.join(", "));
+        }
+    }
+    let names = EXPERIMENTS.iter().map(|experiment| experiment.name.to_owned());
+    Ok(names.filter(|name| asked.is_empty() || asked.contains(name)).collect())
+}
+
+/// The servers asked for, by default the models of the set `core` and those given with `--server`.
+fn contestants(what: &What) -> Result<Vec<Contestant>> {
+    let mut all: Vec<_> = CATALOGUE.iter().map(|model| Contestant::model(model.name, model)).collect();
+    if let Some(name) = &what.aa {
+        let Some(model) = models::by_name(name) else { bail!("there is no model '{name}', only {}", names(&all)) };
+        return Ok(["a", "b"].map(|copy| Contestant::model(format!("{name}-{copy}"), model)).into());
+    }
+    for given in &what.server {
+        let server = ExternalServer { wire: what.server_wire.into(), cwd: what.server_cwd.clone(), ..given.clone() };
+        ensure!(all.iter().all(|other| other.name != server.name), "there are two servers called '{}'", server.name);
+        all.push(Contestant::external(server));
+    }
+    if what.only.is_empty() {
+        all.retain(Contestant::is_default);
+        return Ok(all);
+    }
+    for word in what.only.iter().filter(|word| !SETS.contains(&word.as_str())) {
+        let is_known = all.iter().any(|contestant| contestant.name == *word);
+        ensure!(is_known, "there is no server '{word}', only {}", names(&all));
+    }
+    all.retain(|contestant| what.only.iter().any(|word| contestant.is_selected_by(word)));
+    ensure!(!all.is_empty(), "there is no server in the set {}", what.only.join(", "));
+    Ok(all)
+}
+
+fn names(contestants: &[Contestant]) -> String {
+    contestants.iter().map(|contestant| contestant.name.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,250 @@
+//! The machine and the build: results are worth nothing without them.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use host::Cpus;
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::plan::topology::Topology;
+
+/// Facts about the machine and the build; what cannot be found out is `None`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// As the processor calls itself.
+    pub cpu_model: Option<String>,
+    /// The processors that are switched on, as a list such as `0-3`.
+    pub cpus_online: Option<String>,
+    /// Physical cores that are switched on.
+    pub cores: Option<usize>,
+    /// Hardware threads of the core that has most.
+    pub threads_per_core: Option<usize>,
+    /// What decides the first processor's frequency.
+    pub cpu_governor: Option<String>,
+    /// The processor time this program's control group may use, as cgroup v2 writes it: `max`, or microseconds and the period
+    /// they are counted over. Servers that are held back by a quota seem slow.
+    pub cpu_quota: Option<String>,
+    /// Whether this is a guest of a hypervisor.
+    pub virtualized: Option<bool>,
+    /// Main memory.
+    pub memory_bytes: Option<u64>,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// Name and version of the distribution.
+    pub os: Option<String>,
+    /// The longest backlog a listening socket may have.
+    pub somaxconn: Option<u64>,
+    /// The ports a client is given when it asks for none, as `first-last`.
+    pub port_range: Option<String>,
+    /// How many descriptors a process may open at most, that is the hard limit: all that take part raise theirs to it.
+    pub descriptor_limit: Option<u64>,
+    /// Version of the suite.
+    pub version: String,
+    /// The compiler that built it.
+    pub rustc: Option<String>,
+    /// The commit of the checkout it was built in, marked when files differ from it.
+    pub commit: Option<String>,
+    /// Whether it was built without optimization.
+    pub debug_build: bool,
+}
+
+impl Machine {
+    /// Looks at this machine.
+    pub fn look() -> Machine {
+        Machine::look_in("/")
+    }
+
+    /// Looks at the machine whose proc, sys and etc are in `root`.
+    fn look_in(root: impl Into<PathBuf>) -> Machine {
+        let files = Files(root.into());
+        let topology = Topology::in_folder(files.0.join("sys/devices/system/cpu"));
+        let online = topology.online();
+        let cores = online.as_ref().and_then(|online| cores(&topology, online));
+        let port_range = files.whole("proc/sys/net/ipv4/ip_local_port_range");
+        Machine {
+            cpu_model: files.field("proc/cpuinfo", "model name", ':'),
+            cpus_online: online.as_ref().map(Cpus::to_string),
+            cores: cores.as_ref().map(HashSet::len),
+            threads_per_core: cores.and_then(|cores| cores.iter().map(Vec::len).max()),
+            cpu_governor: files.whole("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            cpu_quota: files.whole("sys/fs/cgroup/cpu.max"),
+            virtualized: virtualized(&files),
+            memory_bytes: memory_bytes(&files),
+            kernel: files.whole("proc/sys/kernel/osrelease"),
+            os: files.field("etc/os-release", "PRETTY_NAME", '=').map(|name| name.trim_matches(['"', '\'']).into()),
+            somaxconn: files.whole("proc/sys/net/core/somaxconn").and_then(|number| number.parse().ok()),
+            port_range: port_range.map(|ports| ports.split_whitespace().collect::<Vec<_>>().join("-")),
+            descriptor_limit: getrlimit(Resource::Nofile).maximum,
+            version: env!("CARGO_PKG_VERSION").into(),
+            rustc: option_env!("RUSTC_VERSION").map(Into::into),
+            commit: commit(Path::new(env!("CARGO_MANIFEST_DIR"))),
+            debug_build: cfg!(debug_assertions),
+        }
+    }
+
+    /// What another machine or build has different, a line each: `kernel: 6.1.0 -> 6.18.0`.
+    pub fn differences(&self, other: &Machine) -> Vec<String> {
+        let facts = |machine| serde_json::to_value(machine).expect("facts are plain values");
+        let (here, there) = (facts(self), facts(other));
+        let facts = here.as_object().expect("a machine is a set of facts");
+        let differing = facts.iter().filter(|&(name, fact)| *fact != there[name]);
+        differing.map(|(name, fact)| format!("{name}: {} -> {}", tell(fact), tell(&there[name]))).collect()
+    }
+}
+
+fn tell(fact: &Value) -> String {
+    match fact {
+        Value::Null => "unknown".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Where proc, sys and etc are.
+struct Files(PathBuf);
+
+impl Files {
+    fn whole(&self, path: &str) -> Option<String> {
+        Some(fs::read_to_string(self.0.join(path)).ok()?.trim().to_owned())
+    }
+
+    /// What follows `name` and the sign after it on the first line that begins so.
+    fn field(&self, path: &str, name: &str, sign: char) -> Option<String> {
+        let text = self.whole(path)?;
+        let mut fields = text.lines().filter_map(|line| line.split_once(sign));
+        fields.find_map(|(found, value)| (found.trim() == name).then(|| value.trim().to_owned()))
+    }
+}
+
+/// The cores, each as the list of its hardware threads; `None` unless the kernel tells it of every processor.
+fn cores(topology: &Topology, online: &Cpus) -> Option<HashSet<Vec<usize>>> {
+    online.as_slice().iter().map(|&cpu| Some(topology.core_of(cpu)?.as_slice().to_vec())).collect()
+}
+
+/// As lscpu finds it out. Only x86 has a flag for it, so elsewhere its absence says nothing.
+fn virtualized(files: &Files) -> Option<bool> {
+    let named = files.whole("sys/hypervisor/type").map(|_| true);
+    let flags = || files.field("proc/cpuinfo", "flags", ':');
+    named.or_else(|| Some(flags()?.split(' ').any(|flag| flag == "hypervisor")))
+}
+
+fn memory_bytes(files: &Files) -> Option<u64> {
+    let kib: u64 = files.field("proc/meminfo", "MemTotal", ':')?.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn commit(folder: &Path) -> Option<String> {
+    let describe = ["describe", "--always", "--dirty", "--abbrev=12"];
+    let output = Command::new("git").arg("-C").arg(folder).args(describe).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    fn look(files: &[(&str, &str)]) -> Machine {
+        Machine::look_in(root(files).path())
+    }
+
+    #[test]
+    fn facts_are_read_where_the_kernel_and_the_distribution_keep_them() {
+        let machine = look(&[
+            (
+                "proc/cpuinfo",
+                "processor\t: 0\nmodel name\t: Fast: 5 GHz\nflags\t\t: fpu hypervisor vme\n\nmodel name\t: Slow\n",
+            ),
+            ("proc/meminfo", "MemFree:         12 kB\nMemTotal:       8388608 kB\n"),
+            ("proc/sys/kernel/osrelease", "6.18.0-cloud\n"),
+            ("proc/sys/net/core/somaxconn", "4096\n"),
+            ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+            ("sys/devices/system/cpu/online", "0-2,4\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
+            ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0,2\n"),
+            ("sys/devices/system/cpu/cpu2/topology/core_cpus_list", "0,2\n"),
+            ("sys/devices/system/cpu/cpu1/topology/core_cpus_list", "1\n"),
+            ("sys/devices/system/cpu/cpu4/topology/thread_siblings_list", "4\n"),
+            ("etc/os-release", "NAME=Some\nPRETTY_NAME=\"Some Linux 12\"\n"),
+        ]);
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!((&machine.cpu_model, &machine.os), (&some("Fast: 5 GHz"), &some("Some Linux 12")));
+        assert_eq!((&machine.cpus_online, machine.cores, machine.threads_per_core), (&some("0-2,4"), Some(3), Some(2)));
+        assert_eq!((&machine.cpu_governor, machine.virtualized), (&some("performance"), Some(true)));
+        assert_eq!((machine.memory_bytes, &machine.kernel), (Some(8_589_934_592), &some("6.18.0-cloud")));
+        assert_eq!((machine.somaxconn, &machine.port_range), (Some(4096), &some("32768-60999")));
+    }
+
+    #[test]
+    fn nothing_is_made_up() {
+        let (silent, this) = (look(&[]), Machine::look());
+        let unknown = Machine {
+            cpu_model: None,
+            cpus_online: None,
+            cores: None,
+            threads_per_core: None,
+            cpu_governor: None,
+            virtualized: None,
+            memory_bytes: None,
+            kernel: None,
+            os: None,
+            somaxconn: None,
+            port_range: None,
+            ..this
+        };
+        assert_eq!(silent, unknown);
+        let half_told =
+            [("sys/devices/system/cpu/online", "0-1"), ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "0")];
+        assert_eq!(look(&half_told).cores, None);
+        assert_eq!(commit(tempfile::tempdir().unwrap().path()), None);
+    }
+
+    #[test]
+    fn a_guest_is_told_by_the_flag_or_by_the_hypervisors_name() {
+        assert_eq!(look(&[("proc/cpuinfo", "flags : fpu vme")]).virtualized, Some(false));
+        assert_eq!(look(&[("proc/cpuinfo", "Features : fp"), ("sys/hypervisor/type", "xen")]).virtualized, Some(true));
+        assert_eq!(look(&[("proc/cpuinfo", "Features : fp")]).virtualized, None);
+    }
+
+    #[test]
+    fn what_every_build_and_every_linux_knows_is_known() {
+        let machine = Machine::look();
+        assert!(machine.kernel.is_some() && machine.memory_bytes.is_some() && machine.descriptor_limit.is_some());
+        assert!(machine.rustc.unwrap().starts_with("rustc 1."));
+        assert_eq!(machine.version, env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn differences_name_every_fact_that_differs_and_no_other() {
+        let here = Machine { kernel: Some("6.1.0".into()), memory_bytes: Some(1024), commit: None, ..look(&[]) };
+        assert_eq!(here.differences(&here), Vec::<String>::new());
+        let there =
+            Machine { kernel: Some("6.18.0".into()), memory_bytes: None, commit: Some("abc-dirty".into()), ..here.clone() };
+        let expected = ["commit: unknown -> abc-dirty", "kernel: 6.1.0 -> 6.18.0", "memory_bytes: 1024 -> unknown"];
+        assert_eq!(here.differences(&there), expected);
+    }
+
+    #[test]
+    fn json_reads_back_and_a_fact_that_an_older_run_did_not_keep_is_unknown() {
+        let machine = Machine::look();
+        let mut json = serde_json::to_value(&machine).unwrap();
+        assert_eq!(serde_json::from_value::<Machine>(json.clone()).unwrap(), machine);
+        json.as_object_mut().unwrap().remove("rustc");
+        assert_eq!(serde_json::from_value::<Machine>(json).unwrap(), Machine { rustc: None, ..machine });
+    }
+}

@@ -1,0 +1,71 @@
+//! run.json: what was to be done, where and when.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    plan::{experiment::Experiment, processors::Processors, settings::Settings},
+    run::machine::Machine,
+    stats::textbook,
+};
+
+/// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
+pub const SCHEMA: &str = "io-models.run/2";
+
+/// What run.json says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    pub schema: String,
+    pub started: String,
+    pub finished: Option<String>,
+    /// Whether every trial of the plan was made.
+    pub complete: bool,
+    pub machine: Machine,
+    pub processors: Processors,
+    pub plan: Settings,
+    /// How many trials the plan has.
+    pub trials: usize,
+    /// What the experiments ask: a run is to be understood without this program.
+    pub experiments: Vec<Value>,
+}
+
+impl Run {
+    /// A run that begins now.
+    pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
+        let experiments = plan.experiments();
+        let describe = |experiment: &Experiment| {
+            json!({
+                "name": experiment.name,
+                "question": experiment.question,
+                "expectation": textbook::expectation(experiment),
+                "axis": experiment.axis,
+                "ranked_by": experiment.ranked_by.name,
+            })
+        };
+        Run {
+            schema: SCHEMA.into(),
+            started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            finished: None,
+            complete: false,
+            machine,
+            processors,
+            experiments: experiments.map(describe).collect(),
+            plan,
+            trials,
+        }
+    }
+
+    /// What run.json in this folder says.
+    pub fn read(folder: &Path) -> Result<Run> {
+        let path = folder.join("run.json");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{} is no run's folder: cannot read run.json", folder.display()))?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let schema = value["schema"].as_str().unwrap_or("nothing");
+        ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
+        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
+    }
+}

@@ -1,0 +1,12 @@
+//! Making the trials, and the folder that keeps them.
+
+pub mod bottleneck;
+pub mod folder;
+pub mod greedy;
+pub mod guard;
+pub mod machine;
+pub mod manifest;
+pub mod progress;
+pub mod record;
+pub mod trace;
+pub mod trial;

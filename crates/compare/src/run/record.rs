@@ -1,0 +1,74 @@
+//! A trial as it is kept: a line of trials.jsonl.
+
+use loadgen::{EncodedHistogram, Report};
+use serde::{Deserialize, Serialize};
+use testbed::Counters;
+
+use crate::{plan::place::Place, run::bottleneck::Bottleneck};
+
+/// One server at one point of an experiment, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// Which experiment.
+    pub experiment: String,
+    /// Where on its axis.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Which server.
+    pub server: String,
+    /// Which round, from 1.
+    pub round: u32,
+    /// Why the trial gave no usable result, if it gave none.
+    pub failure: Option<String>,
+    /// What it gave.
+    pub measured: Option<Measured>,
+}
+
+/// What a trial gave.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// Clients that were to be served.
+    pub connections_asked: u64,
+    /// Of these, how many were not: no reply in the window, or (where they say nothing) never accepted.
+    pub connections_unserved: u64,
+    /// Who was at its limit.
+    pub bottleneck: Bottleneck,
+    /// What the server could have answered a second, had the generator not been at its limit: a figure derived from
+    /// the server's CPU share, not measured.
+    pub capacity_derived_per_s: Option<f64>,
+    /// What the server cost.
+    pub cost: Cost,
+    /// The generator's report.
+    pub load: Report,
+    /// The report of the greedy client's generator, if there was one.
+    pub greedy: Option<Report>,
+    /// Latencies of all requests in nanoseconds; of those without an answer, how long they were awaited.
+    pub latency_hdr: EncodedHistogram,
+    /// The same from when each was sent; `None` where that is no other time, as in a closed loop.
+    pub service_hdr: Option<EncodedHistogram>,
+}
+
+/// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no
+/// request was answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Cost {
+    /// Processor time of all its threads.
+    pub cpu_us_per_request: Option<f64>,
+    /// The part of it in user mode, to the clock tick.
+    pub user_cpu_s: f64,
+    /// The part of it in the kernel, to the clock tick.
+    pub system_cpu_s: f64,
+    /// Share of one processor.
+    pub cpu_share: f64,
+    /// Because a thread had to wait; over the whole run, warm-up and drain included.
+    pub voluntary_switches_per_request: Option<f64>,
+    /// Because a thread's time was up or another was more urgent; over the whole run.
+    pub involuntary_switches_per_request: Option<f64>,
+    /// What its memory (that no file backs) grew by from before the first connection to the end, by connections; `None`
+    /// with too few of them to tell.
+    pub bytes_per_connection: Option<f64>,
+    pub peak_rss_bytes: u64,
+    pub threads: u64,
+    /// What the server counted in its whole life, as it wrote it when it stopped; `None` of servers that are not ours.
+    pub counters: Option<Counters>,
+}

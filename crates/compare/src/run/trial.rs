@@ -1,0 +1,236 @@
+//! One trial: a fresh server on its processors, driven by the generator on its own.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
+use testbed::{Bench, Counters, Cpus, Observed, STOP_TIMEOUT, Server};
+
+use crate::{
+    plan::{
+        contestant::{Contestant, Program},
+        experiment::{Demand, Load, Work},
+        processors::{Processors, Sharing},
+        schedule::Step,
+        settings::Settings,
+    },
+    run::{
+        bottleneck::{self, Bottleneck},
+        greedy,
+        record::{Cost, Measured, Trial},
+    },
+};
+
+/// How long to wait for outstanding replies at the end of a window; longer, as the window, where there are many connections. A
+/// server that is alive needs a fraction of it.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long opening connections may make no progress: a full backlog drops what does not fit, and retries would take minutes.
+/// What it has dropped is sent again after a second (RFC 6298, 2011), by which time a server that only fell behind has room.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A rate at which one request is due at the beginning and the next in a quarter of an hour.
+const ONCE_PER_S: f64 = 0.001;
+
+/// With fewer connections than this, what a server's memory grew by is not theirs.
+const FEW_CONNECTIONS: u64 = 100;
+
+/// What all trials of a run have in common.
+#[derive(Debug)]
+pub struct Runner<'a> {
+    pub settings: &'a Settings,
+    pub bench: &'a Bench,
+    pub processors: &'a Processors,
+    /// The folder for the output of external servers.
+    pub logs: PathBuf,
+}
+
+impl Runner<'_> {
+    /// Runs one trial. What goes wrong in it is its result. `capacity_per_s` is the best server's, if it is known.
+    pub fn run(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
+        let (failure, measured) = match self.measure(step, capacity_per_s) {
+            Ok((measured, failure)) => (failure, Some(measured)),
+            Err(error) => (Some(format!("{error:#}")), None),
+        };
+        Trial {
+            experiment: step.experiment.name.into(),
+            place: step.point.place.clone(),
+            server: self.settings.servers[step.server].name.clone(),
+            round: step.round,
+            failure,
+            measured,
+        }
+    }
+
+    /// What was measured, and why it is not usable, if it is not.
+    fn measure(&self, step: &Step, capacity_per_s: Option<f64>) -> Result<(Measured, Option<String>)> {
+        let (contestant, load) = (&self.settings.servers[step.server], &step.point.load);
+        if load.work != Work::None && !contestant.does_work() {
+            bail!("its command has no {{work}}, so it would do less than the others");
+        }
+        let mut server = self.start(contestant, load.work.option())?;
+        let config = self.config(step, &server, capacity_per_s)?;
+        let greedy = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
+        let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &self.processors.generator));
+        let ((measurement, observed), greedy) = greedy::beside(greedy.as_ref(), || self.bench.drive(&mut server, &config))?;
+
+        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
+        let counters = contestant.has_counters().then(|| stopped.counters()).transpose()?;
+        let cost = cost(load, &measurement, &observed, counters)?;
+        let busy_share = bottleneck::server_busy_share(
+            cost.cpu_share,
+            cost.threads,
+            self.processors.server.as_slice().len(),
+            cost.counters.as_ref(),
+        );
+        let bottleneck = Bottleneck::of(busy_share, measurement.cpu.busy_share);
+        let (latency_hdr, service_hdr) =
+            (EncodedHistogram::new(&measurement.latency.all), EncodedHistogram::new(&measurement.service.all));
+        let measured = Measured {
+            connections_asked: clients(load),
+            connections_unserved: unserved(load, &measurement, &observed),
+            bottleneck,
+            capacity_derived_per_s: match bottleneck {
+                Bottleneck::Generator => bottleneck::derived_capacity(measurement.throughput_per_s(), busy_share),
+                _ => None,
+            },
+            load: measurement.report(&config),
+            greedy,
+            service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
+            latency_hdr,
+            cost,
+        };
+        Ok((measured, failure(load, &measurement)))
+    }
+
+    /// Starts a contestant's server. `work` is what serving a request costs, as a server's `--work` has it.
+    fn start(&self, contestant: &Contestant, work: &str) -> Result<Server> {
+        match &contestant.program {
+            Program::Model(model) => self.bench.start(model, &["--work", work]),
+            Program::External(server) => {
+                let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own path")?);
+                guard.args(["guard", "--"]);
+                self.bench.start_external(server, guard, work, &self.logs.join(format!("{}.log", contestant.name)))
+            }
+        }
+    }
+
+    fn config(&self, step: &Step, server: &Server, capacity_per_s: Option<f64>) -> Result<Config> {
+        let load = &step.point.load;
+        let open = |rate_per_s, arrival| Loop::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
+        let (cpus, wait) = self.generator(load);
+        Ok(Config {
+            connections: load.active as usize,
+            idle_connections: load.idle as usize,
+            load: match load.demand {
+                Demand::Closed | Demand::Churn => Loop::Closed { pipeline: 1 },
+                Demand::PercentOfCapacity(percent) => {
+                    let capacity = capacity_per_s.context("no server's capacity is known, so there is no share of it")?;
+                    open(capacity * f64::from(percent) / 100.0, Arrival::Poisson)
+                }
+                Demand::Silent => open(ONCE_PER_S, Arrival::Constant),
+            },
+            churn: load.demand == Demand::Churn,
+            payload_bytes: load.payload_bytes as usize,
+            wire: self.settings.servers[step.server].wire(),
+            warmup: self.settings.warmup(load),
+            duration: self.settings.window(load),
+            drain: REPLY_TIMEOUT.mul_f64(load.stretch()),
+            connect_timeout: CONNECT_TIMEOUT,
+            threads: cpus.as_slice().len().min(load.active as usize),
+            cpus: Some(cpus),
+            wait,
+            // Every server meets the same arrivals; every round has its own.
+            seed: self.settings.seed.wrapping_add(u64::from(step.round)),
+            ..Config::new(server.address())
+        })
+    }
+
+    /// Where the generator runs, and how it waits: by sleeping where spinning would take time from the server. A greedy
+    /// client's takes the last processor; where there is only one for both, neither may spin on it.
+    fn generator(&self, load: &Load) -> (Cpus, Wait) {
+        let all = &self.processors.generator;
+        let others = all.as_slice().split_last().and_then(|(_, others)| Cpus::new(others.iter().copied()));
+        match (load.greedy_pipeline, others) {
+            _ if self.processors.sharing != Sharing::Apart => (all.clone(), Wait::Sleep),
+            (None, _) => (all.clone(), Wait::Spin),
+            (Some(_), Some(others)) => (others, Wait::Spin),
+            (Some(_), None) => (all.clone(), Wait::Sleep),
+        }
+    }
+}
+
+/// How many clients are to be served.
+fn clients(load: &Load) -> u64 {
+    match load.demand {
+        Demand::Silent => u64::from(load.active + load.idle),
+        _ => u64::from(load.active),
+    }
+}
+
+/// How many of them were not: no reply, or, of connections that are silent, not accepted.
+fn unserved(load: &Load, measurement: &Measurement, observed: &Observed) -> u64 {
+    match load.demand {
+        Demand::Silent => observed.accepted().map_or(0, |accepted| clients(load).saturating_sub(accepted)),
+        _ => measurement.connections.starved + measurement.connections.refused,
+    }
+}
+
+fn cost(load: &Load, measurement: &Measurement, observed: &Observed, counters: Option<Counters>) -> Result<Cost> {
+    let elapsed_s = measurement.elapsed.as_secs_f64();
+    ensure!(elapsed_s > 0.0, "the measured window was empty");
+    let (usage, switches, cpu) = (&observed.usage, &observed.switches, observed.cpu());
+    let all_requests = measurement.requests.answered + measurement.warmup_requests.answered;
+    let per = |requests: u64, cost: f64| (requests > 0).then(|| cost / requests as f64);
+    let voluntary = switches.after.voluntary.saturating_sub(switches.before.voluntary);
+    let involuntary = switches.after.involuntary.saturating_sub(switches.before.involuntary);
+    Ok(Cost {
+        cpu_us_per_request: per(measurement.replies_in_window, cpu.as_secs_f64() * 1e6),
+        user_cpu_s: usage.after.user.saturating_sub(usage.before.user).as_secs_f64(),
+        system_cpu_s: usage.after.system.saturating_sub(usage.before.system).as_secs_f64(),
+        cpu_share: cpu.as_secs_f64() / elapsed_s,
+        voluntary_switches_per_request: per(all_requests, voluntary as f64),
+        involuntary_switches_per_request: per(all_requests, involuntary as f64),
+        bytes_per_connection: bytes_per_connection(load, measurement, observed),
+        peak_rss_bytes: usage.after.peak_rss_bytes,
+        threads: usage.after.threads,
+        counters,
+    })
+}
+
+/// Of silent connections, all of which were accepted.
+fn bytes_per_connection(load: &Load, measurement: &Measurement, observed: &Observed) -> Option<f64> {
+    let opened = measurement.connections.opened + measurement.connections.idle_opened;
+    let is_known = load.demand == Demand::Silent && opened >= FEW_CONNECTIONS && observed.accepted()? >= opened;
+    let memory = observed.anonymous_bytes.filter(|_| is_known)?;
+    Some(memory.after.saturating_sub(memory.before) as f64 / opened as f64)
+}
+
+/// Why a measurement shows nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how
+/// many it served.)
+fn failure(load: &Load, measurement: &Measurement) -> Option<String> {
+    let requests = &measurement.requests;
+    let wrong = requests.altered + requests.crossed;
+    if wrong > 0 {
+        return Some(format!("{wrong} of {} replies were wrong", requests.sent));
+    }
+    let broken = requests.failed.total();
+    if broken > 0 {
+        let failed = &requests.failed;
+        return Some(format!(
+            "{broken} of {} requests failed: {} could not connect, {} were reset, {} closed without a reply, {} answered by garbage",
+            requests.due, failed.connect, failed.reset, failed.closed, failed.garbage
+        ));
+    }
+    let quickest_ns = measurement.service.min().map(|quickest| quickest.value_ns);
+    if let Some(quickest_ns) = quickest_ns.filter(|&quickest_ns| quickest_ns < load.work.least_ns()) {
+        let work = load.work.option();
+        let after = loadgen::readable_ns(quickest_ns);
+        return Some(format!("a reply arrived after {after}, sooner than the configured work ({work}) allows"));
+    }
+    // Limits of the generator or the machine, which must not pass for the server's.
+    let limit = |warning: &&Warning| {
+        matches!(warning, Warning::PortExhausted { .. } | Warning::FdLimit { .. } | Warning::IdleConnections { .. })
+    };
+    measurement.warnings.iter().find(limit).map(ToString::to_string)
+}

@@ -1,0 +1,175 @@
+//! A textbook's claim about an experiment, and whether the data bear it out: at each point it speaks of, never in general.
+
+use std::fmt;
+
+use models::Model;
+
+use crate::{
+    plan::place::Place,
+    stats::{
+        metric::{self, Metric},
+        summary::Field,
+    },
+};
+
+/// What a claim calls a difference. Where none is found, and the 95 % interval leaves no room for one of this factor, a claim of a
+/// difference does not hold; and within this factor things are as good as even.
+const CLEARLY: f64 = 1.5;
+
+/// What a textbook says, and how it can be told.
+#[derive(Debug)]
+pub struct Claim {
+    pub says: &'static str,
+    /// The models it is about.
+    pub about: &'static [&'static Model],
+    /// The number by which it is judged.
+    pub by: &'static Metric,
+    /// Whether it is about this place.
+    pub of: fn(&Place) -> bool,
+    pub test: Test,
+}
+
+/// Whether a claim holds at a point: `None` where the data cannot tell.
+#[derive(Clone, Copy, Debug)]
+pub enum Test {
+    /// By what was measured there.
+    There(fn(&Field) -> Option<bool>),
+    /// By what was measured there, second, against the first point of its curve.
+    SinceFirst(fn(&Field, &Field) -> Option<bool>),
+}
+
+/// What the data say of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Holds,
+    /// At some points it does, at others not.
+    HoldsInPart,
+    DoesNotHold,
+    Inconclusive,
+}
+
+impl Verdict {
+    /// Its name in files.
+    pub fn key(self) -> &'static str {
+        match self {
+            Verdict::Holds => "holds",
+            Verdict::HoldsInPart => "holds-in-part",
+            Verdict::DoesNotHold => "does-not-hold",
+            Verdict::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Holds => "holds",
+            Verdict::HoldsInPart => "holds in part",
+            Verdict::DoesNotHold => "does not hold",
+            Verdict::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+/// A claim, with the points it speaks of by what the data say of it there.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    pub claim: &'static Claim,
+    pub holds: Vec<Case<'a>>,
+    pub fails: Vec<Case<'a>>,
+    pub undecided: Vec<Case<'a>>,
+}
+
+/// A point of which a claim speaks, with the first one of its curve.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub first: &'a Field<'a>,
+    pub here: &'a Field<'a>,
+}
+
+impl Judged<'_> {
+    pub fn verdict(&self) -> Verdict {
+        match (self.holds.is_empty(), self.fails.is_empty()) {
+            (true, true) => Verdict::Inconclusive,
+            (false, true) => Verdict::Holds,
+            (true, false) => Verdict::DoesNotHold,
+            (false, false) => Verdict::HoldsInPart,
+        }
+    }
+}
+
+impl Claim {
+    /// Whether all took part that it is about.
+    pub fn is_about(&self, fields: &[Field]) -> bool {
+        self.about.iter().all(|model| fields.iter().any(|field| field.cell(model.name).is_some()))
+    }
+
+    /// Holds the claim against all points of its experiment.
+    pub fn judged<'a>(&'static self, fields: &'a [Field<'a>]) -> Judged<'a> {
+        let mut judged = Judged { claim: self, holds: Vec::new(), fails: Vec::new(), undecided: Vec::new() };
+        for here in fields.iter().filter(|field| (self.of)(&field.point.place)) {
+            let Some(first) = fields.iter().find(|field| field.point.place.variant == here.point.place.variant) else {
+                continue;
+            };
+            let holds = match self.test {
+                Test::There(test) => test(here),
+                // The first point of a curve has nothing before it.
+                Test::SinceFirst(_) if here.point.place.x == first.point.place.x => continue,
+                Test::SinceFirst(test) => test(first, here),
+            };
+            let cases = match holds {
+                Some(true) => &mut judged.holds,
+                Some(false) => &mut judged.fails,
+                None => &mut judged.undecided,
+            };
+            cases.push(Case { first, here });
+        }
+        judged
+    }
+}
+
+/// Whether one server is better than another.
+pub fn ahead(field: &Field, one: &Model, other: &Model) -> Option<bool> {
+    match (field.is_ahead(one.name, other.name)?, field.is_ahead(other.name, one.name)?) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => (field.times_better(one.name, other.name)?.interval?.1 < CLEARLY).then_some(false),
+    }
+}
+
+/// Whether the best and the worst of those that have ranks are as good as even.
+pub fn even(field: &Field) -> Option<bool> {
+    within(field.slowest_to_fastest?.interval?, CLEARLY)
+}
+
+/// Whether a server's number is this many times what it was.
+pub fn grew(first: &Field, here: &Field, model: &Model, metric: &Metric, times: f64) -> Option<bool> {
+    let interval = |field: &Field| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
+    let ((before_least, before_most), (least, most)) = (interval(first)?, interval(here)?);
+    within((least / before_most, most / before_least), times).map(|within| !within)
+}
+
+/// Whether a server gets clearly less done than it did.
+pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
+    grew(here, first, model, &metric::THROUGHPUT, CLEARLY)
+}
+
+/// Whether a server's number is less than this.
+pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
+    let told = field.cell(model.name)?.estimate(metric)?;
+    within(told.interval.unwrap_or((told.median, told.median)), limit)
+}
+
+/// Whether every client is served by it.
+pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
+    field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
+}
+
+/// Whether an interval lies below a limit; `None` of one that holds it.
+fn within((least, most): (f64, f64), limit: f64) -> Option<bool> {
+    match (most < limit, least >= limit) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,329 @@
+//! What the trials come to: for each server at each point its rounds, and at each point who is better.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ptr,
+    time::{Duration, SystemTime},
+};
+
+use hdrhistogram::Histogram;
+use loadgen::{Interval, Times};
+
+use statistics::{Better, Estimate, Ranking, outliers, rank};
+
+use crate::{
+    plan::{
+        experiment::{self, CAPACITY, Experiment, Point},
+        place::Place,
+        schedule::{Plan, Step},
+    },
+    run::{
+        bottleneck::Bottleneck,
+        record::{Measured, Trial},
+    },
+    stats::metric::{self, Metric},
+};
+
+/// All finished trials, by experiment, point and server, in the order of the plan's lists.
+#[derive(Debug)]
+pub struct Summary {
+    servers: Vec<String>,
+    comparisons: usize,
+    cells: BTreeMap<CellKey, Cell>,
+}
+
+/// Where a cell stands in all tables: experiment, point and server, by their places in the lists.
+type CellKey = (usize, usize, usize);
+
+/// One server at one point: its trials, one a round.
+#[derive(Debug)]
+pub struct Cell {
+    pub experiment: &'static Experiment,
+    pub point: &'static Point,
+    pub server: String,
+    trials: BTreeMap<u32, Trial>,
+}
+
+/// All servers at one point of an experiment.
+#[derive(Debug)]
+pub struct Field<'a> {
+    pub point: &'static Point,
+    /// What they are ranked by.
+    pub metric: &'static Metric,
+    /// In the order of the plan.
+    pub cells: Vec<&'a Cell>,
+    /// The rank of each; `None` of one that failed, or left clients without service, or where there are too few rounds.
+    pub ranks: Vec<Option<usize>>,
+    /// For each, the places here of those that are better and told apart from it.
+    better: Vec<Vec<usize>>,
+    /// The paired ratio of the largest to the smallest median of those ranked.
+    pub slowest_to_fastest: Option<Estimate>,
+    /// The ratio from which on two could have been told apart here.
+    pub told_apart_from: Option<f64>,
+}
+
+impl Summary {
+    /// Nothing yet of this plan.
+    pub fn new(plan: &Plan) -> Summary {
+        let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
+        Summary { servers, comparisons: plan.comparisons(), cells: BTreeMap::new() }
+    }
+
+    /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
+    pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
+        let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
+        let experiment = experiment::all().nth(key.0).expect("it was found there");
+        let cell = self.cells.entry(key).or_insert_with(|| Cell {
+            experiment,
+            point: &experiment.points[key.1],
+            server: trial.server.clone(),
+            trials: BTreeMap::new(),
+        });
+        cell.trials.insert(trial.round, trial);
+        Some(cell)
+    }
+
+    fn key(&self, experiment: &str, place: &Place, server: &str) -> Option<CellKey> {
+        let (index, experiment) = experiment::all().enumerate().find(|(_, one)| one.name == experiment)?;
+        let point = experiment.points.iter().position(|one| one.place == *place)?;
+        Some((index, point, self.servers.iter().position(|one| one == server)?))
+    }
+
+    /// How many trials there are.
+    pub fn trials(&self) -> usize {
+        self.cells.values().map(|cell| cell.trials.len()).sum()
+    }
+
+    /// Whether there is the trial of this step.
+    pub fn has(&self, step: &Step) -> bool {
+        let key = self.key(step.experiment.name, &step.point.place, &self.servers[step.server]);
+        key.and_then(|key| self.cells.get(&key)).is_some_and(|cell| cell.trials.contains_key(&step.round))
+    }
+
+    /// All cells, by experiment, point and server.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values()
+    }
+
+    /// The most that a server answered to all its clients in this round.
+    pub fn capacity_per_s(&self, round: u32) -> Option<f64> {
+        let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);
+        let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.failure.is_none());
+        let serving = trials.filter_map(|trial| trial.measured.as_ref()).filter(|measured| measured.connections_unserved == 0);
+        serving.filter_map(metric::THROUGHPUT.of).max_by(f64::total_cmp)
+    }
+
+    /// The least and the greatest of the rounds' capacities.
+    pub fn capacities_per_s(&self) -> Option<(f64, f64)> {
+        let rounds: BTreeSet<u32> = self.cells.values().flat_map(|cell| cell.trials.keys().copied()).collect();
+        let capacities: Vec<f64> = rounds.into_iter().filter_map(|round| self.capacity_per_s(round)).collect();
+        let least = capacities.iter().copied().min_by(f64::total_cmp)?;
+        Some((least, capacities.into_iter().max_by(f64::total_cmp)?))
+    }
+
+    /// The points of an experiment that have trials, with all servers and their ranks.
+    pub fn fields(&self, experiment: &Experiment) -> Vec<Field<'_>> {
+        let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
+        for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
+            match fields.last_mut() {
+                Some((last, cells)) if *last == point => cells.push(cell),
+                _ => fields.push((point, vec![cell])),
+            }
+        }
+        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, self.comparisons)).collect()
+    }
+
+    /// All servers at a point, ranked by any metric.
+    pub fn field(&self, experiment: &Experiment, point: &Point, metric: &'static Metric) -> Option<Field<'_>> {
+        let at = |cell: &&Cell| cell.experiment.name == experiment.name && ptr::eq(cell.point, point);
+        let cells: Vec<&Cell> = self.cells().filter(at).collect();
+        (!cells.is_empty()).then(|| Field::new(cells, metric, self.comparisons))
+    }
+}
+
+/// The servers that have a cell in these fields, in the order of the plan.
+pub fn servers_of<'a>(fields: &[&Field<'a>]) -> Vec<&'a str> {
+    let mut servers: Vec<&str> = Vec::new();
+    for cell in fields.iter().flat_map(|field| &field.cells) {
+        if !servers.contains(&&*cell.server) {
+            servers.push(&cell.server);
+        }
+    }
+    servers
+}
+
+impl<'a> Field<'a> {
+    fn new(cells: Vec<&'a Cell>, metric: &'static Metric, comparisons: usize) -> Field<'a> {
+        let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
+        // While a run is under way, or after it was interrupted, some servers have a round more.
+        let rounds = rows.iter().flatten().map(Vec::len).min().unwrap_or(0);
+        let in_play: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_some()).collect();
+        let ranked: Vec<Vec<f64>> = rows.iter().flatten().map(|row| row[..rounds].to_vec()).collect();
+        let ranking = rank(&ranked, metric.better, comparisons);
+        let (mut ranks, mut better) = (vec![None; rows.len()], vec![Vec::new(); rows.len()]);
+        for (place, &index) in in_play.iter().enumerate() {
+            ranks[index] = ranking.ranks[place];
+            better[index] = ranking.better[place].iter().map(|&other| in_play[other]).collect();
+        }
+        let Ranking { slowest_to_fastest, told_apart_from, .. } = ranking;
+        Field { point: cells[0].point, metric, cells, ranks, better, slowest_to_fastest, told_apart_from }
+    }
+
+    /// The server of this name.
+    pub fn cell(&self, server: &str) -> Option<&'a Cell> {
+        self.cells.iter().find(|cell| cell.server == server).copied()
+    }
+
+    /// Whether one is better than another and told apart from it; `None` unless both have ranks.
+    pub fn is_ahead(&self, one: &str, other: &str) -> Option<bool> {
+        let place =
+            |server| self.cells.iter().position(|cell| cell.server == server).filter(|&place| self.ranks[place].is_some());
+        let (one, other) = (place(one)?, place(other)?);
+        Some(self.better[other].contains(&one))
+    }
+
+    /// How many times better one is than another, by their rounds: less than 1 when it is worse. `None` unless both have ranks.
+    pub fn times_better(&self, one: &str, other: &str) -> Option<Estimate> {
+        self.is_ahead(one, other)?;
+        let (one, other) = (self.cell(one)?.row(self.metric)?, self.cell(other)?.row(self.metric)?);
+        let rounds = one.len().min(other.len());
+        match self.metric.better {
+            Better::Higher => Estimate::of_ratio(&one[..rounds], &other[..rounds]),
+            Better::Lower => Estimate::of_ratio(&other[..rounds], &one[..rounds]),
+        }
+    }
+
+    /// Servers with their ranks, from the best to the worst; those without a rank last, in order of how much they served.
+    pub fn standing(&self) -> Vec<(&'a Cell, Option<usize>)> {
+        let value = |cell: &Cell| cell.estimate(self.metric).map_or(f64::NAN, |told| told.median);
+        let mut standing: Vec<_> = self.cells.iter().copied().zip(self.ranks.iter().copied()).collect();
+        standing.sort_by(|(one, one_rank), (other, other_rank)| {
+            let by_value = match self.metric.better {
+                Better::Higher => value(other).total_cmp(&value(one)),
+                Better::Lower => value(one).total_cmp(&value(other)),
+            };
+            let by_rank = one_rank.unwrap_or(usize::MAX).cmp(&other_rank.unwrap_or(usize::MAX));
+            other.serves_all().cmp(&one.serves_all()).then(by_rank).then(by_value)
+        });
+        standing
+    }
+}
+
+impl Cell {
+    /// All requests' latencies of all rounds (of those without an answer, how long they were awaited), in nanoseconds:
+    /// counts added, never percentiles averaged.
+    pub fn latency(&self) -> Histogram<u64> {
+        let mut all = Times::default().all;
+        for measured in self.good() {
+            all.add(measured.latency_hdr.decode()).expect("all latencies have the same bounds");
+        }
+        all
+    }
+
+    /// The same of each round in turn; of one that failed it is empty.
+    pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
+        let good =
+            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.decode());
+        self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
+    }
+
+    /// How many requests there are in that.
+    pub fn latency_count(&self) -> u64 {
+        self.good().filter_map(|measured| Some(measured.load.latency_ns.as_ref()?.count)).sum()
+    }
+
+    /// The latencies round by round, as intervals since the run began.
+    pub fn intervals(&self, run_started: SystemTime) -> Vec<Interval> {
+        let interval = |measured: &Measured| {
+            let started = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(measured.load.started_unix_s);
+            Interval {
+                start: started.duration_since(run_started).unwrap_or_default(),
+                length: Duration::from_secs_f64(measured.load.elapsed_s),
+                latency: measured.latency_hdr.decode(),
+                service: measured.service_hdr.as_ref().unwrap_or(&measured.latency_hdr).decode(),
+                send_lag: None,
+            }
+        };
+        self.good().map(interval).collect()
+    }
+
+    /// Its name in the run's folder: experiment, variant, point and server.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}-{}", self.experiment.name, self.point.place.slug(), self.server)
+    }
+
+    /// How many rounds it has.
+    pub fn rounds(&self) -> usize {
+        self.trials.len()
+    }
+
+    /// Why rounds failed, a reason for each that did.
+    pub fn failures(&self) -> Vec<&str> {
+        self.trials.values().filter_map(|trial| trial.failure.as_deref()).collect()
+    }
+
+    /// Clients that were to be served, and how many of them were not, in the middle of the rounds.
+    pub fn clients(&self) -> Option<(u64, u64)> {
+        let asked = self.good().map(|measured| measured.connections_asked).max()?;
+        let unserved: Vec<f64> = self.good().map(|measured| measured.connections_unserved as f64).collect();
+        Some((asked, Estimate::of(&unserved)?.median.round() as u64))
+    }
+
+    /// Who was at its limit in most rounds.
+    pub fn bottleneck(&self) -> Option<Bottleneck> {
+        let mut times: BTreeMap<Bottleneck, usize> = BTreeMap::new();
+        self.good().for_each(|measured| *times.entry(measured.bottleneck).or_default() += 1);
+        times.into_iter().max_by_key(|&(_, times)| times).map(|(bottleneck, _)| bottleneck)
+    }
+
+    /// Of the values that the rounds that did not fail have.
+    pub fn estimate(&self, metric: &Metric) -> Option<Estimate> {
+        Estimate::of(&self.values(metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>())
+    }
+
+    /// Which of a latency's numbers are lower bounds in some round, as requests without an answer count: `p99` and the like.
+    pub fn at_least(&self) -> BTreeSet<&'static str> {
+        let latencies = self.good().filter_map(|measured| measured.load.latency_ns.as_ref());
+        latencies.flat_map(|latency| &latency.at_least).map(|statistic| statistic.name()).collect()
+    }
+
+    /// The median for people, without its unit, marked where it is a lower bound.
+    pub fn number(&self, metric: &Metric) -> Option<String> {
+        let told = self.estimate(metric)?;
+        Some(self.at_least_mark(metric).to_owned() + &metric.number(told.median))
+    }
+
+    /// A mark before a latency that is a lower bound in some round, as requests without an answer count.
+    pub fn at_least_mark(&self, metric: &Metric) -> &'static str {
+        let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
+        if name.is_some_and(|name| self.at_least().contains(name)) { ">= " } else { "" }
+    }
+
+    /// The rounds whose value lies far from the others', with it.
+    pub fn outliers(&self, metric: &Metric) -> Vec<(u32, f64)> {
+        let values = self.values(metric);
+        let of_rounds: Vec<f64> = values.iter().map(|&(_, value)| value).collect();
+        outliers(&of_rounds).into_iter().map(|index| values[index]).collect()
+    }
+
+    /// Whether every client got its replies, or at least was let in, in every round.
+    pub fn serves_all(&self) -> bool {
+        self.failures().is_empty() && self.good().all(|measured| measured.connections_unserved == 0)
+    }
+
+    /// A value for each round, of a server that can be ranked.
+    fn row(&self, metric: &Metric) -> Option<Vec<f64>> {
+        let values: Vec<f64> = self.values(metric).into_iter().map(|(_, value)| value).collect();
+        (self.serves_all() && values.len() == self.rounds()).then_some(values)
+    }
+
+    /// Rounds that did not fail and have a value, with it.
+    fn values(&self, metric: &Metric) -> Vec<(u32, f64)> {
+        let good = self.trials.values().filter(|trial| trial.failure.is_none());
+        good.filter_map(|trial| Some((trial.round, (metric.of)(trial.measured.as_ref()?)?))).collect()
+    }
+
+    fn good(&self) -> impl Iterator<Item = &Measured> {
+        self.trials.values().filter(|trial| trial.failure.is_none()).filter_map(|trial| trial.measured.as_ref())
+    }
+}

@@ -1,0 +1,276 @@
+//! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
+//! kinds and state, mostly without numbers, what each is good and bad at.
+
+use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+
+use crate::{
+    plan::{experiment::Experiment, place::Place},
+    stats::{
+        claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
+        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+        summary::Field,
+    },
+};
+
+/// At least this number of connections is many.
+const MANY: u32 = 1000;
+
+/// In percent of the capacity: load is light up to the one, and near the capacity from the other on.
+const LIGHT: u32 = 50;
+const NEAR_THE_LIMIT: u32 = 90;
+
+/// A page of memory.
+const PAGE_BYTES: f64 = 4096.0;
+
+/// Shares of a processor that count as almost none and as most of it.
+const HARDLY_ANY_CPU: f64 = 0.05;
+const MOST_OF_A_CPU: f64 = 0.8;
+
+const fn claim(
+    says: &'static str,
+    about: &'static [&'static Model],
+    by: &'static Metric,
+    of: fn(&Place) -> bool,
+    test: Test,
+) -> Claim {
+    Claim { says, about, by, of, test }
+}
+
+static SCALING: [Claim; 5] = [
+    claim(
+        "A server that blocks serves one client at a time; the others wait.",
+        &[&BLOCKING],
+        &THROUGHPUT,
+        |place| place.x > 1,
+        There(|field| {
+            let (asked, unserved) = field.cell(BLOCKING.name)?.clients()?;
+            Some(unserved + 1 >= asked)
+        }),
+    ),
+    claim(
+        "A loop that waits for readiness serves all clients.",
+        &[&POLL, &EPOLL],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| Some(serves_all(field, &POLL)? && serves_all(field, &EPOLL)?)),
+    ),
+    claim(
+        "With one client, a server that never sleeps answers first.",
+        &[&NONBLOCKING, &EPOLL],
+        &THROUGHPUT,
+        |place| place.x == 1,
+        There(|field| ahead(field, &NONBLOCKING, &EPOLL)),
+    ),
+    claim(
+        "With many connections, epoll is faster than poll.",
+        &[&POLL, &EPOLL],
+        &THROUGHPUT,
+        |place| place.x >= MANY,
+        There(|field| ahead(field, &EPOLL, &POLL)),
+    ),
+    claim(
+        "With many clients, a thread per connection is slower than epoll.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &THROUGHPUT,
+        |place| place.x >= MANY,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+];
+
+static LATENCY_LOAD: [Claim; 3] = [
+    claim(
+        "Latency stays flat up to half of the capacity.",
+        &[&EPOLL],
+        &P50,
+        |place| place.x <= LIGHT,
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0).map(|grew| !grew)),
+    ),
+    claim(
+        "Near the capacity, latency rises steeply.",
+        &[&EPOLL],
+        &P50,
+        |place| place.x >= NEAR_THE_LIMIT,
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &P50, 2.0)),
+    ),
+    claim(
+        "A thread per connection has a longer latency tail than an event loop.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &P99,
+        |_| true,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+];
+
+static IDLE: [Claim; 4] = [
+    claim(
+        "poll scans every connection on each call, so idle connections slow it down.",
+        &[&POLL],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| slowed(first, here, &POLL)),
+    ),
+    claim(
+        "A busy-polling loop tries every connection, so idle connections slow it down.",
+        &[&NONBLOCKING],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| slowed(first, here, &NONBLOCKING)),
+    ),
+    claim(
+        "Idle connections do not slow epoll down.",
+        &[&EPOLL],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| slowed(first, here, &EPOLL).map(|slowed| !slowed)),
+    ),
+    claim(
+        "Idle connections do not slow a thread per connection down.",
+        &[&THREAD_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| slowed(first, here, &THREAD_PER_CONN).map(|slowed| !slowed)),
+    ),
+];
+
+static SERVICE: [Claim; 2] = [
+    claim(
+        "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("sleep") && place.x > 1,
+        There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
+    ),
+    claim(
+        "Work that computes is limited by the processors, whatever the model.",
+        &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("spin") && place.x > 1,
+        There(even),
+    ),
+];
+
+static CHURN: [Claim; 1] = [claim(
+    "A thread per connection adds the cost of creating a thread to every connection.",
+    &[&THREAD_PER_CONN, &EPOLL],
+    &THROUGHPUT,
+    |_| true,
+    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+)];
+
+static PAYLOAD: [Claim; 1] = [claim(
+    "With large requests, the cost of copying dominates and the model no longer matters.",
+    &[&THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL],
+    &THROUGHPUT,
+    |place| place.x >= 64 << 10,
+    There(even),
+)];
+
+static FOOTPRINT: [Claim; 4] = [
+    claim(
+        "A thread per connection costs a stack per connection.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &CONNECTION_BYTES,
+        |place| place.x > 1,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+    claim(
+        "In a loop, an idle connection costs less than a page of memory.",
+        &[&NONBLOCKING, &POLL, &EPOLL],
+        &CONNECTION_BYTES,
+        |place| place.x > 1,
+        There(|field| all([&NONBLOCKING, &POLL, &EPOLL].map(|server| under(field, server, &CONNECTION_BYTES, PAGE_BYTES)))),
+    ),
+    claim(
+        "A server that waits for readiness uses almost no processor time while its connections are idle.",
+        &[&POLL, &EPOLL],
+        &CPU_SHARE,
+        |_| true,
+        There(|field| all([&POLL, &EPOLL].map(|server| under(field, server, &CPU_SHARE, HARDLY_ANY_CPU)))),
+    ),
+    claim(
+        "A busy-polling server uses most of a processor even while its connections are idle.",
+        &[&NONBLOCKING],
+        &CPU_SHARE,
+        |_| true,
+        There(|field| under(field, &NONBLOCKING, &CPU_SHARE, MOST_OF_A_CPU).map(|under| !under)),
+    ),
+];
+
+static FAIRNESS: [Claim; 2] = [
+    claim(
+        "The scheduler shares the processor among threads: beside a greedy client, the others keep at least half of their replies/s.",
+        &[&THREAD_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| grew(here, first, &THREAD_PER_CONN, &THROUGHPUT, 2.0).map(|halved| !halved)),
+    ),
+    claim(
+        "In a loop that serves every ready socket in turn, a greedy client starves the others.",
+        &[&POLL, &EPOLL],
+        &THROUGHPUT,
+        |_| true,
+        SinceFirst(|first, here| all([&POLL, &EPOLL].map(|server| grew(here, first, server, &THROUGHPUT, 2.0)))),
+    ),
+];
+
+/// Whether all of these hold, as far as that is known.
+fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
+    if holds.contains(&Some(false)) { Some(false) } else { holds.into_iter().try_fold(true, |all, holds| Some(all && holds?)) }
+}
+
+/// The verdicts on an experiment's claims, but for those about servers that did not take part.
+pub fn judged<'a>(experiment: &Experiment, fields: &'a [Field<'a>]) -> Vec<Judged<'a>> {
+    let claims = claims(experiment).iter().filter(|claim| claim.is_about(fields));
+    claims.map(|claim| claim.judged(fields)).collect()
+}
+
+/// The claims about an experiment.
+pub fn claims(experiment: &Experiment) -> &'static [Claim] {
+    match experiment.name {
+        "scaling" => &SCALING,
+        "latency-load" => &LATENCY_LOAD,
+        "idle" => &IDLE,
+        "service" => &SERVICE,
+        "churn" => &CHURN,
+        "payload" => &PAYLOAD,
+        "footprint" => &FOOTPRINT,
+        "fairness" => &FAIRNESS,
+        _ => &[],
+    }
+}
+
+/// The same as a paragraph.
+pub fn expectation(experiment: &Experiment) -> String {
+    claims(experiment).iter().map(|claim| claim.says).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan::experiment::EXPERIMENTS, synthetic::SyntheticRun};
+
+    #[test]
+    fn claims_about_servers_that_did_not_take_part_are_left_out() {
+        let claims_of = |only: &str| {
+            let summary = SyntheticRun::of(&["--experiment", "scaling", "--only", only]).summary();
+            let scaling = Experiment::named("scaling").unwrap();
+            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.says).collect::<Vec<_>>()
+        };
+        assert_eq!(claims_of("thread-per-conn,epoll"), ["With many clients, a thread per connection is slower than epoll."]);
+        assert!(claims_of("nonblocking").is_empty());
+    }
+
+    #[test]
+    fn every_experiment_has_claims_and_each_is_about_a_point() {
+        for experiment in &EXPERIMENTS {
+            assert!(!claims(experiment).is_empty(), "{}", experiment.name);
+            for claim in claims(experiment) {
+                assert!(
+                    claim.says.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
+                    "{}",
+                    claim.says
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A textbook's claim with its verdict and the numbers behind it, as text.
+
+use indicatif::HumanCount;
+use statistics::FEWEST_ROUNDS;
+
+use crate::{
+    plan::experiment::Experiment,
+    stats::{
+        claim::{Case, Claim, Judged, Test, Verdict},
+        summary::{Cell, Field},
+        textbook,
+    },
+    tell::{
+        text::{numbers, place, places},
+        tie::noise_of_tie,
+    },
+};
+
+/// A claim, its verdict, and why.
+#[derive(Debug)]
+pub struct ClaimText {
+    pub says: &'static str,
+    pub verdict: Verdict,
+    pub because: String,
+}
+
+/// The claims on an experiment, but for those about servers that did not take part.
+pub fn claims(experiment: &Experiment, fields: &[Field]) -> Vec<ClaimText> {
+    textbook::judged(experiment, fields).iter().map(|judged| claim(experiment, judged)).collect()
+}
+
+fn claim(experiment: &Experiment, judged: &Judged) -> ClaimText {
+    let Judged { claim, holds, fails, undecided } = judged;
+    let of = |cases| cases_and_values(claim, experiment, cases);
+    let because = match judged.verdict() {
+        Verdict::Holds => of(holds),
+        Verdict::DoesNotHold => of(fails),
+        Verdict::HoldsInPart => format!("it holds {}; it does not hold {}", of(holds), of(fails)),
+        Verdict::Inconclusive => {
+            undecided.last().map_or("the run has no such point".into(), |case| why_undecided(claim, experiment, case))
+        }
+    };
+    let elsewhere = if undecided.is_empty() || judged.verdict() == Verdict::Inconclusive {
+        String::new()
+    } else {
+        format!("; inconclusive {}", at(experiment, undecided))
+    };
+    ClaimText { says: claim.says, verdict: judged.verdict(), because: because + &elsewhere }
+}
+
+/// Where these cases are, and the values of the last of them.
+fn cases_and_values(claim: &Claim, experiment: &Experiment, cases: &[Case]) -> String {
+    let Some(last) = cases.last() else { return String::new() };
+    let is_one_curve = cases.iter().all(|case| case.here.point.place.variant == last.here.point.place.variant);
+    let point = match cases {
+        [_] => String::new(),
+        _ if is_one_curve => format!("at {}", numbers(experiment, &[last.here.point])),
+        _ => at(experiment, &[*last]),
+    };
+    format!("{} ({})", at(experiment, cases), values(claim, last, &point))
+}
+
+/// Of all servers that the claim is about: `replies/s at 1,000 clients: poll from 148,433 to 1,733`.
+fn values(claim: &Claim, case: &Case, point: &str) -> String {
+    let cells: Vec<&Cell> = claim.about.iter().filter_map(|model| case.here.cell(model.name)).collect();
+    let metric = if cells.iter().any(|cell| cell.serves_all()) { claim.by.title() } else { String::new() };
+    let title = format!("{metric} {point}");
+    let values = cells.into_iter().map(|cell| value(claim, cell, case)).collect::<Vec<_>>().join(", ");
+    if title.trim().is_empty() { values } else { format!("{}: {values}", title.trim()) }
+}
+
+fn value(claim: &Claim, cell: &Cell, case: &Case) -> String {
+    let server = &cell.server;
+    if !cell.failures().is_empty() {
+        return format!("{server} failed");
+    }
+    if let Some((asked, unserved @ 1..)) = cell.clients() {
+        return format!("{server} served {} of {} clients", HumanCount(asked.saturating_sub(unserved)), HumanCount(asked));
+    }
+    let before = case.first.cell(server).and_then(|cell| cell.number(claim.by));
+    match (before.filter(|_| matches!(claim.test, Test::SinceFirst(_))), cell.number(claim.by)) {
+        (Some(before), Some(here)) => format!("{server} from {before} to {here}"),
+        (None, Some(here)) => format!("{server} {here}"),
+        (_, None) => format!("{server} has no value"),
+    }
+}
+
+fn why_undecided(claim: &Claim, experiment: &Experiment, case: &Case) -> String {
+    let cells: Vec<_> = claim.about.iter().filter_map(|model| case.here.cell(model.name)).collect();
+    let values = format!("at {} ({})", place(experiment, case.here.point), values(claim, case, ""));
+    if cells.iter().any(|cell| !cell.serves_all()) {
+        return values;
+    }
+    if cells.iter().any(|cell| cell.rounds() < FEWEST_ROUNDS) {
+        return format!("fewer than {FEWEST_ROUNDS} rounds; {values}");
+    }
+    match (claim.test, noise_of_tie(case.here)) {
+        (Test::There(_), Some(noise)) => format!("{values}; within the noise ({noise})"),
+        _ => format!("{values}; the rounds vary too much"),
+    }
+}
+
+fn at(experiment: &Experiment, cases: &[Case]) -> String {
+    format!("at {}", places(experiment, &cases.iter().map(|case| case.here.point).collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic::{SyntheticRun, fail, measured};
+
+    /// The verdict on the claim that begins like this, and why.
+    fn judged(run: &SyntheticRun, experiment: &str, claim: &str) -> (Verdict, String) {
+        let experiment = Experiment::named(experiment).unwrap();
+        let all = claims(experiment, &run.summary().fields(experiment));
+        let judged = all.into_iter().find(|one| one.says.starts_with(claim)).unwrap();
+        (judged.verdict, judged.because)
+    }
+
+    fn scaling(args: &[&str]) -> SyntheticRun {
+        SyntheticRun::of(&[&["--experiment", "scaling", "--rounds", "5"], args].concat())
+    }
+
+    const THREADS_ARE_SLOWER: &str = "With many clients, a thread per connection";
+
+    #[test]
+    fn a_difference_that_is_found_holds_in_its_direction_only() {
+        let with = |threads| {
+            let run = scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" { threads } else { 1.0 });
+            judged(&run, "scaling", THREADS_ARE_SLOWER)
+        };
+        let numbers = |threads| {
+            format!("at 1,000 and 10,000 active connections (replies/s at 10,000: thread-per-conn {threads}, epoll 101,000)")
+        };
+        assert_eq!(with(0.5), (Verdict::Holds, numbers("50,500")));
+        assert_eq!(with(2.0), (Verdict::DoesNotHold, numbers("202,000")));
+        assert_eq!(with(1.0), (Verdict::DoesNotHold, numbers("101,000")), "a clear difference would have been found");
+    }
+
+    #[test]
+    fn a_difference_within_the_noise_is_inconclusive() {
+        let run = scaling(&[]).scaled(|trial| match (&*trial.server, trial.round % 2) {
+            ("epoll", 0) | ("thread-per-conn", 1) => 10.0,
+            _ => 1.0,
+        });
+        let (verdict, because) = judged(&run, "scaling", THREADS_ARE_SLOWER);
+        assert_eq!(verdict, Verdict::Inconclusive);
+        assert!(because.contains("; within the noise (") || because.ends_with("vary too much"), "{because}");
+    }
+
+    #[test]
+    fn what_holds_at_some_points_holds_in_part() {
+        let run =
+            scaling(&[]).scaled(|trial| if trial.server == "thread-per-conn" && trial.place.x == 10_000 { 0.5 } else { 1.0 });
+        let expected = "it holds at 10,000 active connections (replies/s: thread-per-conn 50,500, epoll 101,000); it does not hold at 1,000 \
+                        active connections (replies/s: thread-per-conn 101,000, epoll 101,000)";
+        assert_eq!(judged(&run, "scaling", THREADS_ARE_SLOWER), (Verdict::HoldsInPart, expected.into()));
+    }
+
+    #[test]
+    fn without_the_point_or_enough_rounds_it_is_inconclusive() {
+        let verdict = |run: &SyntheticRun| judged(run, "scaling", THREADS_ARE_SLOWER);
+        let mut few = scaling(&[]);
+        few.trials.retain(|trial| trial.place.x < 1000);
+        assert_eq!(verdict(&few), (Verdict::Inconclusive, "the run has no such point".into()));
+        let (inconclusive, because) = verdict(&SyntheticRun::of(&["--experiment", "scaling", "--rounds", "4"]));
+        assert_eq!(inconclusive, Verdict::Inconclusive);
+        assert!(because.starts_with("fewer than 5 rounds; at 10,000 active"), "{because}");
+        let mut failed = scaling(&[]);
+        failed.trials_of("epoll").for_each(|trial| fail(trial, "gone"));
+        let expected = "at 10,000 active connections (replies/s: thread-per-conn 101,000, epoll failed)";
+        assert_eq!(verdict(&failed), (Verdict::Inconclusive, expected.into()));
+    }
+
+    #[test]
+    fn a_claim_about_clients_needs_one_round() {
+        let mut run = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "1"]);
+        let one_at_a_time = |run: &SyntheticRun| judged(run, "scaling", "A server that blocks serves one client").0;
+        assert_eq!(one_at_a_time(&run), Verdict::DoesNotHold);
+        run.trials_of("blocking").for_each(|trial| measured(trial).connections_unserved = u64::from(trial.place.x) - 1);
+        assert_eq!(one_at_a_time(&run), Verdict::Holds);
+    }
+
+    #[test]
+    fn a_change_is_measured_from_the_first_point_of_its_curve() {
+        let idle = |factor: f64| {
+            let run = SyntheticRun::of(&["--experiment", "idle", "--rounds", "5"]);
+            run.scaled(|trial| {
+                if trial.server == "poll" && trial.place.variant == "10 active" && trial.place.x > 0 { factor } else { 1.0 }
+            })
+        };
+        let slows = |factor| judged(&idle(factor), "idle", "poll scans every connection");
+        assert_eq!(slows(1.0).0, Verdict::DoesNotHold);
+        let (verdict, because) = slows(0.1);
+        assert_eq!(verdict, Verdict::HoldsInPart);
+        assert!(because.contains("(10 active) (replies/s at 10,000: poll from 101,000 to 10,100)"), "{because}");
+        assert_eq!(
+            slows(1.0 / 1.5).0,
+            Verdict::DoesNotHold,
+            "the noise leaves both possible where it changed, and one curve did not"
+        );
+    }
+
+    #[test]
+    fn servers_without_a_clear_ratio_are_even() {
+        let service = |threads| {
+            let run = SyntheticRun::of(&["--experiment", "service", "--rounds", "5"]);
+            judged(
+                &run.scaled(|trial| if trial.server == "thread-per-conn" { threads } else { 1.0 }),
+                "service",
+                "Work that computes",
+            )
+            .0
+        };
+        assert_eq!([1.0, 0.8, 0.5].map(service), [Verdict::Holds, Verdict::Holds, Verdict::DoesNotHold]);
+    }
+}

@@ -1,0 +1,73 @@
+//! summary.csv: one row a server at a point of an experiment.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::{
+    plan::experiment,
+    stats::{
+        metric::METRICS,
+        summary::{Cell, Summary},
+    },
+};
+
+/// The columns of summary.csv that are not metrics.
+const KEYS: [&str; 13] = [
+    "experiment",
+    "variant",
+    "point",
+    "server",
+    "rounds",
+    "failed_rounds",
+    "connections_asked",
+    "connections_unserved",
+    "bottleneck",
+    "ranked_by",
+    "rank",
+    "latency_count",
+    "latency_at_least",
+];
+
+/// Writes all rows. Of each metric they have the median, and the ends of its interval.
+pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
+    csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
+    for experiment in experiment::all() {
+        for field in summary.fields(experiment) {
+            for (cell, rank) in field.cells.iter().zip(&field.ranks) {
+                csv.write_record(row(cell, *rank))?;
+            }
+        }
+    }
+    Ok(csv.flush()?)
+}
+
+fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
+    let told = |value: Option<String>| value.unwrap_or_default();
+    let clients = cell.clients();
+    let mut row = vec![
+        cell.experiment.name.into(),
+        cell.point.place.variant.to_string(),
+        cell.point.place.x.to_string(),
+        cell.server.clone(),
+        cell.rounds().to_string(),
+        cell.failures().len().to_string(),
+        told(clients.map(|(asked, _)| asked.to_string())),
+        told(clients.map(|(_, unserved)| unserved.to_string())),
+        told(cell.bottleneck().map(|bottleneck| bottleneck.to_string())),
+        cell.experiment.ranked_by.name.into(),
+        told(rank.map(|rank| rank.to_string())),
+        cell.latency_count().to_string(),
+        cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
+    ];
+    for metric in METRICS {
+        let estimate = cell.estimate(metric);
+        let interval = estimate.and_then(|told| told.interval);
+        row.push(told(estimate.map(|told| told.median.to_string())));
+        row.push(told(interval.map(|(low, _)| low.to_string())));
+        row.push(told(interval.map(|(_, high)| high.to_string())));
+    }
+    row
+}
