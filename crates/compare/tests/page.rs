@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use common::{MODELS, Place, built, succeeded};
+use common::{Place, built, core_models, succeeded};
 
 /// What a server that fails may say on its way out.
 const HOSTILE: &str = r#"<script>alert("1 & 2")</script>"#;
@@ -34,7 +34,7 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
     ] {
         assert!(page.contains(&format!(r#"data-metric="{metric}" data-variant="{variant}">"#)), "{metric} {variant}");
     }
-    for (slot, model) in MODELS.iter().enumerate() {
+    for (slot, model) in core_models().iter().enumerate() {
         assert!(page.contains(&format!(r#"id="show-s{slot}" value="{model}" checked"#)), "{model}");
         assert!(page.contains(&format!(r#"<g class="server s{slot}" data-server="{model}""#)), "{model}");
     }
