@@ -154,7 +154,7 @@ impl Opener<'_> {
 
     /// Gives up all attempts in progress and `unstarted` more.
     fn give_up(&mut self, unstarted: usize, timeout: Duration) {
-        let message = format!("no answer within {}", humantime::format_duration(timeout));
+        let message = format!("no answer within {timeout:?}");
         self.refuse(io::Error::new(ErrorKind::TimedOut, message));
         self.opened.refused += self.in_progress.len() + unstarted - 1;
     }

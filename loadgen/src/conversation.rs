@@ -33,11 +33,6 @@ impl Conversation {
         self.replies
     }
 
-    /// Something from all over its memory, only so that it has been looked at.
-    pub(crate) fn glance(&self) -> u64 {
-        self.connection ^ self.ended ^ self.written.0 ^ self.replies ^ self.owed.len() as u64
-    }
-
     /// Requests that have not ended.
     pub(crate) fn owed(&self) -> usize {
         self.owed.len()

@@ -1,7 +1,5 @@
 //! What a generator thread has to do, without sockets or clock: whom to send what and when, what came back, what it means.
 
-use std::hint::black_box;
-
 use crate::{
     Config, Load,
     clock::nanoseconds,
@@ -70,13 +68,6 @@ impl<'a> Engine<'a> {
     /// How many lines there are.
     pub(crate) fn lines(&self) -> usize {
         self.lines.len()
-    }
-
-    /// Fetches the books of lines that are served next: the kernel's work for the lines before them pushes those of many
-    /// connections out of the caches, and fetched together they are waited for once.
-    pub(crate) fn fetch(&self, lines: impl Iterator<Item = usize>) {
-        let books = lines.filter_map(|line| self.lines.get(line)).map(|line| line.conversation.glance());
-        black_box(books.fold(0, |seen, glance| seen ^ glance));
     }
 
     /// Whether a schedule says when requests are due.
@@ -205,9 +196,12 @@ mod tests {
     use super::*;
     use crate::{
         Arrival, Failures, Measurement, OpenLoop, Requests, Times,
-        calibration::behaviour::Behaviour,
+        calibrate::{
+            behaviour::Behaviour,
+            kolmogorov_smirnov::{ks_critical, ks_distance},
+            md1,
+        },
         simulation::{World, arrivals_ns, simulate},
-        statistics::{ks_critical, ks_distance, md1},
     };
 
     const US: u64 = 1000;

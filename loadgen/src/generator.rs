@@ -22,8 +22,6 @@ use crate::{
 
 const BUFFER_BYTES: usize = 64 * 1024;
 const EVENTS_A_WAIT: usize = 1024;
-/// Lines whose books are fetched from memory together.
-const FETCHED_TOGETHER: usize = 16;
 /// Requests that are sent before replies are looked for again: a schedule that cannot be kept must not keep us from
 /// reading.
 const REQUESTS_A_TURN: usize = 64;
@@ -171,11 +169,7 @@ impl<'a> Generator<'a> {
                 continue;
             }
             self.wait(&mut events)?;
-            let mut ahead = events.iter();
-            for (turn, event) in events.iter().enumerate().filter(|(_, event)| !is_timer(event)) {
-                if turn % FETCHED_TOGETHER == 0 {
-                    self.engine.fetch(ahead.by_ref().take(FETCHED_TOGETHER).map(|event| event.token().0));
-                }
+            for event in events.iter().filter(|event| !is_timer(event)) {
                 self.serve(event);
                 if self.watch.now_ns >= self.next_milestone_ns {
                     self.notice_time(&mut attend)?;

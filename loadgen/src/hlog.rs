@@ -222,9 +222,8 @@ pub fn write_hlog(started: SystemTime, comments: &[String], intervals: &[Interva
 
 fn write_head(started: SystemTime, comments: &[String], out: &mut impl Write) -> io::Result<()> {
     let epoch_s = seconds(started.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?);
-    let date = humantime::format_rfc3339_millis(started);
     writeln!(out, "{VERSION}")?;
-    writeln!(out, "#[StartTime: {epoch_s} (seconds since epoch), {date}]")?;
+    writeln!(out, "#[StartTime: {epoch_s} (seconds since epoch)]")?;
     // Without it, readers guess what starts are relative to.
     writeln!(out, "#[BaseTime: {epoch_s} (seconds since epoch)]")?;
     for line in comments.iter().flat_map(|comment| comment.lines()) {
@@ -424,7 +423,7 @@ mod tests {
             lines[..7],
             [
                 "#[Histogram log format version 1.3]",
-                "#[StartTime: 1700000000.123 (seconds since epoch), 2023-11-14T22:13:20.123Z]",
+                "#[StartTime: 1700000000.123 (seconds since epoch)]",
                 "#[BaseTime: 1700000000.123 (seconds since epoch)]",
                 "#[run 1]",
                 "#[two]",

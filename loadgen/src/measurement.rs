@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Interval, Pauses, Report, Times, Wait, Warning};
+use crate::{Interval, Pauses, Times, Wait, Warning};
 
 /// The result of one run.
 #[derive(Clone, Debug)]
@@ -74,11 +74,6 @@ impl Measurement {
             && self.warmup_requests.all_answered()
             && self.connections.refused == 0
             && self.connections.reset == 0
-    }
-
-    /// The measurement and the configuration it was made with, as it is written to JSON.
-    pub fn report(&self, config: &Config) -> Report {
-        Report::new(self, config)
     }
 
     /// A count, by the time that really passed.

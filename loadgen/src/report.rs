@@ -8,10 +8,7 @@ use std::{
 use echo_protocol::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Arrival, Config, Connections, Little, Load, Measurement, Pauses, Requests, Times, Wait,
-    statistics::{Extreme, Percentile},
-};
+use crate::{Arrival, Config, Connections, Extreme, Little, Load, Measurement, Pauses, Percentile, Requests, Times, Wait};
 
 /// A measurement and the configuration it was made with.
 ///
@@ -251,38 +248,39 @@ pub struct ReportedWarning {
     pub message: String,
 }
 
-impl Report {
-    pub(crate) fn new(measurement: &Measurement, config: &Config) -> Report {
+impl Measurement {
+    /// The measurement and the configuration it was made with, as it is written to JSON.
+    pub fn report(&self, config: &Config) -> Report {
         Report {
             schema: Schema::V2,
             mode: match config.load {
                 Load::Closed { .. } => Mode::Closed,
                 Load::Open(_) => Mode::Open,
             },
-            wait: measurement.wait,
-            interrupted: measurement.interrupted,
+            wait: self.wait,
+            interrupted: self.interrupted,
             config: Settings::new(config),
-            started_unix_s: measurement.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
-            elapsed_s: measurement.elapsed.as_secs_f64(),
-            throughput_per_s: measurement.throughput_per_s(),
-            rate_asked_per_s: measurement.rate_asked_per_s,
-            rate_sent_per_s: measurement.rate_sent_per_s(),
-            replies_in_window: measurement.replies_in_window,
-            requests: measurement.requests,
-            warmup_requests: measurement.warmup_requests,
-            latency_ns: Summary::new(&measurement.latency),
-            service_ns: Summary::new(&measurement.service),
-            send_lag_ns: measurement.send_lag.as_ref().and_then(Summary::new),
-            littles_law: measurement.little,
-            connections: measurement.connections,
+            started_unix_s: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            elapsed_s: self.elapsed.as_secs_f64(),
+            throughput_per_s: self.throughput_per_s(),
+            rate_asked_per_s: self.rate_asked_per_s,
+            rate_sent_per_s: self.rate_sent_per_s(),
+            replies_in_window: self.replies_in_window,
+            requests: self.requests,
+            warmup_requests: self.warmup_requests,
+            latency_ns: Summary::new(&self.latency),
+            service_ns: Summary::new(&self.service),
+            send_lag_ns: self.send_lag.as_ref().and_then(Summary::new),
+            littles_law: self.little,
+            connections: self.connections,
             cpu: CpuUse {
-                user_s: measurement.cpu.user.as_secs_f64(),
-                system_s: measurement.cpu.system.as_secs_f64(),
-                share: measurement.cpu.share,
-                busy_share: measurement.cpu.busy_share,
+                user_s: self.cpu.user.as_secs_f64(),
+                system_s: self.cpu.system.as_secs_f64(),
+                share: self.cpu.share,
+                busy_share: self.cpu.busy_share,
             },
-            pauses: measurement.pauses,
-            warnings: measurement
+            pauses: self.pauses,
+            warnings: self
                 .warnings
                 .iter()
                 .map(|warning| ReportedWarning { kind: warning.kind().into(), message: warning.to_string() })

@@ -9,7 +9,6 @@ use std::{
 
 use host::Cpus;
 use mio::net::TcpStream;
-use nix::sys::resource::{Resource, getrlimit};
 
 use crate::{
     Config, Error, Load, Measurement, Part, PartOf,
@@ -224,7 +223,7 @@ impl Conductor<'_> {
 
 /// Makes sure that the connections do not exceed the file descriptors this process may have.
 fn check_descriptors(config: &Config) -> Result<(), Error> {
-    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| Error::System(errno.into()))?;
+    let limit = host::descriptor_limit();
     let in_use = fs::read_dir("/proc/self/fd").map_or(3, Iterator::count);
     // One more to wait with while connecting.
     let needed = in_use + config.connections + config.idle_connections + DESCRIPTORS_A_THREAD * config.threads + 1;

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use crate::{
     Config, Measurement, Part, PartOf, Pauses,
-    calibration::behaviour::{Behaviour, Known},
+    calibrate::behaviour::{Behaviour, ServerModel},
     clock::{Window, nanoseconds},
     connect::Opened,
     content::Content,
@@ -78,7 +78,7 @@ struct Simulation<'a> {
     threads: Vec<Thread<'a>>,
     /// Lines that are not lost.
     open: usize,
-    server: Known,
+    server: ServerModel,
     arrivals_ns: Vec<u64>,
     dialled: u64,
     buffer: Box<[u8]>,
@@ -155,7 +155,7 @@ impl<'a> Simulation<'a> {
         let from_ns = nanoseconds(config.warmup);
         let window = Window { from_ns, until_ns: from_ns + nanoseconds(config.duration) };
         let stall = world.stall.clone().unwrap_or_default();
-        let mut server = Known::new(world.behaviour);
+        let mut server = ServerModel::new(world.behaviour);
         server.set_zero(from_ns);
         let threads = config.threads.min(config.connections);
         let shards = (0..threads).map(|thread| Shard { thread, threads, all: config.connections });

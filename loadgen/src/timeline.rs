@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Window, encoded_histogram, statistics::Times};
+use crate::{Times, clock::Window, encoded_histogram};
 
 /// Long enough for a histogram of its own to mean something, short enough to see what changes within a second.
 const BLOCK_NS: u64 = 100_000_000;

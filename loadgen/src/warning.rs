@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{
-    readable::readable_ns as readable,
-    statistics::{Drift, Drifting},
-};
+use crate::{Drift, Drifting, readable::readable_ns as readable};
 
 /// A limit that the measurement ran into. Displayed as one sentence with advice.
 #[derive(Clone, Debug, PartialEq)]

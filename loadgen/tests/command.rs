@@ -169,7 +169,7 @@ fn the_help_names_every_option_and_the_units_of_its_value() {
         ("--connections <N>", ""),
         ("--idle-connections <N>", ""),
         ("--pipeline <DEPTH>", ""),
-        ("--rate <PER_SECOND>", "a second"),
+        ("--rate <PER_SECOND>", "per second"),
         ("--arrival <KIND>", "constant"),
         ("--one-outstanding", ""),
         ("--churn", ""),
@@ -232,8 +232,8 @@ fn calibrate_lists_its_experiments_and_does_no_other() {
 
     for (arguments, words) in [
         (vec!["--only", "freeze,thaw"], "thaw"),
-        (vec!["--cpus", "4000"], "not to be had"),
-        (vec!["--cpus", "0,1000"], "not to be had"),
+        (vec!["--cpus", "4000"], "not available"),
+        (vec!["--cpus", "0,1000"], "not available"),
         (vec!["--cpus", "0,1,2"], "one or two processors"),
         (vec!["--tries", "0"], "--tries"),
         (vec!["--json", "no/such/folder/file"], "cannot create"),

@@ -106,7 +106,7 @@ fn a_process_that_is_killed_ends_the_run_as_an_error() {
     kill(children[0].0, Signal::KILL);
     let output = parent.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "loadgen: a process ended before it had done its part\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "loadgen: a process ended without a result\n");
     assert!(output.stdout.is_empty(), "a part is missing, so there is no result");
     await_the_end_of(&children);
 }

@@ -1,333 +1,278 @@
-//! The other end of a connection: sends, and says what it expected when something else comes back.
+//! A client of the server under test: sends, and compares what comes back with what is expected.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
 use procfs::net::TcpNetEntry;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::{SendFlags, send},
-};
+use rustix::net::{SendFlags, send};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
+    failure::{Failure, Result, expect_bytes, shown},
     patience::{PATIENCE, wait_until},
-    target::Running,
+    subject::Running,
 };
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 4;
 
+/// Buffers that are full after some hundred kilobytes.
+const SMALL_BUFFERS: usize = 64 * 1024;
+
 /// A client of a server under test. It waits at most [`PATIENCE`] for anything.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
+    sent_bytes: usize,
+    /// What it sent last, as a failure shows it.
+    sent_last: String,
 }
 
 impl Client {
     /// Connects. The server may not have accepted yet.
-    #[track_caller]
-    pub fn connect(server: &Running) -> Client {
-        Client::connect_by(Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be had"), server)
+    pub fn connect(server: &Running) -> Result<Client> {
+        Client::connect_by(Socket::new(Domain::IPV4, Type::STREAM, None)?, server)
     }
 
-    /// Connects with small buffers, which are full after some hundred kilobytes.
-    #[track_caller]
-    pub fn connect_with_small_buffers(server: &Running) -> Client {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be had");
-        socket.set_recv_buffer_size(64 * 1024).expect("a buffer size can be set");
-        socket.set_send_buffer_size(64 * 1024).expect("a buffer size can be set");
+    /// Connects with small buffers.
+    pub fn connect_with_small_buffers(server: &Running) -> Result<Client> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_recv_buffer_size(SMALL_BUFFERS)?;
+        socket.set_send_buffer_size(SMALL_BUFFERS)?;
         Client::connect_by(socket, server)
     }
 
-    #[track_caller]
-    fn connect_by(socket: Socket, server: &Running) -> Client {
+    fn connect_by(socket: Socket, server: &Running) -> Result<Client> {
         let address = server.process.address();
         if let Err(error) = socket.connect_timeout(&address.into(), PATIENCE) {
-            panic!("expected the server to take a connection at {address}: {error}");
+            return Err(Failure::new(format!("the server to take a connection at {address}"), error.to_string()));
         }
         let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_nodelay(true).expect("an option can be set");
-        Client { stream }
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, sent_bytes: 0, sent_last: String::new() })
     }
 
     /// Sends bytes as they are.
-    #[track_caller]
-    pub fn send(&mut self, bytes: &[u8]) {
-        if let Err(error) = self.stream.write_all(bytes) {
-            panic!("expected the server to take {} bytes: {error}", bytes.len());
-        }
+    pub fn send(&mut self, bytes: &[u8]) -> Result {
+        let sent = self.stream.write_all(bytes);
+        self.sent_bytes += bytes.len();
+        self.sent_last = shown(bytes);
+        sent.map_err(|error| self.failure(format!("the server to take {}", shown(bytes)), described(&error)))
     }
 
     /// Sends a frame.
-    #[track_caller]
-    pub fn send_frame(&mut self, payload: &[u8]) {
-        self.send(&frame(payload));
+    pub fn send_frame(&mut self, payload: &[u8]) -> Result {
+        self.send(&frame(payload))
     }
 
     /// Sends a byte of urgent data (TCP's "out of band").
-    #[track_caller]
-    pub fn send_urgent(&mut self, byte: u8) {
-        assert_eq!(send(&self.stream, &[byte], SendFlags::OOB), Ok(1), "expected the server to take an urgent byte");
+    pub fn send_urgent(&mut self, byte: u8) -> Result {
+        send(&self.stream, &[byte], SendFlags::OOB)?;
+        self.sent_bytes += 1;
+        self.sent_last = format!("an urgent byte, {}", shown(&[byte]));
+        Ok(())
     }
 
     /// Expects these bytes next.
-    #[track_caller]
-    pub fn expect(&mut self, bytes: &[u8]) {
+    pub fn expect(&mut self, bytes: &[u8]) -> Result {
         let mut received = vec![0; bytes.len()];
         let mut filled = 0;
-        while filled < bytes.len() {
+        let mut end = None;
+        while filled < bytes.len() && end.is_none() {
             match self.stream.read(&mut received[filled..]) {
-                Ok(n) if n > 0 => filled += n,
-                end => panic!("expected {} bytes from the server, after {filled} came {end:?}", bytes.len()),
+                Ok(0) => end = Some("the end of the connection".into()),
+                Ok(n) => filled += n,
+                Err(error) => end = Some(described(&error)),
             }
         }
-        if let Some(at) = (0..bytes.len()).find(|&at| received[at] != bytes[at]) {
-            let near = at..bytes.len().min(at + 16);
-            let (came, due) = (&received[near.clone()], &bytes[near]);
-            panic!("expected {due:02x?} at byte {at} of {} from the server, {came:02x?} came", bytes.len());
+        received.truncate(filled);
+        expect_bytes(&received, bytes).map_err(|failure| failure.after_sending(self.sent()))?;
+        match end {
+            Some(end) => Err(self.failure(shown(bytes), format!("after byte {filled}: {end}"))),
+            None => Ok(()),
         }
     }
 
     /// Expects a frame next.
-    #[track_caller]
-    pub fn expect_frame(&mut self, payload: &[u8]) {
-        self.expect(&frame(payload));
+    pub fn expect_frame(&mut self, payload: &[u8]) -> Result {
+        self.expect(&frame(payload))
     }
 
     /// Sends a frame and expects it back.
-    #[track_caller]
-    pub fn echo(&mut self, payload: &[u8]) {
-        self.send_frame(payload);
-        self.expect_frame(payload);
+    pub fn echo(&mut self, payload: &[u8]) -> Result {
+        self.send_frame(payload)?;
+        self.expect_frame(payload)
     }
 
     /// Sends everything, ends its side, and expects the reply and then the server's end; all this at the same time, so that
     /// neither side can be blocked by buffers that are full.
-    #[track_caller]
-    pub fn exchange(self, request: &[u8], reply: &[u8]) {
-        let (mut sender, mut receiver) = self.into_halves();
+    pub fn exchange(self, request: &[u8], reply: &[u8]) -> Result {
+        let (mut sender, mut receiver) = self.into_halves()?;
+        receiver.sent_last = shown(request);
         thread::scope(|scope| {
-            scope.spawn(move || {
-                sender.send(request);
-                sender.end();
+            let sent = scope.spawn(move || {
+                sender.send(request)?;
+                sender.end()
             });
-            receiver.expect(reply);
-            receiver.expect_end();
-        });
+            receiver.expect(reply)?;
+            receiver.expect_end()?;
+            joined(sent)
+        })
     }
 
-    /// Whether it is served: sends a frame and gets it back. Otherwise the connection has been ended by the server.
-    #[track_caller]
-    pub fn is_served(&mut self) -> bool {
-        let request = frame(b"anybody there?");
+    /// Whether it is served: sends a frame and gets it back. Otherwise the server has ended the connection.
+    pub fn is_served(&mut self) -> Result<bool> {
+        let request = frame(b"is it served?");
         let mut reply = vec![0; request.len()];
         match self.stream.write_all(&request).and_then(|()| self.stream.read_exact(&mut reply)) {
-            Ok(()) => {
-                assert_eq!(reply, request, "expected the server to send back what it was sent");
-                true
-            }
-            Err(error) => {
-                let ended = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
-                assert!(ended.contains(&error.kind()), "expected the server to serve or to close, not: {error}");
-                false
-            }
+            Ok(()) => expect_bytes(&reply, &request).map(|()| true),
+            Err(error) if has_ended(&error) => Ok(false),
+            Err(error) => Err(self.failure("the server to reply or to close".into(), described(&error))),
         }
     }
 
-    /// Ends its own side: the server is told that nothing more will come.
-    #[track_caller]
-    pub fn end(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("an open connection can be ended");
+    /// Ends its own side: nothing more will be sent.
+    pub fn end(&mut self) -> Result {
+        Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
     /// Expects the server's end next, in order: no byte before it, and no reset.
-    #[track_caller]
-    pub fn expect_end(&mut self) {
-        let mut byte = [0];
-        match self.stream.read(&mut byte) {
-            Ok(0) => {}
-            Ok(_) => panic!("expected the server to end, it sent {byte:02x?}"),
-            Err(error) => panic!("expected the server to end in order: {error}"),
-        }
+    pub fn expect_end(&mut self) -> Result {
+        let mut bytes = [0; 64];
+        let got = match self.stream.read(&mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(n) => shown(&bytes[..n]),
+            Err(error) => described(&error),
+        };
+        Err(self.failure("the server to end the connection, without a reset".into(), got))
     }
 
-    /// Whether the server has ended this connection, asked again after `pause` if it has not. Expects nothing else to come.
-    #[track_caller]
-    pub fn has_ended_after(&mut self, pause: Duration) -> bool {
-        self.stream.set_read_timeout(Some(pause)).expect("a timeout can be set");
-        match self.stream.read(&mut [0]) {
-            Ok(0) => true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
-            other => panic!("expected the server to end or to wait, not: {other:?}"),
-        }
+    /// Whether the server has ended this connection, waiting for it at most `pause`. Expects nothing else to come.
+    pub fn has_ended_after(&mut self, pause: Duration) -> Result<bool> {
+        let mut bytes = [0; 64];
+        self.stream.set_read_timeout(Some(pause))?;
+        let read = self.stream.read(&mut bytes);
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        let got = match read {
+            Ok(0) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if has_ended(&error) => return Ok(true),
+            Ok(n) => shown(&bytes[..n]),
+            Err(error) => described(&error),
+        };
+        Err(self.failure("the server to end the connection or to wait".into(), got))
     }
 
     /// A client that sends and one that receives, on the same connection.
-    pub fn into_halves(self) -> (Client, Client) {
-        (Client { stream: self.stream.try_clone().expect("a descriptor can be had") }, self)
+    pub fn into_halves(self) -> Result<(Client, Client)> {
+        let sender =
+            Client { stream: self.stream.try_clone()?, sent_bytes: self.sent_bytes, sent_last: self.sent_last.clone() };
+        Ok((sender, self))
     }
 
-    /// Reads to the server's end, whatever comes.
-    #[track_caller]
-    pub fn discard_to_end(&mut self) {
-        if let Err(error) = io::copy(&mut self.stream, &mut io::sink()) {
-            panic!("expected the server to end in order: {error}");
+    /// Reads to the server's end, whatever comes before it.
+    pub fn discard_to_end(&mut self) -> Result {
+        match io::copy(&mut self.stream, &mut io::sink()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failure("the server to end the connection, without a reset".into(), described(&error))),
+        }
+    }
+
+    /// Reads to the server's end or a reset, whatever comes before it.
+    pub fn discard_to_end_or_reset(&mut self) -> Result {
+        match io::copy(&mut self.stream, &mut io::sink()) {
+            Err(error) if !has_ended(&error) => Err(self.failure("the server to end the connection".into(), described(&error))),
+            _ => Ok(()),
         }
     }
 
     /// Ends its side, and expects the server to end too.
-    #[track_caller]
-    pub fn finish(mut self) {
-        self.end();
-        self.expect_end();
+    pub fn finish(mut self) -> Result {
+        self.end()?;
+        self.expect_end()
     }
 
     /// Breaks the connection off: the server sees a reset.
-    pub fn reset(self) {
+    pub fn reset(self) -> Result {
         // Closing a socket that lingers for no time sends a reset in place of an end.
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option can be set");
+        Ok(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?)
     }
 
     /// Waits until the server has read all it was sent.
-    #[track_caller]
-    pub fn wait_until_read(&self) {
+    pub fn wait_until_read(&self) -> Result {
         wait_until("the server to read all it was sent", || {
-            let sockets = tcp_sockets();
-            self.bytes_under_way(&sockets) == 0 && self.bytes_unread(&sockets) == 0
-        });
+            let sockets = tcp_sockets()?;
+            Ok(self.bytes_under_way(&sockets)? == 0 && self.bytes_unread(&sockets)? == 0)
+        })
     }
 
     /// Bytes it has sent that have not reached the server's socket.
-    fn bytes_under_way(&self, sockets: &[TcpNetEntry]) -> usize {
-        let (here, there) = self.addresses();
-        between(here, there, sockets).map_or(0, |socket| socket.tx_queue as usize)
+    pub(crate) fn bytes_under_way(&self, sockets: &[TcpNetEntry]) -> Result<usize> {
+        let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+        Ok(between(here, there, sockets).map_or(0, |socket| socket.tx_queue as usize))
     }
 
     /// Bytes in the server's socket.
-    fn bytes_unread(&self, sockets: &[TcpNetEntry]) -> usize {
-        let (here, there) = self.addresses();
-        between(there, here, sockets).map_or(0, |socket| socket.rx_queue as usize)
+    fn bytes_unread(&self, sockets: &[TcpNetEntry]) -> Result<usize> {
+        let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+        Ok(between(there, here, sockets).map_or(0, |socket| socket.rx_queue as usize))
     }
 
-    fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        let known = "a connected socket has addresses";
-        (self.stream.local_addr().expect(known), self.stream.peer_addr().expect(known))
+    fn failure(&self, expected: String, got: String) -> Failure {
+        Failure::new(expected, got).after_sending(self.sent())
+    }
+
+    fn sent(&self) -> String {
+        if self.sent_last.is_empty() {
+            return "nothing".into();
+        }
+        format!("{} (the last of {} bytes)", self.sent_last, self.sent_bytes)
     }
 }
 
 /// Waits until all that these clients have sent has reached the server's sockets.
-#[track_caller]
-pub fn wait_until_arrived(clients: &[Client]) {
+pub fn wait_until_arrived(clients: &[Client]) -> Result {
     wait_until("all that was sent to arrive", || {
-        let sockets = tcp_sockets();
-        clients.iter().all(|client| client.bytes_under_way(&sockets) == 0)
-    });
+        let sockets = tcp_sockets()?;
+        for client in clients {
+            if client.bytes_under_way(&sockets)? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
 }
 
-fn tcp_sockets() -> Vec<TcpNetEntry> {
-    procfs::net::tcp().expect("/proc tells the sockets")
+/// The TCP sockets of this machine.
+pub fn tcp_sockets() -> Result<Vec<TcpNetEntry>> {
+    Ok(procfs::net::tcp()?)
 }
 
 fn between(local: SocketAddr, remote: SocketAddr, sockets: &[TcpNetEntry]) -> Option<&TcpNetEntry> {
     sockets.iter().find(|socket| socket.local_address == local && socket.remote_address == remote)
 }
 
-/// A client that sends frames, numbered and of one size, and leaves the replies unread until it is asked to read them.
-#[derive(Debug)]
-pub struct Flood {
-    client: Client,
-    sent_bytes: usize,
-    /// Frames whose replies have been read.
-    answered: usize,
+/// What a thread of a check returned; its panic goes on in this thread.
+pub fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-impl Flood {
-    /// Payload of each of its frames, in bytes.
-    const PAYLOAD_BYTES: usize = 16 * 1024;
-    const FRAME_BYTES: usize = HEADER_BYTES + Flood::PAYLOAD_BYTES;
+/// Whether an error means that the server has ended the connection.
+fn has_ended(error: &io::Error) -> bool {
+    [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind())
+}
 
-    /// The most it sends, in bytes. All the buffers between it and a server that stops reading hold less.
-    const MOST_BYTES: usize = 256 << 20;
-
-    /// After this long without room, there will be none.
-    const FULL_AFTER: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
-
-    /// Connects, and has one frame echoed: the server has accepted it.
-    #[track_caller]
-    pub fn connect(server: &Running) -> Flood {
-        let mut client = Client::connect_with_small_buffers(server);
-        client.echo(b"before the flood");
-        Flood { client, sent_bytes: 0, answered: 0 }
-    }
-
-    /// Sends frames until the socket takes no more, which must happen: it means that the server has stopped reading.
-    #[track_caller]
-    pub fn send_until_full(&mut self) {
-        self.client.stream.set_nonblocking(true).expect("an option can be set");
-        loop {
-            assert!(self.sent_bytes < Flood::MOST_BYTES, "expected the server to stop reading when its replies are not read");
-            match self.client.stream.write(self.rest_of_frame().as_slice()) {
-                Ok(n) => self.sent_bytes += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let room = &mut [PollFd::new(&self.client.stream, PollFlags::OUT)];
-                    if poll(room, Some(&Flood::FULL_AFTER)).expect("a socket can be waited for") == 0 {
-                        break;
-                    }
-                }
-                Err(error) => panic!("expected the server to keep a client that does not read: {error}"),
-            }
-        }
-        self.client.stream.set_nonblocking(false).expect("an option can be set");
-    }
-
-    /// Whole frames that have reached the server's socket.
-    pub fn frames_arrived(&self) -> usize {
-        (self.sent_bytes - self.client.bytes_under_way(&tcp_sockets())) / Flood::FRAME_BYTES
-    }
-
-    /// Reads, and expects the replies to the frames up to the `n`th, in order.
-    #[track_caller]
-    pub fn expect_replies_up_to(&mut self, n: usize) {
-        while self.answered < n {
-            self.client.expect_frame(&numbered(self.answered, Flood::PAYLOAD_BYTES));
-            self.answered += 1;
-        }
-    }
-
-    /// Reads the replies to all it has sent, sends the rest of the frame it was about to send, and ends in order.
-    #[track_caller]
-    pub fn finish(mut self) {
-        self.expect_replies_up_to(self.sent_bytes / Flood::FRAME_BYTES);
-        self.client.send(&self.rest_of_frame());
-        self.expect_replies_up_to(self.answered + 1);
-        self.client.finish();
-    }
-
-    /// Reads to the server's end, in order or not, whatever comes before it.
-    #[track_caller]
-    pub fn discard_to_end_or_reset(&mut self) {
-        match io::copy(&mut self.client.stream, &mut io::sink()) {
-            Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("expected the server to end: {error}"),
-            _ => {}
-        }
-    }
-
-    /// Breaks the connection off.
-    pub fn reset(self) {
-        self.client.reset();
-    }
-
-    fn rest_of_frame(&self) -> Vec<u8> {
-        let (number, sent) = (self.sent_bytes / Flood::FRAME_BYTES, self.sent_bytes % Flood::FRAME_BYTES);
-        frame(&numbered(number, Flood::PAYLOAD_BYTES)).split_off(sent)
+fn described(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock => format!("nothing for {PATIENCE:?}"),
+        ErrorKind::ConnectionReset => "a reset".into(),
+        _ => error.to_string(),
     }
 }
 

@@ -1,102 +1,65 @@
-//! What --stats tells: everything it should, and the truth.
+//! What --stats reports: the right values. That it reports every counter is checked whenever a server stops.
+
+use models::NotifiedBy;
 
 use crate::{
     client::Client,
-    target::{Model, Target},
+    failure::{Result, ensure, expect_counters, expect_eq},
+    subject::Subject,
 };
 
-/// What counts something.
-const COUNTERS: [&str; 21] = [
-    "connections_accepted",
-    "connections_rejected",
-    "connections_closed",
-    "connections_reset",
-    "connections_timed_out",
-    "connections_abandoned",
-    "frames",
-    "bytes_in",
-    "bytes_out",
-    "protocol_errors",
-    "waits",
-    "wakeups",
-    "interest_changes",
-    "accepts",
-    "reads",
-    "writes",
-    "would_block",
-    "voluntary_switches",
-    "involuntary_switches",
-    "peak_rss_bytes",
-    "threads",
-];
-
-/// All counters are there under their names, and what the process cost is plausible.
-pub fn every_counter_is_there(target: Target) {
-    let server = target.start(&[]);
-    let usage = server.usage();
-    let counters = server.stop();
-    assert_eq!(counters.model(), target.model.name(), "expected the server to name its model");
-    for name in COUNTERS {
-        counters.get(name);
-    }
-    assert!(
-        counters.seconds("user_cpu_s") + counters.seconds("system_cpu_s") > 0.0,
-        "expected a server to take time: {counters:?}"
-    );
-    let (told, seen) = (counters.get("peak_rss_bytes"), usage.peak_rss_bytes);
-    assert!(told >= seen / 2, "expected the server to tell its peak memory, {seen} bytes were seen: {counters:?}");
-    assert!(
-        counters.get("threads") >= usage.threads,
-        "expected the server to tell its {} threads: {counters:?}",
-        usage.threads
-    );
+pub fn the_costs_of_the_process(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let usage = server.usage()?;
+    let counters = server.stop()?;
+    expect_eq("the model's name", counters.model.as_str(), subject.model.name)?;
+    let cpu_s = counters.user_cpu_s + counters.system_cpu_s;
+    ensure!(cpu_s > 0.0, "more than no processor time"; "{cpu_s} s");
+    let (reported, seen) = (counters.peak_rss_bytes, usage.peak_rss_bytes);
+    ensure!(reported >= seen / 2, "a peak memory near the {seen} bytes observed"; "{reported} bytes");
+    let (reported, seen) = (counters.threads, usage.threads);
+    ensure!(reported >= seen, "at least the {seen} threads observed"; "{reported} threads");
+    Ok(())
 }
 
-/// A conversation of which everything is known.
-pub fn what_a_conversation_counts(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
+pub fn what_a_conversation_counts(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
     for payload in [&b"hello"[..], b"", &[7; 1000]] {
-        client.echo(payload);
+        client.echo(payload)?;
     }
-    client.finish();
-    let counters = server.stop();
-    counters.expect("connections_accepted", 1);
-    counters.expect("connections_closed", 1);
-    counters.expect("connections_rejected", 0);
-    counters.expect("protocol_errors", 0);
-    counters.expect("frames", 3);
-    counters.expect("bytes_in", 1017);
-    counters.expect("bytes_out", 1017);
-    // Each frame was sent when the reply to the one before had come; then there was the end to be read.
-    assert!(counters.get("reads") >= 4, "expected a read for each frame and for the end: {counters:?}");
-    assert!(counters.get("writes") >= 3, "expected a write for each frame: {counters:?}");
-    assert!(counters.get("accepts") >= 1, "expected an accept for the client: {counters:?}");
+    client.finish()?;
+    let counters = server.stop()?;
+    expect_counters!(counters, connections_accepted: 1, connections_closed: 1, connections_rejected: 0);
+    expect_counters!(counters, frames: 3, bytes_in: 1017, bytes_out: 1017, protocol_errors: 0);
+    // Each frame was sent once the reply to the one before had come; then there was the end to be read.
+    ensure!(counters.reads >= 4, "a read for each frame and for the end"; "{counters:?}");
+    ensure!(counters.writes >= 3, "a write for each frame"; "{counters:?}");
+    ensure!(counters.accepts >= 1, "an accept for the client"; "{counters:?}");
+    Ok(())
 }
 
-/// How a server waits shows in what it counts.
-pub fn a_model_waits_in_its_own_way(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
-    (0..100).for_each(|_| client.echo(b"one at a time"));
-    client.finish();
-    let counters = server.stop();
-    let (waits, wakeups) = (counters.get("waits"), counters.get("wakeups"));
-    match target.model {
-        Model::Blocking | Model::ThreadPerConn | Model::Nonblocking => {
-            assert_eq!((waits, wakeups), (0, 0), "expected no call that waits for readiness: {counters:?}");
-            counters.expect("interest_changes", 0);
+pub fn a_model_waits_in_its_own_way(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
+    (0..100).try_for_each(|_| client.echo(b"one at a time"))?;
+    client.finish()?;
+    let counters = server.stop()?;
+    let (waits, wakeups, changes) = (counters.waits, counters.wakeups, counters.interest_changes);
+    match subject.model.notified_by {
+        NotifiedBy::BlockingCall | NotifiedBy::Trying => {
+            expect_eq("waits for readiness, wakeups and interest changes", (waits, wakeups, changes), (0, 0, 0))?;
         }
-        Model::Poll | Model::Epoll => {
-            assert!(0 < wakeups && wakeups <= waits, "expected waits and wakeups: {counters:?}");
-            assert!(counters.get("interest_changes") > 0, "expected the client's socket to have been added: {counters:?}");
+        NotifiedBy::LevelTriggeredReadiness | NotifiedBy::EdgeTriggeredReadiness => {
+            ensure!(0 < wakeups && wakeups <= waits, "waits, and no more wakeups than waits"; "{counters:?}");
+            ensure!(changes > 0, "the client's socket to be added to those watched"; "{counters:?}");
         }
+        NotifiedBy::Completion | NotifiedBy::Signal => {}
     }
-    let would_block = counters.get("would_block");
-    match target.model {
-        Model::Nonblocking => {
-            assert!(would_block > 100, "expected busy polling to find nothing most of the time: {counters:?}")
-        }
-        _ => assert!(would_block < 50, "expected hardly a call that finds nothing to do: {counters:?}"),
+    if subject.model.busy_polls() {
+        ensure!(counters.would_block > 100, "busy polling to find nothing most of the time"; "{counters:?}");
+    } else {
+        ensure!(counters.would_block < 50, "hardly a call that finds nothing to do"; "{counters:?}");
     }
+    Ok(())
 }

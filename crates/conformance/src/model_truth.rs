@@ -1,176 +1,192 @@
-//! Whether a server is what its name says, as the kernel sees it: where its threads sleep, how many there are, what idling costs.
+//! Whether a server is what the catalogue says, as the kernel sees it: where its threads sleep, how many there are, which
+//! descriptors it holds, what idling costs.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{
-    client::Client,
-    patience::wait_until,
-    target::{Model, Running, Target},
+use models::{
+    Descriptor,
+    Idle::{BusyPolls, Sleeps},
+    RunsAs, SystemCall,
 };
 
-const ACCEPT: &[i64] = &[libc::SYS_accept, libc::SYS_accept4];
+use crate::{
+    client::Client,
+    failure::{Result, ensure, expect_eq},
+    patience::wait_until,
+    subject::{Running, Subject},
+};
 
-/// A helper that waits for the signal to stop sleeps in one of these too.
-const READ: &[i64] = &[libc::SYS_read, libc::SYS_recvfrom];
+/// How many threads sleep in each system call; those under `None` sleep in another, or run.
+type Sleepers = BTreeMap<Option<SystemCall>, usize>;
 
-// Newer architectures only have the general form of each call.
-#[cfg(target_arch = "x86_64")]
-const POLL: &[i64] = &[libc::SYS_poll, libc::SYS_ppoll];
-#[cfg(not(target_arch = "x86_64"))]
-const POLL: &[i64] = &[libc::SYS_ppoll];
-
-#[cfg(target_arch = "x86_64")]
-const EPOLL: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-#[cfg(not(target_arch = "x86_64"))]
-const EPOLL: &[i64] = &[libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2];
-
-/// With no client, Blocking and ThreadPerConn wait in accept, the others for events, or not at all.
-pub fn sleeps_where_it_says_when_nobody_is_there(target: Target) {
-    let server = target.start(&[]);
-    match target.model {
-        Model::Blocking | Model::ThreadPerConn => {
-            stays_in(&server, "one thread in accept, others at most in read", |now| {
-                now == Sleepers { in_accept: 1, in_read: now.in_read, ..Sleepers::default() }
-            });
+pub fn sleeps_where_it_says_without_clients(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    match subject.model.idle {
+        BusyPolls => stays(&server, "to try all the time, in one thread", |now| *now == Sleepers::from([(None, 1)]))?,
+        Sleeps { for_clients, .. } => {
+            stays(&server, &format!("to sleep in {for_clients:?}"), |now| is_asleep_for_clients(subject, now, for_clients))?;
         }
-        Model::Nonblocking | Model::Poll | Model::Epoll => waits_for_events_or_not_at_all(&server),
     }
-    server.stop();
+    server.stop()?;
+    Ok(())
 }
 
-/// With silent clients, Blocking waits in read for the one it has, ThreadPerConn for each, and the others as before.
-pub fn sleeps_where_it_says_among_silent_clients(target: Target) {
+fn is_asleep_for_clients(subject: &Subject, now: &Sleepers, for_clients: SystemCall) -> bool {
+    let waiting = now.get(&Some(for_clients)).copied().unwrap_or_default();
+    let others = now.values().sum::<usize>() - waiting;
+    match subject.model.runs_as {
+        RunsAs::OneThread if subject.model.is_event_driven() => (waiting, others) == (1, 0),
+        // Nothing but a further thread can end a call that blocks when the server is to stop.
+        RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => {
+            waiting == 1 && others <= 1 && !now.contains_key(&None)
+        }
+        RunsAs::ThreadPool | RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && !now.contains_key(&None),
+    }
+}
+
+pub fn sleeps_where_it_says_among_silent_clients(subject: &Subject) -> Result {
     const CLIENTS: usize = 5;
-    let server = target.start(&[]);
-    let in_read = settled(&server).in_read;
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(&server)).collect();
-    clients[0].echo(b"accepted");
-    match target.model {
-        Model::Blocking => stays_in(&server, "its one thread in read, for its one client", |now| {
-            now == Sleepers { in_read: in_read + 1, ..Sleepers::default() }
-        }),
-        Model::ThreadPerConn => stays_in(&server, "one thread in accept, and one in read for each client", |now| {
-            now == Sleepers { in_accept: 1, in_read: in_read + CLIENTS, ..Sleepers::default() }
-        }),
-        Model::Nonblocking | Model::Poll | Model::Epoll => waits_for_events_or_not_at_all(&server),
+    let server = subject.start(&[])?;
+    let mut expected = settled(&server, subject)?;
+    let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    let served = subject.served_at_once(CLIENTS);
+    clients[..served].iter_mut().try_for_each(|client| client.echo(b"accepted"))?;
+    if let Sleeps { for_clients, for_data } = subject.model.idle
+        && for_clients != for_data
+    {
+        if subject.model.runs_as != RunsAs::ThreadPerConnection {
+            *expected.entry(Some(for_clients)).or_default() -= served;
+        }
+        *expected.entry(Some(for_data)).or_default() += served;
+        expected.retain(|_, threads| *threads > 0);
     }
-    server.stop();
+    stays(&server, &format!("threads to be in {expected:?} with {CLIENTS} silent clients"), |now| *now == expected)?;
+    server.stop()?;
+    Ok(())
 }
 
-/// Only ThreadPerConn has more threads when it has more clients, and exactly as many more.
-pub fn has_the_threads_of_its_model(target: Target) {
-    let server = target.start(&[]);
-    settled(&server);
-    let constant = server.usage().threads;
+pub fn has_the_threads_of_its_model(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    settled(&server, subject)?;
+    let constant = server.usage()?.threads;
     let mut clients: Vec<Client> = Vec::new();
     for n in [5, 20] {
-        clients.resize_with(n, || Client::connect(&server));
-        match target.model {
-            Model::Blocking => clients[0].echo(b"served"),
-            _ => clients.iter_mut().for_each(|client| client.echo(b"served")),
+        while clients.len() < n {
+            clients.push(Client::connect(&server)?);
         }
-        let expected = if target.model == Model::ThreadPerConn { constant + n as u64 } else { constant };
-        assert_eq!(server.usage().threads, expected, "expected so many threads for {n} clients");
+        let served = subject.served_at_once(n);
+        clients[..served].iter_mut().try_for_each(|client| client.echo(b"served"))?;
+        let more = if subject.model.runs_as == RunsAs::ThreadPerConnection { n as u64 } else { 0 };
+        expect_eq(&format!("threads with {n} clients"), server.usage()?.threads, constant + more)?;
     }
     drop(clients);
-    wait_until("the threads of clients to end with them", || server.usage().threads == constant);
-    server.stop();
+    wait_until("the threads of connections to end with them", || Ok(server.usage()?.threads == constant))?;
+    server.stop()?;
+    Ok(())
 }
 
-/// Idle, all sleep but Nonblocking, who never does: it takes a whole processor, or waits for one.
-pub fn idles_at_the_price_of_its_model(target: Target) {
-    let server = target.start(&[]);
-    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&server)).collect();
-    clients[0].echo(b"accepted");
-    if target.model == Model::Nonblocking {
-        expect_never_to_sleep(&server);
+pub fn has_the_descriptors_of_its_model(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"served")?;
+    let open = server.process.descriptors()?;
+    for descriptor in Descriptor::ALL {
+        let expected = subject.model.descriptors.contains(&descriptor);
+        let found = open.values().any(|link| link == descriptor.link());
+        let verb = if expected { "a" } else { "no" };
+        ensure!(found == expected, "{verb} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
+    }
+    client.finish()?;
+    server.stop()?;
+    Ok(())
+}
+
+pub fn idles_at_the_price_of_its_model(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut clients = (0..3).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    clients[0].echo(b"accepted")?;
+    if subject.model.busy_polls() {
+        expect_never_to_sleep(&server)?;
+        let would_block = server.stop()?.would_block;
+        ensure!(would_block > 1000, "every attempt that finds nothing to be counted"; "would_block: {would_block}");
     } else {
-        settled(&server);
-        server.expect_no_spin("when its clients are silent");
+        settled(&server, subject)?;
+        server.expect_no_spin("while its clients are silent")?;
+        server.stop()?;
     }
-    let counters = server.stop();
-    if target.model == Model::Nonblocking {
-        assert!(counters.get("would_block") > 1000, "expected every question to be counted: {counters:?}");
-    }
+    Ok(())
 }
 
-fn expect_never_to_sleep(server: &Running) {
-    let lifetime = || {
-        let thread = server.threads().remove(0);
-        (thread.run + thread.run_queue_wait, thread.voluntary_switches)
+fn expect_never_to_sleep(server: &Running) -> Result {
+    let lifetime = || -> Result<(Duration, u64)> {
+        let thread = server.threads()?.remove(0);
+        Ok((thread.run + thread.run_queue_wait, thread.voluntary_switches))
     };
-    let before = lifetime();
+    let before = lifetime()?;
     let begin = Instant::now();
     thread::sleep(Duration::from_millis(500));
     let elapsed = begin.elapsed();
-    let after = lifetime();
-    assert_eq!(after.1, before.1, "expected no context switch because the server had to wait");
+    let after = lifetime()?;
+    expect_eq("context switches because the server waited", after.1 - before.1, 0)?;
     let awake = after.0 - before.0;
-    assert!(
+    ensure!(
         awake >= elapsed.mul_f64(0.8),
-        "expected the server to run, or to wait for a processor, all of {elapsed:?}: {awake:?}"
+        "the server to run, or to wait for a processor, all of {elapsed:?}";
+        "{awake:?} of it"
     );
+    Ok(())
 }
 
-/// How many threads sleep where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sleepers {
-    in_accept: usize,
-    in_read: usize,
-    in_poll: usize,
-    in_epoll: usize,
-    /// In another call, or in none because they run.
-    elsewhere: usize,
-}
-
-impl Sleepers {
-    fn of(server: &Running) -> Sleepers {
-        let mut sleepers = Sleepers::default();
-        for thread in server.threads() {
-            let call = thread.blocked_in.unwrap_or(-1);
-            *match call {
-                _ if ACCEPT.contains(&call) => &mut sleepers.in_accept,
-                _ if READ.contains(&call) => &mut sleepers.in_read,
-                _ if POLL.contains(&call) => &mut sleepers.in_poll,
-                _ if EPOLL.contains(&call) => &mut sleepers.in_epoll,
-                _ => &mut sleepers.elsewhere,
-            } += 1;
-        }
-        sleepers
-    }
-}
-
-fn waits_for_events_or_not_at_all(server: &Running) {
-    let nowhere = Sleepers::default();
-    match server.model {
-        Model::Poll => stays_in(server, "its thread in poll", |now| now == Sleepers { in_poll: 1, ..nowhere }),
-        Model::Epoll => stays_in(server, "its thread in epoll_wait", |now| now == Sleepers { in_epoll: 1, ..nowhere }),
-        _ => stays_in(server, "its thread in no call that waits", |now| now == Sleepers { elsewhere: 1, ..nowhere }),
-    }
-    let descriptors = server.process.descriptors().expect("a running server can be watched");
-    let epolls = descriptors.values().filter(|descriptor| descriptor.contains("[eventpoll]")).count();
-    let expected = usize::from(server.model == Model::Epoll);
-    assert_eq!(epolls, expected, "expected {expected} epoll descriptors among {descriptors:?}");
-}
-
-/// Asserts that its threads come to sleep as they should, and that a series of looks finds them nowhere else.
-#[track_caller]
-fn stays_in(server: &Running, what: &str, as_it_should: impl Fn(Sleepers) -> bool) {
-    wait_until(what, || as_it_should(Sleepers::of(server)));
+/// Fails unless its threads come to sleep as they should, and a series of looks finds them nowhere else.
+fn stays(server: &Running, what: &str, as_it_should: impl Fn(&Sleepers) -> bool) -> Result {
+    let mut now = Sleepers::new();
+    let settled = wait_until(what, || {
+        now = sleepers(server)?;
+        Ok(as_it_should(&now))
+    });
     for _ in 0..50 {
-        let now = Sleepers::of(server);
-        assert!(as_it_should(now), "expected {what}, found {now:?}");
+        ensure!(settled.is_ok() && as_it_should(&now), "{what}"; "threads in {now:?}");
         thread::sleep(Duration::from_millis(2));
+        now = sleepers(server)?;
     }
+    Ok(())
 }
 
-/// Waits until all threads that were started have come to sleep, and tells where.
-fn settled(server: &Running) -> Sleepers {
-    if server.model != Model::Nonblocking {
-        wait_until("all threads to sleep", || Sleepers::of(server).elsewhere == 0);
+/// Where its threads are once all of them sleep; those of a server that busy-polls never do.
+fn settled(server: &Running, subject: &Subject) -> Result<Sleepers> {
+    if !subject.model.busy_polls() {
+        wait_until("all threads to sleep", || Ok(!sleepers(server)?.contains_key(&None)))?;
     }
-    Sleepers::of(server)
+    sleepers(server)
+}
+
+fn sleepers(server: &Running) -> Result<Sleepers> {
+    let mut sleepers = Sleepers::new();
+    for thread in server.threads()? {
+        *sleepers.entry(thread.blocked_in.and_then(system_call)).or_default() += 1;
+    }
+    Ok(sleepers)
+}
+
+/// The system call of that number, if it is one that a model waits in. Newer architectures have only the general form of each.
+fn system_call(number: i64) -> Option<SystemCall> {
+    match number {
+        libc::SYS_accept | libc::SYS_accept4 => Some(SystemCall::Accept),
+        libc::SYS_read | libc::SYS_recvfrom => Some(SystemCall::Read),
+        libc::SYS_pselect6 => Some(SystemCall::Select),
+        libc::SYS_ppoll => Some(SystemCall::Poll),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => Some(SystemCall::EpollWait),
+        libc::SYS_futex => Some(SystemCall::Futex),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_select => Some(SystemCall::Select),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll => Some(SystemCall::Poll),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait => Some(SystemCall::EpollWait),
+        _ => None,
+    }
 }

@@ -1,20 +1,17 @@
-//! The command line: what every option does besides what other checks see of it, and how its misuse is told.
+//! The command line: what each option does beyond what other checks see of it, and how its misuse is reported.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, process::Output};
 
 use testbed::Cpus;
 
 use crate::{
     client::Client,
+    failure::{Result, ensure, expect_counters, expect_eq},
     patience::PATIENCE,
-    target::{Counters, Running, Target},
+    subject::{Subject, parsed},
 };
 
-/// Values that options must refuse. What --listen and --stats are given is not looked at before it is used.
+/// Values that options must refuse. Those of --listen and --stats are not checked before they are used.
 const BAD_VALUES: [(&str, &str); 10] = [
     ("--wire", "carrier-pigeon"),
     ("--reply", "shout"),
@@ -42,124 +39,116 @@ const OPTIONS: [&str; 10] = [
     "--stats",
 ];
 
-/// The first line of standard output tells the port that was really taken, and nothing else is written there.
-pub fn the_first_line_tells_the_address(target: Target) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+pub fn the_first_line_is_the_address(subject: &Subject) -> Result {
+    let folder = tempfile::tempdir()?;
     let stats = folder.path().join("stats.json");
-    let server = start_with_stats_in(target, &stats);
+    let server = subject.start(&["--stats", &stats.to_string_lossy()])?;
     let address = server.process.address();
-    assert!(address.ip().is_loopback() && address.port() != 0, "expected the address listened on, the server told {address}");
-    Client::connect(&server).echo(b"there");
-    let stopped = server.process.stop(PATIENCE).expect("a server can be stopped");
-    assert_eq!(stopped.stdout, "", "expected nothing on standard output after the first line");
+    ensure!(address.ip().is_loopback() && address.port() != 0, "the address that it listens on"; "{address}");
+    Client::connect(&server)?.echo(b"there")?;
+    let stopped = server.process.stop(PATIENCE)?;
+    expect_eq("standard output after the first line", stopped.stdout.as_str(), "")
 }
 
-/// --help lists every option on standard output, and is no error.
-pub fn help_tells_every_option(target: Target) {
-    let output = target.run_to_end(&["--help"]);
-    assert_eq!(output.status.code(), Some(0), "expected --help to be no error");
+pub fn help_lists_every_option(subject: &Subject) -> Result {
+    let output = subject.run_to_end(&["--help"])?;
+    expect_eq("the exit code of --help", output.status.code(), Some(0))?;
     let help = String::from_utf8_lossy(&output.stdout);
     for option in OPTIONS {
-        assert!(help.contains(option), "expected --help to tell {option}: {help}");
+        ensure!(help.contains(option), "--help to list {option}"; "{help}");
     }
+    Ok(())
 }
 
-/// A value that makes no sense: one line that names the option and the value, exit code 2.
-pub fn a_bad_value_is_one_line(target: Target) {
+pub fn a_bad_value_is_one_line(subject: &Subject) -> Result {
     for (option, value) in BAD_VALUES {
-        let line = one_line_of_error(target.run_to_end(&["--listen", "127.0.0.1:0", option, value]), 2);
-        assert!(line.contains(option) && line.contains(value), "expected {option} {value} to be named: {line}");
+        let line = one_line_of_error(subject.run_to_end(&["--listen", "127.0.0.1:0", option, value])?, 2)?;
+        ensure!(line.contains(option) && line.contains(value), "an error that names {option} {value}"; "{line}");
     }
     for option in OPTIONS {
-        let line = one_line_of_error(target.run_to_end(&[option]), 2);
-        assert!(line.contains(option), "expected {option} without a value to be named: {line}");
+        let line = one_line_of_error(subject.run_to_end(&[option])?, 2)?;
+        ensure!(line.contains(option), "an error that names {option}, which has no value"; "{line}");
     }
+    Ok(())
 }
 
-/// An option that does not exist: one line that names it, exit code 2.
-pub fn an_unknown_option_is_one_line(target: Target) {
-    let line = one_line_of_error(target.run_to_end(&["--colour"]), 2);
-    assert!(line.contains("--colour"), "expected the unknown option to be named: {line}");
+pub fn an_unknown_option_is_one_line(subject: &Subject) -> Result {
+    let line = one_line_of_error(subject.run_to_end(&["--colour"])?, 2)?;
+    ensure!(line.contains("--colour"), "an error that names the unknown option --colour"; "{line}");
+    Ok(())
 }
 
-/// A port on which somebody listens already: one line that names it, exit code 1.
-pub fn a_port_that_is_taken(target: Target) {
-    let server = target.start(&[]);
+pub fn a_port_that_is_taken(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
     let taken = server.process.address().to_string();
-    let line = one_line_of_error(target.run_to_end(&["--listen", &taken]), 1);
-    assert!(line.contains(&taken), "expected the taken address to be named: {line}");
-    let mut client = Client::connect(&server);
-    client.echo(b"the one who came first goes on");
-    client.finish();
-    server.stop();
+    let line = one_line_of_error(subject.run_to_end(&["--listen", &taken])?, 1)?;
+    ensure!(line.contains(&taken), "an error that names the taken address {taken}"; "{line}");
+    let mut client = Client::connect(&server)?;
+    client.echo(b"the first server goes on")?;
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// What is no address, and what is none of this machine's: one line that names it, exit code 1.
-pub fn an_address_that_cannot_be(target: Target) {
+pub fn an_address_that_cannot_be_used(subject: &Subject) -> Result {
     // The last is reserved for documentation (RFC 5737).
     for address in ["nonsense", "127.0.0.1", "127.0.0.1:65536", "203.0.113.1:0"] {
-        let line = one_line_of_error(target.run_to_end(&["--listen", address]), 1);
-        assert!(line.contains(address), "expected the bad address to be named: {line}");
+        let line = one_line_of_error(subject.run_to_end(&["--listen", address])?, 1)?;
+        ensure!(line.contains(address), "an error that names the bad address {address}"; "{line}");
     }
+    Ok(())
 }
 
-/// --cpus with a processor that this machine does not have: one line that names it, exit code 1.
-pub fn a_processor_that_does_not_exist(target: Target) {
-    let line = one_line_of_error(target.run_to_end(&["--listen", "127.0.0.1:0", "--cpus", "1023"]), 1);
-    assert!(line.contains("1023"), "expected the processor to be named: {line}");
+pub fn a_processor_that_does_not_exist(subject: &Subject) -> Result {
+    let line = one_line_of_error(subject.run_to_end(&["--listen", "127.0.0.1:0", "--cpus", "1023"])?, 1)?;
+    ensure!(line.contains("1023"), "an error that names processor 1023"; "{line}");
+    Ok(())
 }
 
-/// --cpus keeps every thread on the processors listed.
-pub fn processors_are_obeyed(target: Target) {
-    let allowed = Cpus::allowed().expect("a thread knows where it may run");
+pub fn every_thread_stays_on_its_processors(subject: &Subject) -> Result {
+    let allowed = Cpus::allowed()?;
     for &cpu in [allowed.as_slice().first(), allowed.as_slice().last()].into_iter().flatten() {
-        let only = Cpus::new([cpu]).expect("one is more than none");
-        let server = target.start(&["--cpus", &only.to_string()]);
-        let mut client = Client::connect(&server);
-        client.echo(b"so that every kind of thread has been started");
-        for thread in server.threads() {
-            assert_eq!(thread.cpus, only, "expected every thread of the server to stay on processor {cpu}");
+        let only = Cpus::new([cpu]).expect("one processor is not none");
+        let server = subject.start(&["--cpus", &only.to_string()])?;
+        let mut client = Client::connect(&server)?;
+        client.echo(b"now every kind of thread has been started")?;
+        for thread in server.threads()? {
+            expect_eq("the processors that a thread may run on", &thread.cpus, &only)?;
         }
-        client.finish();
-        server.stop();
+        client.finish()?;
+        server.stop()?;
     }
+    Ok(())
 }
 
-/// --stats FILE: the counters, as JSON, once the server has stopped.
-pub fn stats_go_to_a_file(target: Target) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+pub fn stats_go_to_a_file(subject: &Subject) -> Result {
+    let folder = tempfile::tempdir()?;
     let stats = folder.path().join("stats.json");
-    fs::write(&stats, "what an earlier server has written ".repeat(1000)).expect("a file can be written");
-    let server = start_with_stats_in(target, &stats);
-    let mut client = Client::connect(&server);
-    client.echo(b"one frame");
-    client.finish();
-    let stopped = server.process.stop(PATIENCE).expect("a server can be stopped");
-    assert_eq!(stopped.status.code(), Some(0), "expected the server to stop in order: {}", stopped.stderr);
-    let counters = Counters::parse(&fs::read_to_string(stats).expect("a file can be read"));
-    counters.expect("frames", 1);
+    fs::write(&stats, "what an earlier server has written ".repeat(1000))?;
+    let server = subject.start(&["--stats", &stats.to_string_lossy()])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"one frame")?;
+    client.finish()?;
+    let stopped = server.process.stop(PATIENCE)?;
+    ensure!(stopped.status.success(), "the server to stop in order"; "{}: {}", stopped.status, stopped.stderr);
+    expect_counters!(parsed(&fs::read_to_string(stats)?)?, frames: 1);
+    Ok(())
 }
 
-/// --stats with a file that cannot be written is told at the start, not when all is over: one line, exit code 1.
-pub fn stats_that_cannot_be_written(target: Target) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let stats = folder.path().join("no such folder/stats.json");
-    let stats = stats.to_str().expect("a temporary path is text");
-    let line = one_line_of_error(target.run_to_end(&["--listen", "127.0.0.1:0", "--stats", stats]), 1);
-    assert!(line.contains(stats), "expected the file to be named: {line}");
+/// The server must find out when it starts, not when all is over.
+pub fn stats_that_cannot_be_written(subject: &Subject) -> Result {
+    let folder = tempfile::tempdir()?;
+    let stats = folder.path().join("no such folder/stats.json").to_string_lossy().into_owned();
+    let line = one_line_of_error(subject.run_to_end(&["--listen", "127.0.0.1:0", "--stats", &stats])?, 1)?;
+    ensure!(line.contains(&stats), "an error that names the file {stats}"; "{line}");
+    Ok(())
 }
 
-fn start_with_stats_in(target: Target, stats: &Path) -> Running {
-    let mut command = Command::new(target.program);
-    command.args(["--listen", "127.0.0.1:0", "--stats"]).arg(stats);
-    Running::start(target.model, command)
-}
-
-#[track_caller]
-fn one_line_of_error(output: Output, exit_code: i32) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(exit_code), "expected exit code {exit_code}; the server said: {said}");
-    assert_eq!(said.lines().count(), 1, "expected one line on standard error: {said}");
-    assert!(output.stdout.is_empty(), "expected nothing on standard output: {}", String::from_utf8_lossy(&output.stdout));
-    said
+fn one_line_of_error(output: Output, exit_code: i32) -> Result<String> {
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let status = output.status;
+    ensure!(status.code() == Some(exit_code), "exit code {exit_code}"; "{status}; it printed: {printed}");
+    ensure!(printed.lines().count() == 1, "one line on standard error"; "{printed}");
+    expect_eq("standard output", String::from_utf8_lossy(&output.stdout).as_ref(), "")?;
+    Ok(printed)
 }

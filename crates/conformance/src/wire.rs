@@ -4,154 +4,155 @@ use std::time::{Duration, Instant};
 
 use crate::{
     client::{Client, frame, numbered},
-    target::Target,
+    failure::{Result, ensure, expect_counters},
+    subject::Subject,
 };
 
-/// Frames come back as they were, one after the other.
-pub fn frames_come_back(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
-    client.echo(b"hello");
-    client.echo(b"every byte value comes back:");
-    client.echo(&(0..=255).collect::<Vec<u8>>());
-    client.finish();
-    server.stop();
+pub fn frames_come_back(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"hello")?;
+    client.echo(b"every byte value comes back:")?;
+    client.echo(&(0..=255).collect::<Vec<u8>>())?;
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// Only ASCII letters of the payload change, not the header, though its bytes may be letters too.
-pub fn frames_come_back_in_upper_case(target: Target) {
-    let server = target.start(&["--reply", "upper"]);
-    let mut client = Client::connect(&server);
-    client.send_frame("grüße, 1 Echo".as_bytes());
-    client.expect_frame("GRüßE, 1 ECHO".as_bytes());
+/// The header does not change, though its bytes may be letters too.
+pub fn frames_come_back_in_upper_case(subject: &Subject) -> Result {
+    let server = subject.start(&["--reply", "upper"])?;
+    let mut client = Client::connect(&server)?;
+    client.send_frame("grüße, 1 Echo".as_bytes())?;
+    client.expect_frame("GRüßE, 1 ECHO".as_bytes())?;
     let length_in_letters = 0x6162; // "ab"
-    client.send_frame(&vec![b'x'; length_in_letters]);
-    client.expect_frame(&vec![b'X'; length_in_letters]);
-    client.finish();
-    server.stop();
+    client.send_frame(&vec![b'x'; length_in_letters])?;
+    client.expect_frame(&vec![b'X'; length_in_letters])?;
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// RFC 862: whatever comes, goes back, and no byte of it means anything.
-pub fn raw_bytes_come_back(target: Target) {
-    let server = target.start(&["--wire", "raw"]);
-    let mut client = Client::connect(&server);
+pub fn raw_bytes_come_back(subject: &Subject) -> Result {
+    let server = subject.start(&["--wire", "raw"])?;
+    let mut client = Client::connect(&server)?;
     for bytes in [b"hello\n".to_vec(), vec![0xff; 4], (0..=255).collect(), vec![0]] {
-        client.send(&bytes);
-        client.expect(&bytes);
+        client.send(&bytes)?;
+        client.expect(&bytes)?;
     }
-    client.finish();
-    server.stop();
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// On the raw wire every byte is payload.
-pub fn raw_bytes_come_back_in_upper_case(target: Target) {
-    let server = target.start(&["--wire", "raw", "--reply", "upper"]);
-    let mut client = Client::connect(&server);
-    client.send("grüße, 1 Echo\n".as_bytes());
-    client.expect("GRüßE, 1 ECHO\n".as_bytes());
-    client.finish();
-    server.stop();
+pub fn raw_bytes_come_back_in_upper_case(subject: &Subject) -> Result {
+    let server = subject.start(&["--wire", "raw", "--reply", "upper"])?;
+    let mut client = Client::connect(&server)?;
+    client.send("grüße, 1 Echo\n".as_bytes())?;
+    client.expect("GRüßE, 1 ECHO\n".as_bytes())?;
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// Frames that arrive byte by byte, each byte read before the next is sent.
-pub fn one_byte_at_a_time(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
+pub fn one_byte_at_a_time(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
     for payload in [&b"slow"[..], b"", b"slower"] {
         for byte in frame(payload) {
-            client.send(&[byte]);
-            client.wait_until_read();
+            client.send(&[byte])?;
+            client.wait_until_read()?;
         }
-        client.expect_frame(payload);
+        client.expect_frame(payload)?;
     }
-    client.finish();
-    server.stop();
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// On the raw wire, each byte comes back without waiting for another.
-pub fn one_raw_byte_at_a_time(target: Target) {
-    let server = target.start(&["--wire", "raw"]);
-    let mut client = Client::connect(&server);
+pub fn one_raw_byte_at_a_time(subject: &Subject) -> Result {
+    let server = subject.start(&["--wire", "raw"])?;
+    let mut client = Client::connect(&server)?;
     for byte in 0..=255 {
-        client.send(&[byte]);
-        client.expect(&[byte]);
+        client.send(&[byte])?;
+        client.expect(&[byte])?;
     }
-    client.finish();
-    server.stop();
+    client.finish()?;
+    server.stop()?;
+    Ok(())
 }
 
-/// Many frames that come together are answered each, in order.
-pub fn a_thousand_frames_in_one_write(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
+pub fn a_thousand_frames_in_one_write(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
     let frames: Vec<u8> = (0..1000).flat_map(|number| frame(&numbered(number, 10 + number % 50))).collect();
-    client.send(&frames);
-    client.expect(&frames);
-    client.finish();
-    server.stop().expect("frames", 1000);
+    client.send(&frames)?;
+    client.expect(&frames)?;
+    client.finish()?;
+    expect_counters!(server.stop()?, frames: 1000);
+    Ok(())
 }
 
-/// A frame may be empty. So is its reply, and it is one.
-pub fn empty_frames(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
-    client.echo(b"");
+pub fn empty_frames(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"")?;
     let among_others = [frame(b""), frame(b""), frame(b"a"), frame(b"")].concat();
-    client.send(&among_others);
-    client.expect(&among_others);
-    client.finish();
-    server.stop().expect("frames", 5);
+    client.send(&among_others)?;
+    client.expect(&among_others)?;
+    client.finish()?;
+    expect_counters!(server.stop()?, frames: 5);
+    Ok(())
 }
 
-/// By default a frame's payload may be 1 MiB long.
-pub fn the_largest_frame_allowed(target: Target) {
-    let server = target.start(&[]);
-    let mut client = Client::connect(&server);
+pub fn the_largest_frame_allowed(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut client = Client::connect(&server)?;
     for number in 0..2 {
-        client.echo(&numbered(number, 1 << 20));
+        client.echo(&numbered(number, 1 << 20))?;
     }
-    client.echo(b"small again");
-    client.finish();
-    server.stop().expect("protocol_errors", 0);
+    client.echo(b"small again")?;
+    client.finish()?;
+    expect_counters!(server.stop()?, protocol_errors: 0);
+    Ok(())
 }
 
-/// --max-frame is the length of the longest payload that is answered.
-pub fn the_largest_frame_of_a_small_limit(target: Target) {
-    let server = target.start(&["--max-frame", "10"]);
-    let mut client = Client::connect(&server);
-    client.echo(b"ten bytes!");
-    client.echo(b"");
-    client.finish();
-    server.stop().expect("protocol_errors", 0);
+pub fn the_largest_frame_of_a_small_limit(subject: &Subject) -> Result {
+    let server = subject.start(&["--max-frame", "10"])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"ten bytes!")?;
+    client.echo(b"")?;
+    client.finish()?;
+    expect_counters!(server.stop()?, protocol_errors: 0);
+    Ok(())
 }
 
-/// More raw bytes than all buffers hold, sent while their replies are read.
-pub fn much_raw_data(target: Target) {
-    let server = target.start(&["--wire", "raw"]);
+pub fn much_raw_data(subject: &Subject) -> Result {
+    let server = subject.start(&["--wire", "raw"])?;
     let bytes: Vec<u8> = (0..1 << 18).flat_map(|number: u32| number.to_ne_bytes()).cycle().take(32 << 20).collect();
-    Client::connect_with_small_buffers(&server).exchange(&bytes, &bytes);
-    let counters = server.stop();
-    counters.expect("bytes_in", bytes.len() as u64);
-    counters.expect("bytes_out", bytes.len() as u64);
+    Client::connect_with_small_buffers(&server)?.exchange(&bytes, &bytes)?;
+    let counters = server.stop()?;
+    expect_counters!(counters, bytes_in: bytes.len() as u64, bytes_out: bytes.len() as u64);
+    Ok(())
 }
 
-/// --work: what serving a frame costs is paid for each frame, as processor time or as waiting.
-pub fn work_is_done_for_every_frame(target: Target) {
+pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
     const FRAMES: u32 = 50;
     const COST: Duration = Duration::from_millis(2);
     let frames: Vec<u8> = (0..FRAMES).flat_map(|number| frame(&number.to_be_bytes())).collect();
 
-    let server = target.start(&["--work", "spin:2ms"]);
-    let before = server.usage().cpu;
-    Client::connect(&server).exchange(&frames, &frames);
-    let spent = server.usage().cpu - before;
-    assert!(spent >= FRAMES * COST, "expected {FRAMES} frames to cost {COST:?} of processor time each, all took {spent:?}");
-    server.stop();
+    let server = subject.start(&["--work", "spin:2ms"])?;
+    let before = server.usage()?.cpu;
+    Client::connect(&server)?.exchange(&frames, &frames)?;
+    let spent = server.usage()?.cpu - before;
+    ensure!(spent >= FRAMES * COST, "{FRAMES} frames to cost {COST:?} of processor time each"; "{spent:?} for all of them");
+    server.stop()?;
 
-    let server = target.start(&["--work", "sleep:2ms"]);
+    let server = subject.start(&["--work", "sleep:2ms"])?;
     let begin = Instant::now();
-    Client::connect(&server).exchange(&frames, &frames);
+    Client::connect(&server)?.exchange(&frames, &frames)?;
     let took = begin.elapsed();
-    assert!(took >= FRAMES * COST, "expected {FRAMES} frames to take {COST:?} each, all took {took:?}");
-    server.stop();
+    ensure!(took >= FRAMES * COST, "{FRAMES} frames to take {COST:?} each"; "{took:?} for all of them");
+    server.stop()?;
+    Ok(())
 }

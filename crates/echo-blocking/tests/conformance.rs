@@ -1,3 +1,7 @@
 //! The battery that every echo server must pass, run against this one.
 
-conformance::battery!(Blocking, env!("CARGO_BIN_EXE_echo-blocking"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conformance::test(&models::BLOCKING, env!("CARGO_BIN_EXE_echo-blocking"))
+}

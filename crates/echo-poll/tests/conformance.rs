@@ -1,3 +1,7 @@
 //! The battery that every echo server must pass, run against this one.
 
-conformance::battery!(Poll, env!("CARGO_BIN_EXE_echo-poll"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conformance::test(&models::POLL, env!("CARGO_BIN_EXE_echo-poll"))
+}

@@ -1,3 +1,7 @@
 //! The battery that every echo server must pass, run against this one.
 
-conformance::battery!(ThreadPerConn, env!("CARGO_BIN_EXE_echo-thread-per-conn"));
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conformance::test(&models::THREAD_PER_CONN, env!("CARGO_BIN_EXE_echo-thread-per-conn"))
+}

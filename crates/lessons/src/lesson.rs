@@ -1,53 +1,55 @@
-//! What a lesson is: a claim, a prediction, an experiment, a verdict, and what to read next.
+//! What a lesson is: a claim, its source, a prediction, an experiment with a verdict, and what to read next.
 
 use std::fmt;
 
 use anyhow::Result;
 
-use crate::stage::Stage;
+use crate::lab::Lab;
 
-/// One claim of the textbooks, and how it is tried.
+/// A claim of textbooks, and the experiment that tests it.
 #[derive(Debug)]
 pub struct Lesson {
-    /// By which it is asked for.
+    /// Its name on the command line.
     pub name: &'static str,
     pub claim: &'static str,
-    /// In what kind of text it stands.
-    pub told_in: &'static str,
-    /// What the viewer may predict before it is shown.
+    /// The kind of text that makes the claim.
+    pub source: &'static str,
+    /// A question for the viewer, before the experiment.
     pub prediction: &'static str,
-    /// Shows it and judges what was seen.
-    pub experiment: fn(&Stage) -> Result<Finding>,
-    pub read: &'static [Passage],
+    /// Shows what is measured, and judges it.
+    pub experiment: fn(&Lab) -> Result<Finding>,
+    pub read_next: &'static [Passage],
 }
 
-/// A function of ours to read next.
+/// A function of this project to read next.
 #[derive(Debug)]
 pub struct Passage {
     /// From the project's root.
     pub file: &'static str,
     pub function: &'static str,
-    /// What can be seen there.
+    /// What it shows.
     pub shows: &'static str,
 }
 
-/// What an experiment found out.
+/// The result of an experiment.
 #[derive(Debug, PartialEq)]
 pub struct Finding {
-    /// What was measured, each with what it is.
+    /// Pairs of a label and a measured value.
     pub numbers: Vec<(String, String)>,
     pub verdict: Verdict,
-    /// The verdict's reason, in a sentence with numbers.
-    pub because: String,
+    /// The reason for the verdict: sentences with numbers.
+    pub reason: String,
 }
 
-/// What the numbers say of the claim, on this machine.
+/// Whether the claim holds on this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Holds,
-    /// ... only when this is so.
+    /// It holds only when this condition is met.
     HoldsOnly(String),
     DoesNotHold,
+    /// The data do not decide it.
+    Inconclusive,
 }
 
 impl fmt::Display for Verdict {
@@ -56,18 +58,7 @@ impl fmt::Display for Verdict {
             Verdict::Holds => f.write_str("holds"),
             Verdict::HoldsOnly(when) => write!(f, "holds only when {when}"),
             Verdict::DoesNotHold => f.write_str("does not hold here"),
+            Verdict::Inconclusive => f.write_str("remains undecided (inconclusive)"),
         }
     }
 }
-
-/// What a lesson needs and this machine does not have: no failure, the others go on without it.
-#[derive(Debug)]
-pub struct Missing(pub String);
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Missing {}

@@ -1,13 +1,13 @@
-//! Claims of textbooks on network programming, tried live on the real servers.
+//! The `lesson` program: tests textbook claims about I/O models on the real servers.
 #![forbid(unsafe_code)]
 
+mod lab;
 mod lesson;
 mod lessons;
 mod picture;
-mod play;
+mod presentation;
 mod readable;
 mod rounds;
-mod stage;
 
 use std::{
     fs,
@@ -20,16 +20,16 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use crate::{lesson::Lesson, lessons::LESSONS, stage::Stage};
+use crate::{lab::Lab, lesson::Lesson, lessons::LESSONS};
 
-/// Tries claims of textbooks live, about 15 seconds each. Without a name, lists them
+/// Tests textbook claims about I/O models on the real servers, in about 15 seconds each. Without a name, lists the lessons
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Options {
-    /// Lessons to play, by name
+    /// Names of the lessons to run
     names: Vec<String>,
 
-    /// Play all of them
+    /// Run all lessons
     #[arg(long, conflicts_with = "names")]
     all: bool,
 
@@ -37,18 +37,17 @@ struct Options {
     #[arg(long)]
     no_pause: bool,
 
-    /// Play so short that the numbers say nothing (to try the lessons themselves)
+    /// Run everything so briefly that the numbers mean nothing (for testing the lessons themselves)
     #[arg(long)]
     short: bool,
 
-    /// Write what was found to this file, as Markdown
+    /// Write the results to this file, as Markdown
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let done = act(&Options::parse());
-    done.map_or_else(
+    run(&Options::parse()).map_or_else(
         |error| {
             let _ = writeln!(io::stderr(), "lesson: {error:#}");
             ExitCode::FAILURE
@@ -57,25 +56,25 @@ fn main() -> ExitCode {
     )
 }
 
-fn act(options: &Options) -> Result<()> {
+fn run(options: &Options) -> Result<()> {
     let chosen = chosen(options)?;
     if chosen.is_empty() {
         let _ = writeln!(io::stdout(), "{}", list());
         return Ok(());
     }
     let interrupted = host::stop_on_signals().context("cannot handle signals")?;
-    host::raise_descriptor_limit().context("cannot raise the limit of descriptors")?;
-    let stage = Stage::new(!options.no_pause, options.short, interrupted.clone())?;
-    let mut found = Vec::new();
+    host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
+    let lab = Lab::new(!options.no_pause, options.short, interrupted.clone())?;
+    let mut outcomes = Vec::new();
     for lesson in chosen {
-        found.push((lesson, play::play(lesson, &stage)?));
+        outcomes.push((lesson, presentation::run(lesson, &lab)?));
         if interrupted.load(Relaxed) {
             bail!("interrupted");
         }
     }
     if let Some(path) = &options.write {
-        fs::write(path, play::markdown(&found)).with_context(|| format!("cannot write {}", path.display()))?;
-        stage.say(format!("written to {}", path.display()));
+        fs::write(path, presentation::markdown(&outcomes)).with_context(|| format!("cannot write {}", path.display()))?;
+        lab.print(format!("Results written to {}", path.display()));
     }
     Ok(())
 }
@@ -91,7 +90,7 @@ fn chosen(options: &Options) -> Result<Vec<&'static Lesson>> {
     options.names.iter().map(named).collect()
 }
 
-/// The lessons, a line each.
+/// The lessons, one per line.
 fn list() -> String {
     let width = LESSONS.iter().map(|lesson| lesson.name.len()).max().unwrap_or(0);
     LESSONS.iter().map(|lesson| format!("{:<width$}  {}", lesson.name, lesson.claim)).collect::<Vec<_>>().join("\n")

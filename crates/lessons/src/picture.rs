@@ -1,4 +1,4 @@
-//! A small picture that moves: bars that grow while something is measured. In a pipe, a plain line for each when it is done.
+//! A bar chart that grows while something is measured. In a pipe, one plain line per finished bar.
 
 use std::{
     io::{self, Write},
@@ -7,10 +7,10 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// How finely a bar is divided.
+/// The resolution of a bar.
 const STEPS: f64 = 1000.0;
 
-/// Bars one below the other.
+/// Bars, one below the other.
 #[derive(Debug)]
 pub struct Picture {
     labels: Vec<String>,
@@ -20,8 +20,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Bars of length 0, the longest possible being for this value.
-    pub fn new(labels: &[&str], longest: f64, moves: bool) -> Picture {
+    /// Bars of length 0; the longest possible bar is for the value `longest`.
+    pub fn new(labels: &[&str], longest: f64, is_animated: bool) -> Picture {
         let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
         let template = format!("  {{prefix:<{width}}}  {{bar:40}}  {{msg}}");
         let style = ProgressStyle::with_template(&template).expect("the template is well-formed").progress_chars("█▉▊▋▌▍▎▏ ");
@@ -31,19 +31,19 @@ impl Picture {
             bar.tick();
             bar
         };
-        let bars = if moves { labels.iter().map(bar).collect() } else { Vec::new() };
+        let bars = if is_animated { labels.iter().map(bar).collect() } else { Vec::new() };
         Picture { labels: labels.iter().map(|label| label.to_string()).collect(), longest, bars }
     }
 
-    /// The value of a bar as it is by now.
-    pub fn show(&self, index: usize, value: f64, says: &str) {
+    /// Shows the value of a bar so far.
+    pub fn show(&self, index: usize, value: f64, text: &str) {
         if let Some(bar) = self.bars.get(index) {
             bar.set_position((value / self.longest * STEPS).clamp(0.0, STEPS) as u64);
-            bar.set_message(says.to_owned());
+            bar.set_message(text.to_owned());
         }
     }
 
-    /// A bar works, and its value is not known yet.
+    /// Marks a bar as being measured.
     pub fn begin(&self, index: usize) {
         if let Some(bar) = self.bars.get(index) {
             bar.set_message("...");
@@ -51,12 +51,12 @@ impl Picture {
         }
     }
 
-    /// The value of a bar as it stays.
-    pub fn settle(&self, index: usize, value: f64, says: &str) {
-        self.show(index, value, says);
+    /// Shows the final value of a bar.
+    pub fn finish(&self, index: usize, value: f64, text: &str) {
+        self.show(index, value, text);
         match self.bars.get(index) {
             Some(bar) => bar.abandon(),
-            None => _ = writeln!(io::stdout(), "  {}: {says}", self.labels[index]),
+            None => _ = writeln!(io::stdout(), "  {}: {text}", self.labels[index]),
         }
     }
 }

@@ -1,76 +1,93 @@
-//! Rounds in which contestants take turns: who is faster, and when that cannot be told.
-//!
-//! One is called faster only if it is ahead by 10 % in the median and in every round but one at most. All else is a tie.
+//! Rounds in which servers take turns, judged by the statistics that rank the servers of `compare`.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use indicatif::HumanCount;
 use loadgen::Measurement;
+use statistics::{Better, Estimate, FEWEST_ROUNDS, is_ahead, median, rank};
 
-/// How many times the other's median one must reach.
-const AHEAD: f64 = 1.1;
-
-/// When others have kept the generator from running for more of its time than this, they have disturbed the servers as well.
+/// A generator that was kept from running for more of its time than this had its processor taken by other programs, which then
+/// disturb the servers as well.
 const DISTURBED: f64 = 0.1;
 
-/// What each of so many contestants reached in each round, by contestant. Every round begins with another, so that nobody
-/// always comes after the same.
-pub fn alternating(rounds: usize, contestants: usize, mut play: impl FnMut(usize) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
-    let mut reached = vec![Vec::new(); contestants];
+/// How two servers compare at one load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Comparison {
+    /// The first is significantly better.
+    Better,
+    /// The second is significantly better.
+    Worse,
+    /// No significant difference, and no room for a clear one.
+    Tied,
+    /// The data leave room for a clear difference that they do not confirm, or the rounds are too few.
+    Inconclusive,
+}
+
+/// Compares the values of two servers in the same rounds. `comparisons` is how many of these the lesson makes in all.
+pub fn compare(one: &[f64], other: &[f64], better: Better, comparisons: usize) -> Comparison {
+    let ranking = rank(&[one.to_vec(), other.to_vec()], better, comparisons);
+    let times_better = match better {
+        Better::Higher => Estimate::of_ratio(one, other),
+        Better::Lower => Estimate::of_ratio(other, one),
+    };
+    match is_ahead(&ranking, 0, 1, times_better) {
+        Some(true) => Comparison::Better,
+        Some(false) if ranking.better[0].contains(&1) => Comparison::Worse,
+        Some(false) => Comparison::Tied,
+        None => Comparison::Inconclusive,
+    }
+}
+
+/// Measures each server once per round. Each round begins with another server, so that none always follows the same one.
+/// Returns the values by server.
+pub fn take_turns(rounds: usize, servers: usize, mut measure: impl FnMut(usize) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
+    let mut values = vec![Vec::new(); servers];
     for round in 0..rounds {
-        for place in 0..contestants {
-            let contestant = (round + place) % contestants;
-            reached[contestant].push(play(contestant)?);
+        for turn in 0..servers {
+            let server = (round + turn) % servers;
+            values[server].push(measure(server)?);
         }
     }
-    Ok(reached)
+    Ok(values)
 }
 
-/// The value in the middle; of an even number of them, the mean of the two there. 0 if there are none.
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match (sorted.get(sorted.len() / 2), sorted.len() % 2) {
-        (None, _) => 0.0,
-        (Some(&middle), 1) => middle,
-        (Some(&upper), _) => (sorted[sorted.len() / 2 - 1] + upper) / 2.0,
+/// A sentence about the number of rounds, where they are too few to rank anything; otherwise nothing.
+pub fn too_few_rounds(rounds: usize) -> String {
+    if rounds < FEWEST_ROUNDS {
+        format!(" With fewer than {FEWEST_ROUNDS} rounds (here {rounds}) nothing is ranked.")
+    } else {
+        String::new()
     }
 }
 
-/// Whether one was faster than the other, of which the same rounds are given.
-pub fn faster(one: &[f64], other: &[f64]) -> bool {
-    let lost = one.iter().zip(other).filter(|(one, other)| one <= other).count();
-    median(one) > AHEAD * median(other) && lost <= 1
-}
-
-/// The contestants by place, the fastest first; together are those that were not slower than the first of their place.
-pub fn places(reached: &[Vec<f64>]) -> Vec<Vec<usize>> {
-    let mut sorted: Vec<usize> = (0..reached.len()).collect();
-    sorted.sort_by(|&one, &other| median(&reached[other]).total_cmp(&median(&reached[one])));
-    let mut places: Vec<Vec<usize>> = Vec::new();
-    for contestant in sorted {
-        match places.last_mut() {
-            Some(place) if !faster(&reached[place[0]], &reached[contestant]) => place.push(contestant),
-            _ => places.push(vec![contestant]),
+/// The median of whole numbers with its 95 % interval: `1,234 (1,200 to 1,300)`.
+pub fn median_and_interval(values: &[f64]) -> String {
+    let count = |value: f64| HumanCount(value.round() as u64);
+    match Estimate::of(values) {
+        Some(Estimate { median, interval: Some((low, high)) }) => {
+            format!("{} ({} to {})", count(median), count(low), count(high))
         }
+        Some(Estimate { median, interval: None }) => count(median).to_string(),
+        None => "not measured".into(),
     }
-    places
 }
 
 /// The share of the measured window in which the generator, which never sleeps by itself, was kept from running.
-pub fn kept_from_running(measured: &Measurement) -> f64 {
-    Duration::from_nanos(measured.pauses.over_1ms_total_ns).as_secs_f64()
-        / measured.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+pub fn share_kept_from_running(measured: &Measurement) -> f64 {
+    let kept = Duration::from_nanos(measured.pauses.over_1ms_total_ns);
+    kept.as_secs_f64() / measured.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
-/// What is to be said, after a blank, of rounds with these shares; nothing if the machine was quiet.
-pub fn caveat(kept_from_running: &[f64]) -> String {
-    let share = median(kept_from_running);
-    if share <= DISTURBED {
+/// A sentence about rounds in which the generator was kept from running for these shares; nothing if the machine was quiet.
+pub fn disturbance(shares_kept_from_running: &[f64]) -> String {
+    let share = median(shares_kept_from_running);
+    // Of no rounds the median is NaN.
+    if share.is_nan() || share <= DISTURBED {
         return String::new();
     }
     format!(
-        " Other programs kept the generator from running for {:.0} % of its time: believe this only when a quiet machine says so, too.",
+        " Other programs kept the generator from running for {:.0} % of its time: repeat this on a quiet machine.",
         100.0 * share
     )
 }
@@ -80,39 +97,68 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_round_begins_with_another() {
+    fn every_round_begins_with_another_server() {
         let mut order = Vec::new();
-        let reached = alternating(2, 3, |contestant| {
-            order.push(contestant);
+        let values = take_turns(2, 3, |server| {
+            order.push(server);
             Ok(order.len() as f64)
         });
         assert_eq!(order, [0, 1, 2, 1, 2, 0]);
-        assert_eq!(reached.unwrap(), [[1.0, 6.0], [2.0, 4.0], [3.0, 5.0]]);
+        assert_eq!(values.unwrap(), [[1.0, 6.0], [2.0, 4.0], [3.0, 5.0]]);
+    }
+
+    /// Nine rounds around a level, with noise of so many percent.
+    fn rounds(level: f64, percent: f64, turn: usize) -> Vec<f64> {
+        let mut noise = [0.0, 1.0, -1.0, 0.5, -0.5, 0.8, -0.7, 0.2, -0.3];
+        noise.rotate_left(turn);
+        noise.map(|share| level * (1.0 + share * percent / 100.0)).to_vec()
+    }
+
+    /// A lesson and `compare` rank the same data: neither may call faster what is tied or slower for the other.
+    #[test]
+    fn a_comparison_never_contradicts_the_ranking_of_the_same_rounds() {
+        for percent in [0.5, 3.0, 20.0, 60.0] {
+            for level in [50.0, 90.0, 97.0, 99.5, 100.0, 102.0, 108.0, 150.0, 300.0] {
+                for rounds_made in [2, 5, 9] {
+                    for better in [Better::Higher, Better::Lower] {
+                        let (one, other) = (rounds(level, percent, 0), rounds(100.0, percent, 4));
+                        let (one, other) = (&one[..rounds_made], &other[..rounds_made]);
+                        let ranks = rank(&[one.to_vec(), other.to_vec()], better, 4).ranks;
+                        let agrees = match compare(one, other, better, 4) {
+                            Comparison::Better => ranks == [Some(1), Some(2)],
+                            Comparison::Worse => ranks == [Some(2), Some(1)],
+                            Comparison::Tied => ranks == [Some(1), Some(1)],
+                            Comparison::Inconclusive => ranks == [Some(1), Some(1)] || ranks == [None, None],
+                        };
+                        assert!(agrees, "{one:?} {other:?} {better:?}: {ranks:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!((median(&[]), median(&[3.0, 9.0, 1.0]), median(&[1.0, 4.0, 2.0, 9.0])), (0.0, 3.0, 3.0));
+    fn all_four_outcomes_are_possible() {
+        let compared = |one: &[f64], other: &[f64]| compare(one, other, Better::Lower, 1);
+        assert_eq!(compared(&rounds(50.0, 1.0, 0), &rounds(100.0, 1.0, 4)), Comparison::Better);
+        assert_eq!(compared(&rounds(100.0, 1.0, 0), &rounds(50.0, 1.0, 4)), Comparison::Worse);
+        assert_eq!(compared(&rounds(100.0, 1.0, 0), &rounds(100.0, 1.0, 4)), Comparison::Tied);
+        assert_eq!(compared(&rounds(100.0, 90.0, 0), &rounds(100.0, 90.0, 4)), Comparison::Inconclusive);
+        assert_eq!(compared(&[1.0; 4], &[2.0; 4]), Comparison::Inconclusive);
     }
 
     #[test]
-    fn faster_is_who_is_ahead_by_a_tenth_and_in_all_rounds_but_one() {
-        let usual = [100.0; 5];
-        assert!(faster(&[120.0, 120.0, 120.0, 120.0, 90.0], &usual));
-        assert!(!faster(&[120.0, 120.0, 120.0, 90.0, 90.0], &usual), "lost two rounds");
-        assert!(!faster(&[109.0; 5], &usual), "too little");
-        assert!(!faster(&[0.0; 5], &[0.0; 5]));
+    fn disturbed_rounds_are_reported_if_they_are_the_usual_ones() {
+        assert_eq!(disturbance(&[]), "");
+        assert_eq!(disturbance(&[0.0, 0.05, 0.9]), "");
+        assert!(disturbance(&[0.0, 0.25, 0.9]).contains(" 25 % "));
     }
 
     #[test]
-    fn neighbours_are_told_of_if_they_disturbed_most_rounds() {
-        assert_eq!(caveat(&[0.0, 0.05, 0.9]), "");
-        assert!(caveat(&[0.0, 0.25, 0.9]).contains(" 25 % "));
-    }
-
-    #[test]
-    fn a_place_is_shared_by_those_who_cannot_be_told_apart() {
-        let reached = [vec![50.0; 5], vec![100.0; 5], vec![95.0; 5], vec![0.0; 5]];
-        assert_eq!(places(&reached), [vec![1, 2], vec![0], vec![3]]);
+    fn a_median_has_its_interval_if_there_are_rounds_enough() {
+        assert_eq!(median_and_interval(&[1200.0, 1250.0, 1300.0, 1100.0, 1260.0]), "1,250 (1,100 to 1,300)");
+        assert_eq!(median_and_interval(&[1200.0]), "1,200");
+        assert_eq!(too_few_rounds(5), "");
+        assert!(!too_few_rounds(4).is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! What docs/concepts.md points at is there: every file, and every function in it.
+//! Checks that every file and function that docs/concepts.md links to exists.
 
 use std::{fs, path::Path};
 
-/// The links of a Markdown text: what is written, and where it leads.
+/// The links of a Markdown text: their texts and targets.
 fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split("](").zip(text.split("](").skip(1)).map(|(before, after)| {
         let written = before.rsplit('[').next().unwrap();
@@ -11,7 +11,7 @@ fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 #[test]
-fn every_file_and_function_named_is_there() {
+fn every_linked_file_and_function_exists() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let text = fs::read_to_string(docs.join("concepts.md")).unwrap();
     for (written, file) in links(&text) {
@@ -25,7 +25,7 @@ fn every_file_and_function_named_is_there() {
 }
 
 #[test]
-fn every_concept_has_a_place_or_a_reason_why_not() {
+fn every_concept_has_a_link_or_a_reason_why_not() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/concepts.md")).unwrap();
     let concepts: Vec<&str> = text.split("\n\n").filter(|paragraph| paragraph.starts_with("**")).collect();
     assert!(!concepts.is_empty());

@@ -1,4 +1,4 @@
-//! Every lesson in its short form, with the real servers: it plays to its end, and its end is a verdict.
+//! Runs every lesson in its short form, with the real servers, to its verdict.
 
 use std::{
     fs,
@@ -9,18 +9,18 @@ fn lesson(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lesson")).args(args).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 #[test]
-fn all_lessons_play_to_their_verdict() {
-    let place = tempfile::tempdir().unwrap();
-    let file = place.path().join("lessons.md");
+fn all_lessons_run_to_their_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lessons.md");
     let names: Vec<String> =
-        said(&lesson(&[])).lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
-    let text = said(&lesson(&["--all", "--short", "--no-pause", "--write", file.to_str().unwrap()]));
+        printed(&lesson(&[])).lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    let text = printed(&lesson(&["--all", "--short", "--no-pause", "--write", file.to_str().unwrap()]));
     let written = fs::read_to_string(file).unwrap();
     for name in &names {
         assert!(text.contains(&format!("══ {name} ══")) && written.contains(&format!("## {name}")), "{name}\n{text}");
@@ -30,11 +30,11 @@ fn all_lessons_play_to_their_verdict() {
 }
 
 #[test]
-fn a_lesson_that_is_not_there_is_told_with_those_that_are() {
+fn an_unknown_lesson_is_named_with_those_that_exist() {
     let output = lesson(&["no-such"]);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        !output.status.success() && told.contains("there is no lesson 'no-such'") && told.contains("head-of-line"),
-        "{told}"
+        !output.status.success() && error.contains("there is no lesson 'no-such'") && error.contains("head-of-line"),
+        "{error}"
     );
 }

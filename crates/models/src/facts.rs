@@ -1,4 +1,4 @@
-//! The kinds of facts that the catalogue states about a model.
+//! The facts that the catalogue states about a model.
 
 /// How many connections a server serves at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum RunsAs {
     LoopPerCore,
 }
 
-/// Where a server is while nothing happens.
+/// Where a server spends its time while nothing happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// Asleep, in one of these system calls.
@@ -38,12 +38,12 @@ pub enum Idle {
         /// Waiting for the data of a client that it has accepted.
         for_data: SystemCall,
     },
-    /// Running: it tries every socket again and again.
+    /// Running: it tries every socket in a loop, without sleeping.
     BusyPolls,
 }
 
 /// A system call in which a thread may sleep. Architectures and C libraries have several entry points for most of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SystemCall {
     /// accept(2), accept4(2).
     Accept,
@@ -64,7 +64,7 @@ pub enum SystemCall {
 pub enum NotifiedBy {
     /// A blocking call returns with the data.
     BlockingCall,
-    /// It is not notified: it tries each socket.
+    /// No notification: it tries each socket.
     Trying,
     /// A call reports which sockets are ready, as long as they are.
     LevelTriggeredReadiness,
@@ -76,7 +76,7 @@ pub enum NotifiedBy {
     Signal,
 }
 
-/// A descriptor that a mechanism cannot do without, as `/proc/PID/fd` shows it.
+/// A kind of descriptor that a mechanism needs, as `/proc/PID/fd` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Descriptor {
     /// `anon_inode:[eventpoll]`.
@@ -101,7 +101,7 @@ impl Descriptor {
     }
 }
 
-/// A limit that comes from the model.
+/// A limit of the mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Descriptors below this number only: the size of an `fd_set`.

@@ -1,7 +1,7 @@
 //! The catalogue: every I/O model as data.
 //!
-//! Each server has one entry in [`CATALOGUE`], with the facts that everyone else needs to know about it. Code that treats models
-//! differently asks for a fact and never compares names, so that a new model is one crate and one entry here.
+//! Each server has one entry in [`CATALOGUE`], with the facts that other crates need about it. Code that treats models differently
+//! checks a fact and never compares names, so that a new model is one crate and one entry here.
 #![forbid(unsafe_code)]
 
 mod catalogue;
@@ -12,7 +12,7 @@ pub use catalogue::*;
 pub use facts::*;
 pub use looks::*;
 
-/// One I/O model: the server that waits in this way, and what is true of it.
+/// One I/O model, and the facts about the server that implements it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Model {
     /// Its name in tables, files and on the command line, such as `epoll`. Its program is `echo-` and this name.
@@ -23,13 +23,13 @@ pub struct Model {
     pub serves: Serves,
     /// What runs it.
     pub runs_as: RunsAs,
-    /// Where it is while nothing happens.
+    /// Where it spends its time while nothing happens.
     pub idle: Idle,
     /// How it learns that a connection has data.
     pub notified_by: NotifiedBy,
-    /// Descriptors that an observer finds in `/proc/PID/fd` of its process, and finds in no server without them here.
+    /// Kinds of descriptors that `/proc/PID/fd` shows for its process; it has none of the kinds that are not listed.
     pub descriptors: &'static [Descriptor],
-    /// A limit that comes from the model, and not from the machine.
+    /// A limit of the mechanism, as opposed to one of the machine.
     pub limit: Option<Limit>,
     /// Which comparison it takes part in by default.
     pub set: Set,
@@ -43,17 +43,17 @@ impl Model {
         format!("echo-{}", self.name)
     }
 
-    /// Whether one connection of it never waits for another one's client.
+    /// Whether a connection is served without waiting for another one to end.
     pub fn serves_all(&self) -> bool {
         self.serves == Serves::All
     }
 
-    /// Whether it uses processor time while nothing happens.
+    /// Whether it uses processor time while idle.
     pub fn busy_polls(&self) -> bool {
         self.idle == Idle::BusyPolls
     }
 
-    /// Whether a connection is an entry in a table of a loop, and not a thread or process that waits for it.
+    /// Whether a connection is an entry in a loop's table, rather than a thread or process that blocks for it.
     pub fn is_event_driven(&self) -> bool {
         !matches!(self.notified_by, NotifiedBy::BlockingCall)
     }

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod change;
+mod claim;
 mod estimate;
 mod outliers;
 mod ranking;
@@ -16,6 +17,7 @@ use statrs::statistics::{Data, OrderStatistics};
 
 pub use self::{
     change::{Change, changed},
+    claim::{CLEAR_FACTOR, is_ahead},
     estimate::Estimate,
     outliers::outliers,
     ranking::{Better, Ranking, rank},

@@ -1,7 +1,7 @@
 //! The bench: starts a server, drives it with the load generator, and observes what that costs it.
 
 use std::{
-    env,
+    env, fmt,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use loadgen::{Config, Measurement, Phase};
 use models::Model;
 
@@ -61,6 +61,18 @@ pub struct Observed {
     pub sockets: Option<Span<u64>>,
 }
 
+/// The error of [`Bench::drive`] when there was no measured window to observe. On a busy machine, trying again may help.
+#[derive(Debug)]
+pub struct NothingMeasured;
+
+impl fmt::Display for NothingMeasured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was measured: every connection ended early, or the generator did not run in the measured window")
+    }
+}
+
+impl std::error::Error for NothingMeasured {}
+
 impl Bench {
     /// A bench for the server programs in a folder, by default the one in which this program is.
     pub fn new(programs: Option<&Path>, server_cpus: Cpus, interrupted: Arc<AtomicBool>) -> Result<Bench> {
@@ -108,8 +120,8 @@ impl Bench {
     /// Drives a server and observes it. The first request is sent when the server has accepted its connections.
     ///
     /// # Errors
-    /// When the generator cannot run, when the server ends, when every connection ends before the measured window begins, and
-    /// when the measurement is interrupted.
+    /// When the generator cannot run, when the server ends, when the measurement is interrupted, and [`NothingMeasured`] when every
+    /// connection ends before the measured window or the generator does not get to run in it.
     pub fn drive(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
         let mut seen = Seen::default();
         // Usage is quick to read, so it is read at both ends of the window. All else takes longer where threads or connections
@@ -179,10 +191,7 @@ impl Seen {
 
 fn both_ends<T>(seen: Vec<Result<T>>) -> Result<Span<T>> {
     let seen = seen.into_iter().collect::<Result<Vec<T>>>().context("cannot observe the server to the end")?;
-    match span(seen) {
-        Some(span) => Ok(span),
-        None => bail!("every connection ended before anything was measured"),
-    }
+    Ok(span(seen).ok_or(NothingMeasured)?)
 }
 
 fn span<T>(seen: Vec<T>) -> Option<Span<T>> {

@@ -48,7 +48,7 @@ fn config(server: &Server) -> Config {
     Config {
         connections: 3,
         warmup: Duration::from_millis(20),
-        duration: Duration::from_millis(100),
+        duration: Duration::from_millis(500),
         wait: Wait::Sleep,
         ..Config::new(server.address())
     }

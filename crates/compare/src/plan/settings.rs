@@ -13,7 +13,7 @@ use crate::plan::{
     options::What,
 };
 
-/// What is to be compared, and how thoroughly: kept in run.json, and all that a plan is made from.
+/// What to compare, and how thoroughly: all that a plan is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub profile: Profile,
@@ -28,10 +28,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What the command line asks for.
+    /// Resolves the options of the command line.
     pub fn new(what: &What) -> Result<Settings> {
         let (rounds, warmup_ms, window_ms) = match what.profile {
-            // Rather many short rounds than few long ones: what disturbs a machine comes in bursts, which a median passes over.
+            // Many short rounds rather than few long ones: disturbances come in bursts, which do not move a median.
             Profile::Quick => (1, 100, 200),
             Profile::Standard => (9, 50, 150),
             Profile::Full => (15, 300, 1000),
@@ -47,16 +47,16 @@ impl Settings {
             window_s: seconds(what.window, window_ms),
             trace: what.trace,
         };
-        ensure!(settings.window_s > 0.0, "--window must be longer than nothing");
+        ensure!(settings.window_s > 0.0, "--window must be longer than 0");
         Ok(settings)
     }
 
-    /// The experiments of these names; one that this version does not have is left out.
+    /// The experiments of these names, without those that this version does not have.
     pub fn experiments(&self) -> impl Iterator<Item = &'static Experiment> {
         self.experiments.iter().filter_map(|name| Experiment::named(name))
     }
 
-    /// Rounds, times and seed, for people.
+    /// Rounds, times and seed, as text.
     pub fn described(&self) -> String {
         let time = |seconds| humantime::format_duration(Duration::from_secs_f64(seconds));
         let rounds = if self.rounds == 1 { "1 round".into() } else { format!("{} rounds", self.rounds) };

@@ -1,4 +1,4 @@
-//! What is read from a trial, as data: the columns of summary.csv and of the tables.
+//! The metrics: numbers read from a trial, as columns of summary.csv and of the tables.
 
 use loadgen::Summary;
 use statistics::Better;
@@ -11,7 +11,7 @@ use crate::{run::record::Measured, stats::number::grouped};
 pub struct Metric {
     /// Its name in summary.csv, with the unit.
     pub name: &'static str,
-    /// What is measured, where the unit does not say it.
+    /// What is measured, where the unit does not imply it.
     pub noun: &'static str,
     /// What it is measured in.
     pub unit: &'static str,
@@ -49,7 +49,7 @@ impl Metric {
         format!("{} {}", self.noun, self.unit).trim().into()
     }
 
-    /// A value for people, without its unit. Of large ones nobody reads what is after the point.
+    /// A value as text, without its unit. Large values have no fraction.
     pub fn number(&self, value: f64) -> String {
         grouped(value, if value.abs() < 1000.0 { self.digits } else { 0 })
     }
@@ -62,10 +62,10 @@ impl Metric {
 
 const NS_PER_US: f64 = 1e3;
 
-/// At a lower rate, connections are meant to be silent.
+/// At a lower rate, connections are meant to be idle.
 const LEAST_RATE_PER_S: f64 = 1.0;
 
-/// With fewer requests than this in a server's whole life, its calls a request are those of its start and its end.
+/// With fewer requests in a server's whole life, its calls per request are mostly those of its start and end.
 const FEW_REQUESTS: u64 = 100;
 
 pub static THROUGHPUT: Metric =
@@ -78,7 +78,7 @@ pub static GOODPUT: Metric = Metric::higher("goodput_mib_per_s", "", "MiB/s each
 pub static ANSWERED: Metric = Metric::higher("answered_share", "answered share", "", 3, |measured| {
     let load = &measured.load;
     load.rate_asked_per_s.filter(|&asked_per_s| asked_per_s >= LEAST_RATE_PER_S)?;
-    Some(load.throughput_per_s * load.elapsed_s / load.requests.due as f64).filter(|share| share.is_finite())
+    Some(load.throughput_per_s / (load.requests.due as f64 / load.elapsed_s)).filter(|share| share.is_finite())
 });
 
 pub static CAPACITY: Metric =
@@ -206,7 +206,7 @@ fn latency_us(times: &Option<Summary>, ns: fn(&Summary) -> Option<u64>) -> Optio
     Some(ns(times.as_ref()?)? as f64 / NS_PER_US)
 }
 
-/// What the server counted in its whole life, by the requests it served in it.
+/// A counter of the server's whole life, per request.
 fn counted_per_request(measured: &Measured, count: fn(&Counters) -> u64) -> Option<f64> {
     let counters = measured.cost.counters.as_ref().filter(|counters| counters.frames >= FEW_REQUESTS)?;
     Some(count(counters) as f64 / counters.frames as f64)

@@ -1,6 +1,7 @@
 //! Showing the results: on the terminal, as Markdown, CSV and HTML, and in pictures.
 
 mod claim;
+pub mod diff;
 pub mod files;
 pub mod findings;
 mod legend;

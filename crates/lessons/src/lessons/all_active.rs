@@ -1,190 +1,218 @@
-//! all-active: poll and epoll where every connection has a request under way.
+//! all-active: poll and epoll when every connection has a request in flight.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::HumanCount;
 use loadgen::Config;
+use statistics::{Better, Estimate, median};
 
 use crate::{
+    lab::Lab,
     lesson::{Finding, Lesson, Passage, Verdict},
-    rounds::{alternating, caveat, faster, kept_from_running, median},
-    stage::Stage,
+    rounds::{Comparison, compare, disturbance, median_and_interval, share_kept_from_running, take_turns, too_few_rounds},
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "all-active",
     claim: "epoll is faster than poll.",
-    told_in: "tables that rank select, poll and epoll, and advice on which of them to use",
-    prediction: "Nobody is idle now: every connection always has a request under way, first 1, then 10, 100 and 1,000 of them.\n\
-                 From how many connections on does epoll send more replies a second than poll, by 10 % or more?",
+    source: "tables that compare select, poll and epoll, and advice on which of them to use",
+    prediction: "No connection is idle now: each always has a request in flight. There are 1, 10, 100 and 1,000 of them.\n\
+                 From how many connections on does epoll send more replies per second than poll?",
     experiment,
-    read: &[
+    read_next: &[
         Passage {
             file: "crates/echo-poll/src/main.rs",
             function: "watch_for_what_it_wants",
-            shows: "poll is asked anew only where that has changed",
+            shows: "the list for poll is changed only where a connection wants something else",
         },
         Passage {
             file: "crates/echo-epoll/src/main.rs",
             function: "serve",
-            shows: "what both do once they know who is ready: the same turn",
+            shows: "what both do with a ready connection: the same turn",
         },
     ],
 };
 
-/// Enough that of two equals hardly one wins all of them but one by chance.
 const ROUNDS: usize = 9;
 
-/// A generator with something to do for more of its time than this is perhaps what is measured, if the server has less.
+/// A generator that is busy for more of its time than this may be what limits a server that is busy for less.
 const BUSY: f64 = 0.9;
 
-/// What both reached with so many connections, in replies a second by round.
+/// What both servers achieved with so many connections, in replies per second by round.
 #[derive(Clone, Debug)]
-struct Level {
+struct Load {
     active: usize,
     poll: Vec<f64>,
     epoll: Vec<f64>,
-    /// The share of its time in which the generator had something to do, in the median.
+    /// How many comparisons the lesson makes: one per load.
+    comparisons: usize,
+    /// Median share of its time in which the generator had something to do.
     generator_busy: f64,
-    /// The share of its time in which the server ran, in the median.
+    /// Median share of its time in which the server ran.
     server_busy: f64,
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let actives = [1, 10, 100, stage.count(1000, 200)];
-    stage.needs_connections(actives[3])?;
-    let rounds = stage.count(ROUNDS, 2);
-    stage.say(format!("{rounds} rounds each, in turn. The bars: epoll's replies a second over poll's; half way is the same."));
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let actives = [1, 10, 100, lab.count(1000, 200)];
+    lab.require_connections(actives[3])?;
+    let rounds = lab.count(ROUNDS, 2);
+    lab.print(format!(
+        "{rounds} rounds, in turns. Bars: replies of epoll divided by those of poll; half a bar is a ratio of 1."
+    ));
     let labels = actives.map(|active| format!("{} active", HumanCount(active as u64)));
-    let picture = stage.picture(&labels.each_ref().map(String::as_str), 2.0);
-    let mut servers = [stage.server(&models::POLL, &[])?, stage.server(&models::EPOLL, &[])?];
-    let (mut levels, mut kept) = (Vec::new(), Vec::new());
+    let picture = lab.picture(&labels.each_ref().map(String::as_str), 2.0);
+    let mut servers = [lab.start(&models::POLL, &[])?, lab.start(&models::EPOLL, &[])?];
+    let (mut loads, mut kept_from_running) = (Vec::new(), Vec::new());
     for (index, active) in actives.into_iter().enumerate() {
         picture.begin(index);
         let (mut generator_busy, mut server_busy) = (Vec::new(), Vec::new());
-        let mut reached = alternating(rounds, servers.len(), |contestant| {
-            let load = Config {
-                warmup: stage.span(Duration::from_millis(20)),
-                duration: stage.span(Duration::from_millis(120)),
-                ..stage.closed(servers[contestant].address(), active)
+        let [poll, epoll] = take_turns(rounds, servers.len(), |server| {
+            let config = Config {
+                warmup: lab.time(Duration::from_millis(20)),
+                duration: lab.time(Duration::from_millis(120)),
+                ..lab.closed_loop(servers[server].address(), active)
             };
-            stage.until_quiet(&servers)?;
-            let (measured, observed) = stage.drive_and_observe(&mut servers[contestant], &load)?;
-            kept.push(kept_from_running(&measured));
+            lab.wait_until_idle(&servers)?;
+            let (measured, observed) = lab.drive_and_observe(&mut servers[server], &config)?;
+            kept_from_running.push(share_kept_from_running(&measured));
             generator_busy.push(measured.cpu.busy_share);
             server_busy.push(observed.cpu().as_secs_f64() / measured.elapsed.as_secs_f64());
             Ok(measured.throughput_per_s())
-        })?;
-        let (epoll, poll) = (reached.remove(1), reached.remove(0));
-        let level = Level { active, poll, epoll, generator_busy: median(&generator_busy), server_busy: median(&server_busy) };
-        picture.settle(index, level.ratio(), &level.told());
-        levels.push(level);
+        })?
+        .try_into()
+        .expect("values of two servers");
+        let comparisons = actives.len();
+        let (generator_busy, server_busy) = (median(&generator_busy), median(&server_busy));
+        let load = Load { active, poll, epoll, comparisons, generator_busy, server_busy };
+        picture.finish(index, load.ratio().map_or(0.0, |ratio| ratio.median), &load.text());
+        loads.push(load);
     }
-    Ok(judged(&levels, &kept))
+    Ok(judge(&loads, &kept_from_running))
 }
 
-impl Level {
-    /// Whether the generator could perhaps do no more, though the servers could.
-    fn is_generators_limit(&self) -> bool {
+impl Load {
+    /// Whether the generator may have been at its limit although the servers were not.
+    fn is_generator_limited(&self) -> bool {
         self.generator_busy > BUSY && self.server_busy < BUSY
     }
 
-    /// epoll's replies over poll's.
-    fn ratio(&self) -> f64 {
-        median(&self.epoll) / median(&self.poll).max(1.0)
+    /// Replies of epoll divided by those of poll.
+    fn ratio(&self) -> Option<Estimate> {
+        Estimate::of_ratio(&self.epoll, &self.poll)
     }
 
-    fn epoll_is_faster(&self) -> bool {
-        faster(&self.epoll, &self.poll)
+    /// epoll, compared with poll.
+    fn comparison(&self) -> Comparison {
+        compare(&self.epoll, &self.poll, Better::Higher, self.comparisons)
     }
 
-    fn told(&self) -> String {
-        let rate = |rounds: &[f64]| HumanCount(median(rounds) as u64);
-        let outcome = if self.epoll_is_faster() {
-            "epoll is faster"
-        } else if faster(&self.poll, &self.epoll) {
-            "poll is faster"
-        } else {
-            "a tie"
+    fn name(&self) -> String {
+        HumanCount(self.active as u64).to_string()
+    }
+
+    fn ratio_text(&self) -> String {
+        match self.ratio() {
+            Some(Estimate { median, interval: Some((low, high)) }) => format!("{median:.2} ({low:.2} to {high:.2})"),
+            Some(Estimate { median, interval: None }) => format!("{median:.2}"),
+            None => "unknown".into(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let outcome = match self.comparison() {
+            Comparison::Better => "epoll is faster",
+            Comparison::Worse => "poll is faster",
+            Comparison::Tied => "tied",
+            Comparison::Inconclusive => "inconclusive",
         };
-        let busy = if self.is_generators_limit() { ", perhaps the generator's limit" } else { "" };
-        format!("epoll {}, poll {} replies/s, {:.2} times: {outcome}{busy}", rate(&self.epoll), rate(&self.poll), self.ratio())
+        let limited = if self.is_generator_limited() { "; possibly limited by the generator" } else { "" };
+        format!(
+            "epoll {}, poll {} replies/s, ratio {}: {outcome}{limited}",
+            median_and_interval(&self.epoll),
+            median_and_interval(&self.poll),
+            self.ratio_text()
+        )
     }
 }
 
-fn judged(levels: &[Level], kept_from_running: &[f64]) -> Finding {
-    let won: Vec<String> = levels
-        .iter()
-        .filter(|level| level.epoll_is_faster())
-        .map(|level| HumanCount(level.active as u64).to_string())
-        .collect();
-    let verdict = if won.len() == levels.len() {
-        Verdict::Holds
-    } else if won.is_empty() {
-        Verdict::DoesNotHold
-    } else {
-        Verdict::HoldsOnly(format!("so many connections are active: {}", won.join(" or ")))
+fn judge(loads: &[Load], kept_from_running: &[f64]) -> Finding {
+    let with = |outcome| loads.iter().filter(|load| load.comparison() == outcome).map(Load::name).collect::<Vec<_>>();
+    let (faster, slower) = (with(Comparison::Better), with(Comparison::Worse));
+    let (tied, inconclusive) = (with(Comparison::Tied), with(Comparison::Inconclusive));
+    let refuted = slower.len() + tied.len();
+    let verdict = match (faster.len(), refuted) {
+        (0, 0) => Verdict::Inconclusive,
+        (0, _) => Verdict::DoesNotHold,
+        (_, 0) if inconclusive.is_empty() => Verdict::Holds,
+        _ => Verdict::HoldsOnly(format!("so many connections are active: {}", faster.join(" or "))),
     };
-    let ratios: Vec<String> =
-        levels.iter().map(|level| format!("{:.2} with {}", level.ratio(), HumanCount(level.active as u64))).collect();
-    let mut because = format!(
-        "With every connection active, epoll's replies were these many times poll's: {}. Faster is who is ahead by 10 % in the median \
-         and in every round but one; that was epoll in {} of {} cases, and poll in {}.",
-        ratios.join(", "),
-        won.len(),
-        levels.len(),
-        levels.iter().filter(|level| faster(&level.poll, &level.epoll)).count(),
-    );
-    let limited: Vec<String> = levels
-        .iter()
-        .filter(|level| level.is_generators_limit())
-        .map(|level| HumanCount(level.active as u64).to_string())
-        .collect();
+    let ratios: Vec<String> = loads.iter().map(|load| format!("{} with {}", load.ratio_text(), load.name())).collect();
+    let mut reason = format!("With every connection active, the ratio of epoll's replies to poll's was {}.", ratios.join(", "));
+    for (outcome, names) in [
+        ("epoll is faster", faster),
+        ("poll is faster", slower),
+        ("the two are tied", tied),
+        ("it is inconclusive", inconclusive),
+    ] {
+        if !names.is_empty() {
+            reason += &format!(" With {} connections {outcome}.", names.join(", "));
+        }
+    }
+    let limited: Vec<String> = loads.iter().filter(|load| load.is_generator_limited()).map(Load::name).collect();
     if !limited.is_empty() {
-        let _ = write!(
-            because,
-            " With {} the generator was busy for nearly all of its time and the servers were not, so a tie there may be its limit.",
-            limited.join(" and ")
+        reason += &format!(
+            " With {} the generator was busy for nearly all of its time and the servers were not, so its limit may hide a difference.",
+            limited.join(", ")
         );
     }
-    because += &caveat(kept_from_running);
-    let numbers = levels.iter().map(|level| (format!("{} active", HumanCount(level.active as u64)), level.told())).collect();
-    Finding { numbers, verdict, because }
+    reason += &too_few_rounds(loads.first().map_or(0, |load| load.poll.len()));
+    reason += &disturbance(kept_from_running);
+    let numbers = loads.iter().map(|load| (format!("{} active", load.name()), load.text())).collect();
+    Finding { numbers, verdict, reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn level(active: usize, poll: f64, epoll: f64) -> Level {
-        Level { active, poll: vec![poll; 5], epoll: vec![epoll; 5], generator_busy: 0.95, server_busy: 1.0 }
+    fn load(active: usize, poll: f64, epoll: f64) -> Load {
+        let rounds = |level: f64| [0.0, 0.4, -0.4, 0.2, -0.2].map(|percent| level * (1.0 + percent / 100.0)).to_vec();
+        Load { active, poll: rounds(poll), epoll: rounds(epoll), comparisons: 2, generator_busy: 0.95, server_busy: 1.0 }
     }
 
     #[test]
-    fn it_holds_if_epoll_wins_with_any_number_of_connections() {
-        let finding = judged(&[level(1, 100.0, 120.0), level(1000, 100.0, 150.0)], &[0.0]);
+    fn it_holds_if_epoll_is_faster_with_any_number_of_connections() {
+        let finding = judge(&[load(1, 100.0, 120.0), load(1000, 100.0, 150.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::Holds);
     }
 
     #[test]
-    fn it_does_not_hold_if_all_are_ties_or_lost() {
-        let finding = judged(&[level(1, 100.0, 105.0), level(1000, 100.0, 80.0)], &[0.0]);
+    fn it_does_not_hold_if_epoll_is_tied_or_slower() {
+        let finding = judge(&[load(1, 100.0, 100.5), load(1000, 100.0, 80.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::DoesNotHold);
-        assert!(finding.because.contains("0 of 2 cases, and poll in 1."), "{}", finding.because);
+        assert!(finding.reason.contains("With 1,000 connections poll is faster. With 1 connections the two are tied."));
     }
 
     #[test]
-    fn a_generator_that_can_do_no_more_is_told() {
-        let limited = Level { server_busy: 0.5, ..level(10, 100.0, 100.0) };
-        let told = |level| judged(&[level], &[0.0]).because;
-        assert!(told(limited).contains("With 10 the generator was busy"));
-        assert!(!told(level(10, 100.0, 100.0)).contains("the generator was busy"));
-    }
-
-    #[test]
-    fn it_holds_where_it_was_won() {
-        let finding = judged(&[level(1, 100.0, 100.0), level(1000, 100.0, 120.0)], &[0.0]);
+    fn it_holds_only_where_epoll_is_faster() {
+        let finding = judge(&[load(1, 100.0, 100.0), load(1000, 100.0, 120.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::HoldsOnly("so many connections are active: 1,000".into()));
+    }
+
+    #[test]
+    fn too_few_rounds_leave_it_undecided() {
+        let short = Load { poll: vec![100.0; 2], epoll: vec![200.0; 2], ..load(1, 1.0, 1.0) };
+        let finding = judge(&[short], &[0.0]);
+        assert_eq!(finding.verdict, Verdict::Inconclusive);
+        assert!(finding.reason.contains("fewer than 5 rounds"), "{}", finding.reason);
+    }
+
+    #[test]
+    fn a_generator_at_its_limit_is_reported() {
+        let limited = Load { server_busy: 0.5, ..load(10, 100.0, 100.0) };
+        let reason = |load| judge(&[load], &[0.0]).reason;
+        assert!(reason(limited).contains("With 10 the generator was busy"));
+        assert!(!reason(load(10, 100.0, 100.0)).contains("the generator was busy"));
     }
 }

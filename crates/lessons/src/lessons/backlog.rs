@@ -1,4 +1,4 @@
-//! backlog: listeners where nobody accepts, how many clients they keep, and what the next one sees.
+//! backlog: listeners that never accept, how many connections they queue, and what the next client sees.
 
 use std::{
     fs,
@@ -16,46 +16,51 @@ use rustix::event::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::{
+    lab::{Lab, wait_for},
     lesson::{Finding, Lesson, Passage, Verdict},
     readable,
-    stage::{Stage, becomes},
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "backlog",
-    claim: "The number given to listen is how many connections may be half-open.",
-    told_in: "explanations of listen(5) from before the two queues were told apart",
-    prediction: "A program calls listen with 5 and never accepts. Clients connect, one after the other.\n\
+    claim: "The backlog given to listen limits how many connections may be half-open.",
+    source: "explanations of listen from before the queue was split in two",
+    prediction: "A program calls listen with a backlog of 5 and never accepts. Clients connect, one after the other.\n\
                  For how many does connect succeed, and what does the next one see?",
     experiment,
-    read: &[
-        Passage { file: "crates/echo-server/src/listener.rs", function: "bind_to", shows: "the backlog our servers ask for" },
+    read_next: &[
+        Passage {
+            file: "crates/echo-server/src/listener.rs",
+            function: "bind_to",
+            shows: "the backlog that the servers of this project use",
+        },
         Passage {
             file: "crates/testbed/src/listening.rs",
             function: "backlog",
-            shows: "how many wait to be accepted, read in /proc/net/tcp",
+            shows: "how many connections wait to be accepted, from /proc/net/tcp",
         },
     ],
 };
 
-/// What listen is given.
+/// The backlogs given to listen.
 const BACKLOGS: [u32; 3] = [1, 5, 20];
 
-/// Clients that try, beyond the backlog. On Linux one more than the backlog is kept (sk_acceptq_is_full in include/net/sock.h).
+/// Clients that connect, beyond the backlog. Linux queues one more than the backlog (sk_acceptq_is_full in include/net/sock.h).
 const MORE: u32 = 10;
 
 /// How long a connect may take before it counts as waiting. Within one machine nothing else takes long.
-const PATIENCE: Duration = Duration::from_millis(400);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// How long it is watched after a place has become free: its SYN is sent again after a second.
-const WATCHED: Duration = Duration::from_secs(6);
+/// How long that client is observed once the queue has room: its SYN is sent again after a second.
+const OBSERVED: Duration = Duration::from_secs(6);
 
-/// What a listener did with clients while nobody accepted.
+/// The state of a listener that never accepted, once clients had connected.
 #[derive(Clone, Copy, Debug)]
 struct Full {
     /// What listen was given.
-    asked: u32,
-    tried: u32,
+    backlog: u32,
+    /// Clients that called connect.
+    clients: u32,
     /// Clients whose connect succeeded.
     connected: u32,
     /// Complete connections that wait to be accepted.
@@ -64,48 +69,48 @@ struct Full {
     half_open: u32,
 }
 
-/// What a client saw that came when all places were taken.
+/// What a client saw that connected when the queue was full.
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// Nobody had to wait.
-    Nobody,
+    /// There was no such client: all connected.
+    AllConnected,
     Refused,
-    /// Its connect waited until one was accepted, and so long in all.
+    /// Its connect returned after so long, once another connection had been accepted.
     Connected(Duration),
-    /// Its connect still waited after so long, though one had been accepted.
+    /// Its connect had not returned after so long, although another connection had been accepted.
     StillWaits(Duration),
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let patience = stage.span(PATIENCE);
-    stage.say("Nobody accepts. Clients connect, one after the other, until one has to wait. Bars: those that are connected.\n");
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let timeout = lab.time(CONNECT_TIMEOUT);
+    lab.print("Clients connect to a listener that never accepts, one after the other, until one has to wait. Bars: connected clients.\n");
     let labels = BACKLOGS.map(|backlog| format!("listen({backlog})"));
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    let picture = stage.picture(&labels, f64::from(BACKLOGS[BACKLOGS.len() - 1] + MORE));
-    let mut seen = Vec::new();
-    let mut next = Next::Nobody;
+    let picture = lab.picture(&labels, f64::from(BACKLOGS[BACKLOGS.len() - 1] + MORE));
+    let mut listeners = Vec::new();
+    let mut next = Next::AllConnected;
     for (index, backlog) in BACKLOGS.into_iter().enumerate() {
         let (listener, address) = listen(backlog)?;
         let mut clients = Vec::new();
-        let mut kept_out = None;
-        while kept_out.is_none() && clients.len() < (backlog + MORE) as usize {
-            let client = connect(&address, patience)?;
+        let mut waiting = None;
+        while waiting.is_none() && clients.len() < (backlog + MORE) as usize {
+            let client = connect(&address, timeout)?;
             match client.outcome {
                 Outcome::Connected => clients.push(client),
-                Outcome::Waits | Outcome::Refused => kept_out = Some(client),
+                Outcome::Waits | Outcome::Refused => waiting = Some(client),
             }
             picture.show(index, clients.len() as f64, &format!("{} connected", clients.len()));
         }
         let connected = clients.len() as u32;
         let (queued, half_open) = queues(&listener)?;
-        let full = Full { asked: backlog, tried: connected + u32::from(kept_out.is_some()), connected, queued, half_open };
-        picture.settle(index, f64::from(connected), &format!("{connected} connected"));
-        seen.push(full);
+        let full = Full { backlog, clients: connected + u32::from(waiting.is_some()), connected, queued, half_open };
+        picture.finish(index, f64::from(connected), &format!("{connected} connected"));
+        listeners.push(full);
         if index == BACKLOGS.len() - 1 {
-            next = fate(stage, &listener, kept_out)?;
+            next = free_a_place(lab, &listener, waiting)?;
         }
     }
-    Ok(judged(&seen, next))
+    Ok(judge(&listeners, next))
 }
 
 fn listen(backlog: u32) -> Result<(Socket, SockAddr)> {
@@ -116,7 +121,7 @@ fn listen(backlog: u32) -> Result<(Socket, SockAddr)> {
     Ok((listener, address))
 }
 
-/// A client, and what became of its connect.
+/// A client, and how its connect went.
 struct Client {
     socket: Socket,
     began: Instant,
@@ -130,11 +135,11 @@ enum Outcome {
     Refused,
 }
 
-/// Connects; a connect that takes longer than `patience` goes on by itself.
-fn connect(address: &SockAddr, patience: Duration) -> Result<Client> {
+/// Connects; a connect that takes longer than `timeout` goes on by itself.
+fn connect(address: &SockAddr, timeout: Duration) -> Result<Client> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     let began = Instant::now();
-    let outcome = match socket.connect_timeout(address, patience) {
+    let outcome = match socket.connect_timeout(address, timeout) {
         Ok(()) => Outcome::Connected,
         Err(error) if error.kind() == ErrorKind::TimedOut => Outcome::Waits,
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Outcome::Refused,
@@ -143,7 +148,7 @@ fn connect(address: &SockAddr, patience: Duration) -> Result<Client> {
     Ok(Client { socket, began, outcome })
 }
 
-/// How many complete connections wait at a listener, and how many are half-open there.
+/// How many complete connections a listener queues, and how many are half-open.
 fn queues(listener: &Socket) -> Result<(u32, u32)> {
     let address = listener.local_addr()?.as_socket();
     let table = fs::read_to_string("/proc/net/tcp").context("cannot read /proc/net/tcp")?;
@@ -158,75 +163,77 @@ fn queues(listener: &Socket) -> Result<(u32, u32)> {
     Ok((queued, half_open))
 }
 
-/// Frees a place, and watches what becomes of the client that was kept out.
-fn fate(stage: &Stage, listener: &Socket, kept_out: Option<Client>) -> Result<Next> {
-    let Some(client) = kept_out else { return Ok(Next::Nobody) };
+/// Accepts one connection, and observes the client for which the queue had no room.
+fn free_a_place(lab: &Lab, listener: &Socket, waiting: Option<Client>) -> Result<Next> {
+    let Some(client) = waiting else { return Ok(Next::AllConnected) };
     if matches!(client.outcome, Outcome::Refused) {
         return Ok(Next::Refused);
     }
     // RFC 6298, 2.1 and 5.5: after 1 s at first, then after twice as long; Linux may begin to
-    // double later (tcp_syn_linear_timeouts in its ip-sysctl).
-    stage.say(
-        "\nThe next client's connect has not returned: its SYN was not answered, and the kernel sends it again, first after a\n\
-         second. Now one connection is accepted: a place is free.\n",
+    // double later (tcp_syn_linear_timeouts in ip-sysctl).
+    lab.print(
+        "\nThe connect of the next client has not returned: its SYN was not answered, and the kernel sends it again, first after\n\
+         a second. Now one connection is accepted, so the queue has room.\n",
     );
     let _accepted = listener.accept()?;
-    let watched = stage.span(WATCHED);
-    let picture = stage.picture(&["next client"], watched.as_secs_f64());
+    let observed = lab.time(OBSERVED);
+    let picture = lab.picture(&["next client"], observed.as_secs_f64());
     let freed = Instant::now();
-    while freed.elapsed() < watched {
+    while freed.elapsed() < observed {
         let waited = client.began.elapsed();
         picture.show(0, waited.as_secs_f64(), &format!("{:.1} s in connect", waited.as_secs_f64()));
-        if becomes(&client.socket, PollFlags::OUT, Duration::from_millis(50))? {
+        if wait_for(&client.socket, PollFlags::OUT, Duration::from_millis(50))? {
             let waited = client.began.elapsed();
-            picture.settle(0, waited.as_secs_f64(), &format!("{} in connect", readable::time(waited)));
+            picture.finish(0, waited.as_secs_f64(), &format!("{} in connect", readable::time(waited)));
             let failed = client.socket.take_error()?.is_some();
             return Ok(if failed { Next::Refused } else { Next::Connected(waited) });
         }
     }
     let waited = client.began.elapsed();
-    picture.settle(0, waited.as_secs_f64(), "still in connect");
+    picture.finish(0, waited.as_secs_f64(), "still in connect");
     Ok(Next::StillWaits(waited))
 }
 
-fn judged(seen: &[Full], next: Next) -> Finding {
-    let mut numbers: Vec<_> = seen.iter().map(|full| (format!("listen({})", full.asked), told(*full))).collect();
-    numbers.push(("the next client".into(), text(next)));
+fn judge(listeners: &[Full], next: Next) -> Finding {
+    let mut numbers: Vec<_> = listeners.iter().map(|full| (format!("listen({})", full.backlog), full.text())).collect();
+    numbers.push(("the next client".into(), next.text()));
 
-    let bounds_half_open = seen.iter().all(|full| full.half_open == full.asked);
+    let bounds_half_open = listeners.iter().all(|full| full.half_open == full.backlog);
     let verdict = if bounds_half_open { Verdict::Holds } else { Verdict::DoesNotHold };
-    let kept = |full: &Full| format!("listen({}) kept {}", full.asked, full.queued);
-    let kept = seen.iter().map(kept).collect::<Vec<_>>().join(", ");
-    let half_open: u32 = seen.iter().map(|full| full.half_open).sum();
-    let because = if bounds_half_open {
-        "As many connections were half-open as listen was told, each time.".into()
-    } else if seen.iter().any(|full| full.connected == full.asked + MORE) {
-        format!("More clients connected than listen was told, with no end in sight; {half_open} connections were half-open.")
+    let queued = |full: &Full| format!("listen({}) queued {}", full.backlog, full.queued);
+    let queued = listeners.iter().map(queued).collect::<Vec<_>>().join(", ");
+    let half_open: u32 = listeners.iter().map(|full| full.half_open).sum();
+    let reason = if bounds_half_open {
+        "The number of half-open connections was the backlog, each time.".into()
+    } else if listeners.iter().any(|full| full.connected == full.backlog + MORE) {
+        format!("All clients connected, {MORE} more than the backlog; {half_open} connections were half-open.")
     } else {
         format!(
-            "What queues are complete connections that wait for accept: {kept}{}. {half_open} were half-open, although \
-             one more client tried each time. Of the last of these: {}.",
-            if seen.iter().all(|full| full.queued == full.asked + 1) { ", one more than it was told" } else { "" },
-            text(next)
+            "The queue holds complete connections that wait for accept: {queued}{}. {half_open} were half-open, although one more \
+             client was connecting each time. The last of these: {}.",
+            if listeners.iter().all(|full| full.queued == full.backlog + 1) { ", one more than the backlog" } else { "" },
+            next.text()
         )
     };
-    Finding { numbers, verdict, because }
+    Finding { numbers, verdict, reason }
 }
 
-fn told(full: Full) -> String {
-    format!(
-        "{} of {} clients connected; {} complete connections queued, {} half-open",
-        full.connected, full.tried, full.queued, full.half_open
-    )
+impl Full {
+    fn text(self) -> String {
+        let Full { clients, connected, queued, half_open, .. } = self;
+        format!("{connected} of {clients} clients connected; {queued} complete connections queued, {half_open} half-open")
+    }
 }
 
-fn text(next: Next) -> String {
-    match next {
-        Next::Nobody => "there was none, all connected".into(),
-        Next::Refused => "connect failed".into(),
-        Next::Connected(after) => format!("connect returned after {}, when one had been accepted", readable::time(after)),
-        Next::StillWaits(after) => {
-            format!("connect had not returned after {}, although one had been accepted", readable::time(after))
+impl Next {
+    fn text(self) -> String {
+        match self {
+            Next::AllConnected => "none: all connected".into(),
+            Next::Refused => "connect failed".into(),
+            Next::Connected(after) => format!("connect returned after {}, once one was accepted", readable::time(after)),
+            Next::StillWaits(after) => {
+                format!("connect had not returned after {}, although one was accepted", readable::time(after))
+            }
         }
     }
 }
@@ -235,15 +242,15 @@ fn text(next: Next) -> String {
 mod tests {
     use super::*;
 
-    fn full(asked: u32, queued: u32, half_open: u32) -> Full {
-        Full { asked, tried: queued + 1, connected: queued, queued, half_open }
+    fn full(backlog: u32, queued: u32, half_open: u32) -> Full {
+        Full { backlog, clients: queued + 1, connected: queued, queued, half_open }
     }
 
     #[test]
     fn it_holds_only_if_it_is_the_half_open_ones_that_are_as_many() {
         let next = Next::Connected(Duration::from_secs(1));
-        assert_eq!(judged(&[full(1, 0, 1), full(5, 0, 5)], next).verdict, Verdict::Holds);
-        assert_eq!(judged(&[full(1, 2, 0), full(5, 6, 0)], next).verdict, Verdict::DoesNotHold);
-        assert_eq!(judged(&[full(1, 11, 0), full(5, 15, 0)], Next::Nobody).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(&[full(1, 0, 1), full(5, 0, 5)], next).verdict, Verdict::Holds);
+        assert_eq!(judge(&[full(1, 2, 0), full(5, 6, 0)], next).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(&[full(1, 11, 0), full(5, 15, 0)], Next::AllConnected).verdict, Verdict::DoesNotHold);
     }
 }

@@ -1,4 +1,4 @@
-//! level-and-edge: what a loop is told while it watches for room to write and has nothing to write.
+//! level-and-edge: what wakes a loop that asks for writability although it has nothing to write.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -13,38 +13,38 @@ use models::Model;
 use rustix::{
     event::{Timespec, epoll},
     io::Errno,
-    time::{ClockId, clock_gettime},
 };
 use testbed::Server;
 
 use crate::{
+    lab::{Lab, thread_cpu_time},
     lesson::{Finding, Lesson, Passage, Verdict},
-    stage::Stage,
+    readable,
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "level-and-edge",
     claim: "Forget to take a socket out of the write set and the loop spins.",
-    told_in: "tutorials on select, poll and epoll",
-    prediction: "A loop waits in epoll for one connection. Nothing arrives, nothing is to be written, but it still asks for room to write.\n\
-                 How often a second does it wake up if it is told by level (as long as there is room)?\n\
-                 And how often if it is told by edge (when room appears)?",
+    source: "tutorials on select, poll and epoll",
+    prediction: "A loop waits in epoll for one connection. Nothing arrives, there is nothing to write, but it still asks for writability.\n\
+                 How often per second does it wake up if notification is level-triggered (as long as the socket is writable)?\n\
+                 And how often if it is edge-triggered (when the socket becomes writable)?",
     experiment,
-    read: &[
+    read_next: &[
         Passage {
             file: "crates/echo-poll/src/main.rs",
             function: "watch_for_what_it_wants",
-            shows: "by level: room to write is asked for only while replies are owed",
+            shows: "level-triggered: asks for writability only while replies are owed",
         },
         Passage {
             file: "crates/echo-epoll/src/main.rs",
             function: "serve",
-            shows: "by edge: room to write is asked for once and never taken back",
+            shows: "edge-triggered: asks for writability once, and never removes it",
         },
         Passage {
             file: "crates/echo-server/src/connection.rs",
             function: "wants_write",
-            shows: "when there is something to write",
+            shows: "whether there is something to write",
         },
     ],
 };
@@ -52,20 +52,20 @@ pub static LESSON: Lesson = Lesson {
 /// How long nothing happens.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// A loop that wakes up more often than this while nothing happens spins: by edge it is told of room once, when it begins to
-/// watch.
+/// A loop that wakes up more often than this while nothing happens spins: edge-triggered notification reports writability once,
+/// when the socket is added.
 const WAKEUPS_FOR_A_REASON: u64 = 10;
 
-/// A server that is awake for more than this share of a silence spins.
-const MOSTLY: f64 = 0.5;
+/// A server that is awake for more than this share of the time without requests spins.
+const SPINNING_SHARE: f64 = 0.5;
 
-/// Nothing has moved for so long: the server waits for room.
+/// If nothing has moved for so long, the server waits for writability.
 const STUCK: Duration = Duration::from_millis(100);
 
-/// More than the buffers of a connection take.
+/// More than the buffers of a connection hold.
 const MOST_BYTES: usize = 64 << 20;
 
-/// The real servers that are tried.
+/// The servers of this project that are tested.
 const SERVERS: [&Model; 2] = [&models::POLL, &models::EPOLL];
 
 /// What a loop did while nothing happened.
@@ -77,12 +77,12 @@ struct Idle {
     lasted: Duration,
 }
 
-/// What a server did that had to wait for room once, and then had nothing to do.
+/// What a server did that had to wait for writability once, and then had nothing to do.
 #[derive(Clone, Copy, Debug)]
-struct Silenced {
-    /// Share of the silence in which it ran, or could have run and waited for a processor.
+struct IdleServer {
+    /// Share of the time in which it ran, or was ready to run and waited for a processor.
     awake: f64,
-    /// Changes of what it watches, in its whole life.
+    /// Interest changes in its whole life.
     interest_changes: u64,
     /// In its whole life.
     wakeups: u64,
@@ -93,44 +93,48 @@ struct Silenced {
 struct Loops {
     level_forgotten: Idle,
     edge_forgotten: Idle,
-    level_taken_out: Idle,
+    level_removed: Idle,
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let idle = stage.span(IDLE);
-    stage.say(format!(
-        "A small loop over epoll watches one connection on which nothing happens for {:.1} s:",
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let idle = lab.time(IDLE);
+    lab.print(format!(
+        "A small loop waits in epoll for one connection on which nothing happens for {:.1} s. Bars: processor time.",
         idle.as_secs_f64()
     ));
-    let labels = ["by level, still asks for room", "by edge, still asks for room", "by level, asks for data only"];
-    let picture = stage.picture(&labels, idle.as_secs_f64());
-    let watched = |index: usize, interest| -> Result<Idle> {
+    let labels = [
+        "level-triggered, asks for writability",
+        "edge-triggered, asks for writability",
+        "level-triggered, asks for data only",
+    ];
+    let picture = lab.picture(&labels, idle.as_secs_f64());
+    let measure = |index: usize, interest| -> Result<Idle> {
         picture.begin(index);
-        let seen = watch_idle(interest, idle)?;
-        picture.settle(index, seen.cpu.as_secs_f64(), &briefly(seen));
+        let seen = run_idle_loop(interest, idle)?;
+        picture.finish(index, seen.cpu.as_secs_f64(), &seen.short_text());
         Ok(seen)
     };
     use epoll::EventFlags as Flags;
     let loops = Loops {
-        level_forgotten: watched(0, Flags::IN | Flags::OUT)?,
-        edge_forgotten: watched(1, Flags::IN | Flags::OUT | Flags::ET)?,
-        level_taken_out: watched(2, Flags::IN)?,
+        level_forgotten: measure(0, Flags::IN | Flags::OUT)?,
+        edge_forgotten: measure(1, Flags::IN | Flags::OUT | Flags::ET)?,
+        level_removed: measure(2, Flags::IN)?,
     };
 
-    stage.say("The servers, when a client that did not read for a while has read everything and says nothing:");
-    let picture = stage.picture(&SERVERS.map(|model| model.name), 1.0);
+    lab.print("The servers, when a client that had not read for a while has read everything and is idle. Bars: share of the time awake.");
+    let picture = lab.picture(&SERVERS.map(|model| model.name), 1.0);
     let mut servers = Vec::new();
     for (index, model) in SERVERS.into_iter().enumerate() {
         picture.begin(index);
-        let seen = silence_server(stage, model, idle)?;
-        picture.settle(index, seen.awake, &format!("awake {:.1} % of the time", seen.awake * 100.0));
+        let seen = measure_idle_server(lab, model, idle)?;
+        picture.finish(index, seen.awake, &format!("awake {:.1} % of the time", seen.awake * 100.0));
         servers.push(seen);
     }
-    Ok(judged(loops, [servers[0], servers[1]]))
+    Ok(judge(loops, [servers[0], servers[1]]))
 }
 
-/// A loop that waits for these events of a connection on which nothing happens, and has nothing to do when they come.
-fn watch_idle(interest: epoll::EventFlags, idle: Duration) -> Result<Idle> {
+/// Runs a loop that waits for these events of a connection on which nothing happens, and does nothing when they are reported.
+fn run_idle_loop(interest: epoll::EventFlags, idle: Duration) -> Result<Idle> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
     let _peer = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
     let (socket, _) = listener.accept()?;
@@ -152,14 +156,9 @@ fn watch_idle(interest: epoll::EventFlags, idle: Duration) -> Result<Idle> {
     Ok(Idle { wakeups, cpu: thread_cpu_time() - cpu_before, lasted: began.elapsed() })
 }
 
-fn thread_cpu_time() -> Duration {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(tv_sec as u64, tv_nsec as u32)
-}
-
-/// Lets a server run into a client that does not read, so that it has to ask for room; then all is read, and nothing happens.
-fn silence_server(stage: &Stage, model: &Model, idle: Duration) -> Result<Silenced> {
-    let server = stage.server(model, &["--wire", "raw"])?;
+/// Has a server wait for writability, because its client does not read; then the client reads everything, and nothing happens.
+fn measure_idle_server(lab: &Lab, model: &Model, idle: Duration) -> Result<IdleServer> {
+    let server = lab.start(model, &["--wire", "raw"])?;
     let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
     let bytes = send_without_reading(&mut client)?;
     client.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -170,11 +169,11 @@ fn silence_server(stage: &Stage, model: &Model, idle: Duration) -> Result<Silenc
     thread::sleep(idle);
     let awake = (time_awake(&server)? - awake_before).as_secs_f64() / began.elapsed().as_secs_f64();
     drop(client);
-    let counters = stage.stop(server)?;
-    Ok(Silenced { awake, interest_changes: counters.interest_changes, wakeups: counters.wakeups })
+    let counters = lab.stop(server)?;
+    Ok(IdleServer { awake, interest_changes: counters.interest_changes, wakeups: counters.wakeups })
 }
 
-/// Sends until the server, whose replies nobody takes, takes no more. Returns how many bytes it took.
+/// Sends without reading, until the server reads no more. Returns the number of bytes sent.
 fn send_without_reading(client: &mut TcpStream) -> Result<u64> {
     client.set_write_timeout(Some(STUCK))?;
     let block = [b'x'; 64 * 1024];
@@ -189,53 +188,87 @@ fn send_without_reading(client: &mut TcpStream) -> Result<u64> {
     Ok(sent as u64)
 }
 
-/// Time its threads have run, or have waited for a processor to run on: however busy the machine, one that spins never sleeps.
+/// Time its threads have run, or were ready to run and waited for a processor: a thread that spins never sleeps, however busy
+/// the machine is.
 fn time_awake(server: &Server) -> Result<Duration> {
     Ok(server.threads()?.iter().map(|thread| thread.run + thread.run_queue_wait).sum())
 }
 
-fn judged(loops: Loops, servers: [Silenced; 2]) -> Finding {
-    let Loops { level_forgotten, edge_forgotten, level_taken_out } = loops;
-    let because_of_room = !spins(level_taken_out);
-    let verdict = match (spins(level_forgotten), spins(edge_forgotten)) {
-        _ if !because_of_room => Verdict::DoesNotHold,
+fn judge(loops: Loops, servers: [IdleServer; 2]) -> Finding {
+    let Loops { level_forgotten, edge_forgotten, level_removed } = loops;
+    let is_due_to_write_set = !level_removed.spins();
+    let verdict = match (level_forgotten.spins(), edge_forgotten.spins()) {
+        _ if !is_due_to_write_set => Verdict::DoesNotHold,
         (true, true) => Verdict::Holds,
-        (true, false) => Verdict::HoldsOnly("the loop is told by level".into()),
-        (false, true) => Verdict::HoldsOnly("the loop is told by edge".into()),
+        (true, false) => Verdict::HoldsOnly("notification is level-triggered".into()),
+        (false, true) => Verdict::HoldsOnly("notification is edge-triggered".into()),
         (false, false) => Verdict::DoesNotHold,
     };
-    let because = format!(
-        "With nothing to write, the loop woke up {} by level and {} by edge; by level and without asking for room, {}.{} {}",
-        often(level_forgotten),
-        often(edge_forgotten),
-        often(level_taken_out),
-        if because_of_room { "" } else { " So it was not the write set." },
-        of_servers(servers)
+    let reason = format!(
+        "With nothing to write, the loop woke up {} with level-triggered notification and {} with edge-triggered notification; \
+         level-triggered and without asking for writability, {}.{} {}",
+        level_forgotten.how_often(),
+        edge_forgotten.how_often(),
+        level_removed.how_often(),
+        if is_due_to_write_set { "" } else { " So the write set was not the cause." },
+        servers_sentence(servers)
     );
     let numbers = vec![
-        ("loop by level, still asks for room".into(), told(level_forgotten)),
-        ("loop by edge, still asks for room".into(), told(edge_forgotten)),
-        ("loop by level, asks for data only".into(), told(level_taken_out)),
-        ("echo-poll".into(), told_of_server(servers[0])),
-        ("echo-epoll".into(), told_of_server(servers[1])),
+        ("loop, level-triggered, asks for writability".into(), level_forgotten.text()),
+        ("loop, edge-triggered, asks for writability".into(), edge_forgotten.text()),
+        ("loop, level-triggered, asks for data only".into(), level_removed.text()),
+        (SERVERS[0].program(), servers[0].text()),
+        (SERVERS[1].program(), servers[1].text()),
     ];
-    Finding { numbers, verdict, because }
+    Finding { numbers, verdict, reason }
 }
 
-fn of_servers(servers: [Silenced; 2]) -> String {
+fn servers_sentence(servers: [IdleServer; 2]) -> String {
     let each = SERVERS.iter().zip(servers).map(|(model, seen)| {
-        let did = if seen.awake > MOSTLY { "spun" } else { "slept" };
-        format!("{}, which changed what it watches {}, {did}", model.program(), times(seen.interest_changes))
+        let did = if seen.spins() { "spun" } else { "slept" };
+        format!("{} {did} (interest changes: {})", model.program(), HumanCount(seen.interest_changes))
     });
-    format!("Of our servers, once everything was read, {}.", each.collect::<Vec<_>>().join("; "))
+    format!("Once everything was read, {}.", each.collect::<Vec<_>>().join("; "))
 }
 
-fn spins(idle: Idle) -> bool {
-    idle.wakeups > WAKEUPS_FOR_A_REASON
+impl Idle {
+    fn spins(self) -> bool {
+        self.wakeups > WAKEUPS_FOR_A_REASON
+    }
+
+    fn per_second(self) -> HumanCount {
+        HumanCount((self.wakeups as f64 / self.lasted.as_secs_f64()) as u64)
+    }
+
+    fn how_often(self) -> String {
+        if self.spins() { format!("{} times per second", self.per_second()) } else { times(self.wakeups) }
+    }
+
+    fn cpu_share(self) -> String {
+        readable::share(self.cpu.as_secs_f64() / self.lasted.as_secs_f64())
+    }
+
+    /// Beside a bar.
+    fn short_text(self) -> String {
+        format!("{} wakeups, CPU {}", HumanCount(self.wakeups), self.cpu_share())
+    }
+
+    fn text(self) -> String {
+        let rate = if self.spins() { format!(" ({} per second)", self.per_second()) } else { String::new() };
+        let lasted_s = self.lasted.as_secs_f64();
+        format!("{} wakeups{rate} in {lasted_s:.1} s, CPU {}", HumanCount(self.wakeups), self.cpu_share())
+    }
 }
 
-fn often(idle: Idle) -> String {
-    if spins(idle) { format!("{} times a second", HumanCount(per_second(idle))) } else { times(idle.wakeups) }
+impl IdleServer {
+    fn spins(self) -> bool {
+        self.awake > SPINNING_SHARE
+    }
+
+    fn text(self) -> String {
+        let [wakeups, changes] = [self.wakeups, self.interest_changes].map(HumanCount);
+        format!("awake {} of the time; in all {wakeups} wakeups and {changes} interest changes", readable::share(self.awake))
+    }
 }
 
 fn times(count: u64) -> String {
@@ -246,42 +279,6 @@ fn times(count: u64) -> String {
     }
 }
 
-/// Beside a bar.
-fn briefly(idle: Idle) -> String {
-    format!("{}, {} of a processor", wakeups(idle), share(idle))
-}
-
-fn told(idle: Idle) -> String {
-    let rate = if spins(idle) { format!(" ({} a second)", HumanCount(per_second(idle))) } else { String::new() };
-    format!("{}{rate} in {}", wakeups(idle), silence(idle))
-}
-
-fn told_of_server(seen: Silenced) -> String {
-    let Silenced { awake, interest_changes, wakeups } = seen;
-    format!(
-        "awake {:.1} % of the silence; in all it woke up {} and changed what it watches {}",
-        awake * 100.0,
-        times(wakeups),
-        times(interest_changes)
-    )
-}
-
-fn wakeups(idle: Idle) -> String {
-    format!("{} wakeup{}", HumanCount(idle.wakeups), if idle.wakeups == 1 { "" } else { "s" })
-}
-
-fn silence(idle: Idle) -> String {
-    format!("{:.1} s of silence, {} of a processor", idle.lasted.as_secs_f64(), share(idle))
-}
-
-fn share(idle: Idle) -> String {
-    format!("{:.1} %", idle.cpu.as_secs_f64() / idle.lasted.as_secs_f64() * 100.0)
-}
-
-fn per_second(idle: Idle) -> u64 {
-    (idle.wakeups as f64 / idle.lasted.as_secs_f64()) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,34 +287,34 @@ mod tests {
         Idle { wakeups, cpu: Duration::from_millis(wakeups.min(2000)), lasted: IDLE }
     }
 
-    fn silenced(awake: f64) -> Silenced {
-        Silenced { awake, interest_changes: 4, wakeups: 100 }
+    fn server(awake: f64) -> IdleServer {
+        IdleServer { awake, interest_changes: 4, wakeups: 100 }
     }
 
-    /// Wakeups by level and by edge with the interest kept, and by level without it.
-    fn found(level: u64, edge: u64, taken_out: u64) -> Finding {
-        let loops = Loops { level_forgotten: idle(level), edge_forgotten: idle(edge), level_taken_out: idle(taken_out) };
-        judged(loops, [silenced(0.001); 2])
+    /// Wakeups with level-triggered and edge-triggered interest in writability, and without that interest.
+    fn found(level: u64, edge: u64, removed: u64) -> Finding {
+        let loops = Loops { level_forgotten: idle(level), edge_forgotten: idle(edge), level_removed: idle(removed) };
+        judge(loops, [server(0.001); 2])
     }
 
     #[test]
-    fn it_holds_if_both_spin_and_for_one_only_if_that_one_does() {
+    fn it_holds_if_both_spin_and_for_one_if_only_that_one_does() {
         assert_eq!(found(800_000, 700_000, 0).verdict, Verdict::Holds);
-        assert_eq!(found(800_000, 1, 0).verdict, Verdict::HoldsOnly("the loop is told by level".into()));
-        assert_eq!(found(1, 800_000, 0).verdict, Verdict::HoldsOnly("the loop is told by edge".into()));
+        assert_eq!(found(800_000, 1, 0).verdict, Verdict::HoldsOnly("notification is level-triggered".into()));
+        assert_eq!(found(1, 800_000, 0).verdict, Verdict::HoldsOnly("notification is edge-triggered".into()));
     }
 
     #[test]
-    fn it_does_not_hold_if_neither_spins_or_one_that_was_taken_out_does_too() {
+    fn it_does_not_hold_if_neither_spins_or_if_it_spins_without_the_write_set_too() {
         assert_eq!(found(1, 1, 0).verdict, Verdict::DoesNotHold);
         assert_eq!(found(800_000, 1, 800_000).verdict, Verdict::DoesNotHold);
     }
 
     #[test]
-    fn whether_a_server_spun_or_slept_is_told() {
-        let loops = Loops { level_forgotten: idle(800_000), edge_forgotten: idle(1), level_taken_out: idle(0) };
-        let told = judged(loops, [silenced(0.001), silenced(0.98)]).because;
-        assert!(told.contains("echo-poll, which changed what it watches 4 times, slept"), "{told}");
-        assert!(told.contains("echo-epoll, which changed what it watches 4 times, spun"), "{told}");
+    fn the_reason_contains_whether_a_server_spun_or_slept() {
+        let loops = Loops { level_forgotten: idle(800_000), edge_forgotten: idle(1), level_removed: idle(0) };
+        let reason = judge(loops, [server(0.001), server(0.98)]).reason;
+        assert!(reason.contains("echo-poll slept (interest changes: 4)"), "{reason}");
+        assert!(reason.contains("echo-epoll spun (interest changes: 4)"), "{reason}");
     }
 }

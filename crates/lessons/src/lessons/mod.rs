@@ -19,7 +19,7 @@ mod two_phases;
 
 use crate::lesson::Lesson;
 
-/// All of them.
+/// All lessons.
 pub static LESSONS: &[&Lesson] = &[
     &head_of_line::LESSON,
     &two_phases::LESSON,
@@ -46,22 +46,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lesson_has_its_five_parts_and_a_name_of_its_own() {
+    fn every_lesson_has_its_five_parts_and_a_unique_name() {
         for lesson in LESSONS {
             assert!(
-                lesson.claim.ends_with('.') && lesson.prediction.ends_with('?') && !lesson.told_in.is_empty(),
+                lesson.claim.ends_with('.') && lesson.prediction.ends_with('?') && !lesson.source.is_empty(),
                 "{}",
                 lesson.name
             );
-            assert!(!lesson.read.is_empty(), "{}", lesson.name);
+            assert!(!lesson.read_next.is_empty(), "{}", lesson.name);
         }
         assert_eq!(LESSONS.iter().map(|lesson| lesson.name).collect::<HashSet<_>>().len(), LESSONS.len());
     }
 
     #[test]
-    fn what_is_to_be_read_next_is_there() {
+    fn every_passage_to_read_next_exists() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for passage in LESSONS.iter().flat_map(|lesson| lesson.read) {
+        for passage in LESSONS.iter().flat_map(|lesson| lesson.read_next) {
             let text = fs::read_to_string(root.join(passage.file)).unwrap_or_default();
             assert!(text.contains(&format!("fn {}", passage.function)), "{} has no {}", passage.file, passage.function);
         }

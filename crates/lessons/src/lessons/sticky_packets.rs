@@ -1,4 +1,4 @@
-//! sticky-packets: messages sent in quick succession, what one read sees of them, and what a length in front of each restores.
+//! sticky-packets: messages sent in quick succession, what one read returns of them, and what a length prefix restores.
 
 use std::{
     io::{Read, Write},
@@ -11,45 +11,45 @@ use indicatif::HumanCount;
 use testbed::Counters;
 
 use crate::{
+    lab::Lab,
     lesson::{Finding, Lesson, Passage, Verdict},
-    stage::Stage,
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "sticky-packets",
-    claim: "TCP glues messages together; a length in front of each repairs it.",
-    told_in: "introductions to socket programming, some of which speak of sticky packets",
+    claim: "TCP glues messages together; a length prefix repairs it.",
+    source: "introductions to socket programming, some of which speak of sticky packets",
     prediction: "A client sends \"milk\", \"bread\" and \"eggs\" in quick succession to an echo server and reads what\n\
-                 comes back. How many reads does that take, and what does each see? And if it waits for each echo first?",
+                 it sends back. How many reads does that take, and what does each return? And if it waits for each echo first?",
     experiment,
-    read: &[
+    read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",
             function: "receive",
-            shows: "one read, and whatever it brings",
+            shows: "one read, and whatever it returns",
         },
         Passage {
             file: "crates/echo-protocol/src/session.rs",
             function: "serve_next",
-            shows: "the length in front, and waiting for the rest of a frame",
+            shows: "the length prefix, and the wait for the rest of a frame",
         },
     ],
 };
 
 const MESSAGES: [&[u8]; 3] = [b"milk", b"bread", b"eggs"];
 
-/// What a reply may take before the server counts as gone.
+/// How long a reply may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What became of messages without anything between them.
+/// What became of messages without a length prefix.
 #[derive(Clone, Copy, Debug)]
 struct Raw {
     sent: u64,
-    /// Those that the client got back whole and alone in one read.
+    /// Those that the client received in a read of their own.
     alone: u64,
     /// Reads of the client.
     client_reads: u64,
-    /// Reads of the server that brought something.
+    /// Reads of the server that returned data.
     server_reads: u64,
 }
 
@@ -59,35 +59,35 @@ impl Raw {
     }
 }
 
-/// What became of messages with their length in front.
+/// What became of messages with a length prefix.
 #[derive(Clone, Copy, Debug)]
 struct Framed {
     sent: u64,
-    /// Those that the client got back as they were, in order.
+    /// Those that the client received as they were sent, in order.
     restored: u64,
     /// Reads of the client.
     client_reads: u64,
-    /// Messages the server found in what it read.
+    /// Messages that the server found in what it read.
     server_messages: u64,
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let rounds = stage.count(500, 20);
-    stage.say(format!(
-        "The three are sent {rounds} times: one by one, each when the last one's echo is there; in quick succession; and so\n\
-         again in frames. Nagle's algorithm is off: no send waits for the next. Bars: messages a read of the client brings.\n"
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let rounds = lab.count(500, 20);
+    lab.print(format!(
+        "The three are sent {rounds} times: one by one, each after the echo of the previous one; in quick succession; and in quick\n\
+         succession in frames. Nagle's algorithm is off: no send waits for the next one. Bars: messages per read of the client.\n"
     ));
-    let picture = stage.picture(&["one by one", "quick", "framed"], 3.0);
-    let shown = |index, wire, at_once| {
+    let picture = lab.picture(&["one by one", "quick", "framed"], 3.0);
+    let show = |index, wire, at_once| {
         let (talk, counters) =
-            talk(stage, wire, at_once, rounds, |talk| picture.show(index, talk.messages_per_read(), &talk.text()))?;
-        picture.settle(index, talk.messages_per_read(), &talk.text());
+            talk(lab, wire, at_once, rounds, |talk| picture.show(index, talk.messages_per_read(), &talk.text()))?;
+        picture.finish(index, talk.messages_per_read(), &talk.text());
         anyhow::Ok((talk, counters.frames))
     };
-    let (apart, apart_served) = shown(0, "raw", 1)?;
-    let (quick, quick_served) = shown(1, "raw", MESSAGES.len())?;
-    let (framed, framed_served) = shown(2, "frames", MESSAGES.len())?;
-    stage.say(format!("\nIn quick succession, the first reads of the client saw {}.", quick.first_reads()));
+    let (apart, apart_served) = show(0, "raw", 1)?;
+    let (quick, quick_served) = show(1, "raw", MESSAGES.len())?;
+    let (framed, framed_served) = show(2, "frames", MESSAGES.len())?;
+    lab.print(format!("\nIn quick succession, the first reads of the client returned {}.", quick.first_reads()));
 
     let framed = Framed {
         sent: framed.sent,
@@ -95,14 +95,14 @@ fn experiment(stage: &Stage) -> Result<Finding> {
         client_reads: framed.reads.len() as u64,
         server_messages: framed_served,
     };
-    Ok(judged(apart.raw(apart_served), quick.raw(quick_served), framed))
+    Ok(judge(apart.raw(apart_served), quick.raw(quick_served), framed))
 }
 
-/// What a client has sent and read so far.
+/// What a client has sent and received so far.
 #[derive(Default)]
 struct Talk {
     sent: u64,
-    /// What each read saw.
+    /// What each read returned.
     reads: Vec<Vec<u8>>,
 }
 
@@ -112,7 +112,7 @@ impl Talk {
     }
 
     fn text(&self) -> String {
-        format!("{:.2} messages a read", self.messages_per_read())
+        format!("{:.2} messages per read", self.messages_per_read())
     }
 
     fn first_reads(&self) -> String {
@@ -120,16 +120,16 @@ impl Talk {
         first.map(|read| format!("{:?}", String::from_utf8_lossy(read))).collect::<Vec<_>>().join(", ")
     }
 
-    /// On the raw wire, each read of the server that brought something was `served` as a frame.
+    /// On the raw wire, the server counts each read that returned data as a frame.
     fn raw(&self, served: u64) -> Raw {
         let alone = self.reads.iter().filter(|read| MESSAGES.contains(&read.as_slice())).count() as u64;
         Raw { sent: self.sent, alone, client_reads: self.reads.len() as u64, server_reads: served }
     }
 }
 
-/// Sends the messages again and again, so many in quick succession before it reads their echoes.
-fn talk(stage: &Stage, wire: &str, at_once: usize, rounds: usize, watch: impl Fn(&Talk)) -> Result<(Talk, Counters)> {
-    let server = stage.server(&models::EPOLL, &["--wire", wire])?;
+/// Sends the messages so many times, `at_once` of them in quick succession before it reads their echoes.
+fn talk(lab: &Lab, wire: &str, at_once: usize, rounds: usize, show: impl Fn(&Talk)) -> Result<(Talk, Counters)> {
+    let server = lab.start(&models::EPOLL, &["--wire", wire])?;
     let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
     client.set_nodelay(true)?;
     client.set_read_timeout(Some(TIMEOUT))?;
@@ -145,23 +145,23 @@ fn talk(stage: &Stage, wire: &str, at_once: usize, rounds: usize, watch: impl Fn
             talk.sent += messages.len() as u64;
             while awaited > 0 {
                 let mut buffer = [0; 256];
-                let n = client.read(&mut buffer).context("no echo")?;
+                let n = client.read(&mut buffer).context("cannot read the echo")?;
                 ensure!(n > 0, "the server closed the connection");
                 talk.reads.push(buffer[..n].to_vec());
                 awaited -= n;
             }
         }
-        watch(&talk);
+        show(&talk);
     }
     drop(client);
-    Ok((talk, stage.stop(server)?))
+    Ok((talk, lab.stop(server)?))
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u32).to_be_bytes(), message].concat()
 }
 
-/// How many messages can be cut out of these bytes by their lengths, until one is not what was sent.
+/// How many messages can be restored from these bytes by their length prefixes, until one is not what was sent.
 fn restored(mut bytes: &[u8]) -> u64 {
     let mut expected = MESSAGES.iter().cycle();
     let mut count = 0;
@@ -175,12 +175,12 @@ fn restored(mut bytes: &[u8]) -> u64 {
     count
 }
 
-fn judged(apart: Raw, quick: Raw, framed: Framed) -> Finding {
+fn judge(apart: Raw, quick: Raw, framed: Framed) -> Finding {
     let mut numbers = Vec::new();
     for (how, raw) in [("one by one", apart), ("quick", quick)] {
         let (sent, alone) = (HumanCount(raw.sent), HumanCount(raw.alone));
         numbers.push((format!("{how}: sends"), sent.to_string()));
-        numbers.push((format!("{how}: reads of the server that brought something"), HumanCount(raw.server_reads).to_string()));
+        numbers.push((format!("{how}: reads of the server that returned data"), HumanCount(raw.server_reads).to_string()));
         numbers.push((format!("{how}: reads of the client"), HumanCount(raw.client_reads).to_string()));
         numbers.push((format!("{how}: messages alone in a read"), format!("{alone} of {sent}")));
     }
@@ -196,27 +196,28 @@ fn judged(apart: Raw, quick: Raw, framed: Framed) -> Finding {
         (false, true) => Verdict::HoldsOnly("messages follow each other faster than the receiver reads".into()),
         (false, false) => Verdict::Holds,
     };
-    let stuck = |raw: Raw| raw.sent - raw.alone;
-    let because = if !repaired {
-        format!("With their lengths in front, only {} of {sent} messages came back as they were.", HumanCount(framed.restored))
+    let glued = |raw: Raw| raw.sent - raw.alone;
+    let reason = if !repaired {
+        format!("With a length prefix, only {} of {sent} messages were restored.", HumanCount(framed.restored))
     } else if quick.boundaries_kept() {
         format!("Each of {} messages sent in quick succession arrived in a read of its own.", HumanCount(quick.sent))
     } else {
         format!(
-            "Sent in quick succession, {} of {} messages did not come back alone in a read of the client, and the server \
-             needed {} reads for them: TCP carries bytes and knows no messages. {} With their lengths in front, all {sent} \
-             were restored.",
-            HumanCount(stuck(quick)),
+            "Sent in quick succession, {} of {} messages did not arrive in a read of their own at the client, and the server \
+             needed {} reads for them: TCP carries a stream of bytes without message boundaries. {} With a length prefix, all \
+             {sent} were restored.",
+            HumanCount(glued(quick)),
             HumanCount(quick.sent),
             HumanCount(quick.server_reads),
             if apart.boundaries_kept() {
-                "Sent one at a time, each was alone, so a test that waits for each reply does not show it.".into()
+                "Sent one by one, each had a read of its own, so a test that waits for each reply does not show the problem."
+                    .into()
             } else {
-                format!("Even one at a time, {} were not alone.", HumanCount(stuck(apart)))
+                format!("Even one by one, {} had no read of their own.", HumanCount(glued(apart)))
             }
         )
     };
-    Finding { numbers, verdict, because }
+    Finding { numbers, verdict, reason }
 }
 
 #[cfg(test)]
@@ -232,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_if_messages_stick_however_they_are_sent_and_lengths_restore_them() {
-        assert_eq!(judged(raw(20), raw(10), frames(30)).verdict, Verdict::Holds);
-        assert!(matches!(judged(raw(30), raw(10), frames(30)).verdict, Verdict::HoldsOnly(_)));
+    fn it_holds_if_messages_are_glued_however_they_are_sent_and_lengths_restore_them() {
+        assert_eq!(judge(raw(20), raw(10), frames(30)).verdict, Verdict::Holds);
+        assert!(matches!(judge(raw(30), raw(10), frames(30)).verdict, Verdict::HoldsOnly(_)));
     }
 
     #[test]
-    fn it_does_not_hold_if_none_stick_or_lengths_restore_too_few() {
-        assert_eq!(judged(raw(30), raw(30), frames(30)).verdict, Verdict::DoesNotHold);
-        assert_eq!(judged(raw(30), raw(10), frames(29)).verdict, Verdict::DoesNotHold);
+    fn it_does_not_hold_if_none_are_glued_or_lengths_restore_too_few() {
+        assert_eq!(judge(raw(30), raw(30), frames(30)).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(raw(30), raw(10), frames(29)).verdict, Verdict::DoesNotHold);
     }
 
     #[test]

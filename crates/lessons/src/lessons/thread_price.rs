@@ -1,4 +1,4 @@
-//! thread-price: what a thread for each client costs as clients become many, and where there are no more threads.
+//! thread-price: what one thread per connection costs as connections become many, and what happens when threads run out.
 
 use std::{
     fs,
@@ -13,27 +13,28 @@ use models::Model;
 use testbed::{Resource, Rlimit, Server};
 
 use crate::{
+    lab::Lab,
     lesson::{Finding, Lesson, Passage, Verdict},
-    stage::Stage,
+    readable,
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "thread-price",
-    claim: "Threads break down when clients are many.",
-    told_in: "introductions to event loops, and answers to the question why one server holds more clients than another",
-    prediction: "A server has a thread for each client, and 4,000 clients come, all of whom send requests. Are all of them served?\n\
-                 And how many times as much processor time does a request cost then as with 10 clients: with threads, and with epoll?",
+    claim: "Threads break down when connections are many.",
+    source: "introductions to event loops, and answers to the question why one server handles more clients than another",
+    prediction: "A server has one thread per connection, and 4,000 clients connect and send requests. Are all of them served?\n\
+                 And by what factor is the CPU per request higher than with 10 clients: with threads, and with epoll?",
     experiment,
-    read: &[
+    read_next: &[
         Passage {
             file: "crates/echo-thread-per-conn/src/main.rs",
             function: "serve",
-            shows: "a thread for each client, and what happens if none can be had",
+            shows: "a thread per connection, and what happens if none can be started",
         },
         Passage {
             file: "crates/echo-thread-per-conn/src/main.rs",
             function: "serve_to_the_end",
-            shows: "what a thread does all its life",
+            shows: "what such a thread does",
         },
     ],
 };
@@ -46,20 +47,20 @@ const FRAME: [u8; 5] = [0, 0, 0, 1, b'x'];
 /// How long a reply may take; a client without one by then is not served.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What all clients together may take to connect and have their first reply; whoever is missing then is not served.
+/// How long all clients together may take to connect and get their first reply; those that take longer are not served.
 const OPENING: Duration = Duration::from_secs(8);
 
-/// How long requests are sent for at least.
+/// How long requests are sent, at least.
 const SENDING: Duration = Duration::from_millis(800);
 
-/// Threads have broken down when a request costs over this many times what it cost with the fewest clients, after epoll's growth
-/// is taken off: less than half the requests for the same processor.
+/// Threads have broken down when their CPU per request has grown, since the fewest clients, by more than this factor beyond
+/// epoll's: a processor then answers less than half of the requests.
 const BROKEN: f64 = 2.0;
 
-/// Files that each tell how many threads the machine allows; where one is missing or tells no number, there is no such limit.
+/// Files with limits on the number of threads; one that is missing or holds no number sets no limit.
 const LIMITS: [&str; 3] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max", "/sys/fs/cgroup/pids.max"];
 
-/// What both servers did with so many clients.
+/// What so many clients cost both servers.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     clients: usize,
@@ -67,76 +68,75 @@ struct Step {
     epoll: Price,
 }
 
-/// What a number of clients cost a server.
+/// What clients cost a server.
 #[derive(Clone, Copy, Debug)]
 struct Price {
     /// Clients without a reply.
     unserved: usize,
     /// From connecting to the first reply, on average.
     first_reply: Duration,
-    /// The server's own memory that each added, in KiB.
+    /// Memory of the server per client, in KiB.
     memory_kib: f64,
-    /// The kernel stacks that each added, in KiB; with few clients, what else happens on the machine covers them.
+    /// Kernel stacks per client, in KiB; with few clients, other programs hide them.
     kernel_stacks_kib: f64,
-    /// Context switches a request.
+    /// Context switches per request.
     switches: f64,
-    /// Processor time a request, in µs.
+    /// CPU per request, in µs.
     request_us: f64,
 }
 
-/// What became of a client for whom no thread was allowed.
+/// What became of a client that connected when no further thread was allowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum OneMore {
-    TurnedAway,
+    Rejected,
     Served,
 }
 
-/// Where threads end.
+/// What happens when threads run out.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    /// Threads the machine allows.
+struct Limit {
+    /// Threads that the machine allows.
     machine: Option<u64>,
-    /// What the server did with a client when it was allowed no further thread.
     one_more: OneMore,
-    /// The client it had already was served meanwhile.
+    /// Whether a client that was connected before is still served.
     others_served: bool,
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let counts = [10, 100, 1000, 4000].map(|count| count.min(stage.count(4000, 200)));
-    let counts = &counts[..stage.count(4, 3)];
-    stage.needs_connections(counts[counts.len() - 1])?;
-    stage.say("All clients connect, stay, and send a request at a time each. The bars: memory for each client.");
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let counts = [10, 100, 1000, 4000].map(|count| count.min(lab.count(4000, 200)));
+    let counts = &counts[..lab.count(4, 3)];
+    lab.require_connections(counts[counts.len() - 1])?;
+    lab.print("All clients connect, stay, and send one request at a time. Bars: memory per client.");
     let labels: Vec<String> = counts.iter().flat_map(|count| MODELS.map(|model| label(model, *count))).collect();
-    let picture = stage.picture(&labels.iter().map(String::as_str).collect::<Vec<_>>(), 64.0);
+    let picture = lab.picture(&labels.iter().map(String::as_str).collect::<Vec<_>>(), 64.0);
     let mut steps = Vec::new();
     for (row, &clients) in counts.iter().enumerate() {
         let mut prices = Vec::new();
         for (index, model) in MODELS.into_iter().enumerate() {
             let bar = MODELS.len() * row + index;
             picture.begin(bar);
-            let price = price(stage, model, clients)?;
-            picture.settle(bar, price.memory_kib, &readable(price));
+            let price = measure(lab, model, clients)?;
+            picture.finish(bar, price.memory_kib, &price.text());
             prices.push(price);
         }
         steps.push(Step { clients, threads: prices[0], epoll: prices[1] });
     }
-    stage.say("Now the server is allowed no further thread, and one more client comes.");
-    let end = End { machine: machine_limit(), ..without_a_further_thread(stage)? };
-    stage.say(format!("  {}", end.told()));
-    Ok(judged(&steps, end))
+    lab.print("Now the server may start no further thread, and one more client connects.");
+    let limit = Limit { machine: machine_limit(), ..without_a_further_thread(lab)? };
+    lab.print(format!("  {}", limit.text()));
+    Ok(judge(&steps, limit))
 }
 
 fn label(model: &Model, clients: usize) -> String {
     format!("{}, {}", model.name, HumanCount(clients as u64))
 }
 
-/// What so many clients cost this model's server.
-fn price(stage: &Stage, model: &Model, count: usize) -> Result<Price> {
-    let server = stage.server(model, &[])?;
+/// Measures what so many clients cost a model's server.
+fn measure(lab: &Lab, model: &Model, count: usize) -> Result<Price> {
+    let server = lab.start(model, &[])?;
     let (memory_before, kernel_before) = (server.anonymous_bytes()?, kernel_stacks_kib());
     let began = Instant::now();
-    let mut clients = connected(server.address(), count)?;
+    let mut clients = connect(server.address(), count)?;
     let first_reply = began.elapsed() / count as u32;
     let unserved = count - clients.len();
     let memory = server.anonymous_bytes()?.saturating_sub(memory_before);
@@ -145,13 +145,13 @@ fn price(stage: &Stage, model: &Model, count: usize) -> Result<Price> {
     let (switches_before, cpu_before) = (switches(&server)?, server.usage()?.cpu);
     let (mut requests, began) = (0, Instant::now());
     let lost = loop {
-        // All ask at once, then all replies are awaited: there is always somebody to switch to.
+        // All send at once, then all replies are awaited: there is always another thread to switch to.
         for client in &mut clients {
-            client.ask();
+            client.send();
         }
-        let lost = unanswered(&mut clients)?;
+        let lost = count_unanswered(&mut clients)?;
         requests += clients.len();
-        if lost > 0 || began.elapsed() >= stage.span(SENDING) {
+        if lost > 0 || began.elapsed() >= lab.time(SENDING) {
             break lost;
         }
     };
@@ -168,8 +168,8 @@ fn price(stage: &Stage, model: &Model, count: usize) -> Result<Price> {
     })
 }
 
-/// So many clients, each of whom has had a reply before the next connects; fewer, if not all are served.
-fn connected(server: SocketAddr, count: usize) -> Result<Vec<Client>> {
+/// Connects so many clients, each once the previous one has had a reply; fewer if not all are served.
+fn connect(server: SocketAddr, count: usize) -> Result<Vec<Client>> {
     let (mut clients, began) = (Vec::new(), Instant::now());
     for _ in 0..count {
         let mut client = Client::connect(server)?;
@@ -183,12 +183,12 @@ fn connected(server: SocketAddr, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Awaits everybody's reply, and tells how many did not come.
-fn unanswered(clients: &mut [Client]) -> Result<usize> {
+/// Awaits the replies to all clients, and returns how many did not arrive.
+fn count_unanswered(clients: &mut [Client]) -> Result<usize> {
     let mut lost = 0;
     for client in clients {
         if lost > 0 {
-            // It has waited as long as the first who waited in vain.
+            // The first reply that did not arrive was awaited for the whole time; the others have had that time, too.
             client.stream.set_read_timeout(Some(Duration::from_millis(1)))?;
         }
         lost += usize::from(!client.is_answered()?);
@@ -196,10 +196,10 @@ fn unanswered(clients: &mut [Client]) -> Result<usize> {
     Ok(lost)
 }
 
-/// All kernel stacks of the machine, in KiB; 0 where that is not told.
+/// All kernel stacks of the machine, in KiB; 0 where /proc does not show them.
 fn kernel_stacks_kib() -> u64 {
-    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = told.lines().find_map(|line| line.strip_prefix("KernelStack:"));
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("KernelStack:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
@@ -208,23 +208,23 @@ fn switches(server: &Server) -> Result<u64> {
     Ok(switches.voluntary + switches.involuntary)
 }
 
-/// Allows the server no further thread, as an administrator may (RLIMIT_NPROC, setrlimit(2)), and lets one more client come.
-fn without_a_further_thread(stage: &Stage) -> Result<End> {
-    let server = stage.server(&models::THREAD_PER_CONN, &[])?;
+/// Allows the server no further thread, as an administrator may (RLIMIT_NPROC, setrlimit(2)), and connects one more client.
+fn without_a_further_thread(lab: &Lab) -> Result<Limit> {
+    let server = lab.start(&models::THREAD_PER_CONN, &[])?;
     let mut served = Client::connect(server.address())?;
     served.is_served()?;
     server.set_limit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) })?;
-    let one_more = if Client::connect(server.address())?.is_served()? { OneMore::Served } else { OneMore::TurnedAway };
+    let one_more = if Client::connect(server.address())?.is_served()? { OneMore::Served } else { OneMore::Rejected };
     let others_served = served.is_served()?;
-    Ok(End { machine: None, one_more, others_served })
+    Ok(Limit { machine: None, one_more, others_served })
 }
 
-/// How many threads the machine allows altogether.
+/// How many threads the machine allows in total.
 fn machine_limit() -> Option<u64> {
     LIMITS.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
 }
 
-/// A client that asks and waits.
+/// A client that sends one request at a time.
 #[derive(Debug)]
 struct Client {
     stream: TcpStream,
@@ -238,8 +238,8 @@ impl Client {
         Ok(Client { stream })
     }
 
-    /// Sends a request. If the server has left, the reply that does not come tells.
-    fn ask(&mut self) {
+    /// Sends a request. If the server has closed, its reply will be missing.
+    fn send(&mut self) {
         let _ = self.stream.write_all(&FRAME);
     }
 
@@ -250,19 +250,19 @@ impl Client {
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::WouldBlock => {
                     Ok(false)
                 }
-                _ => Err(error).context("a client's reply"),
+                _ => Err(error).context("cannot read a reply"),
             },
         }
     }
 
     fn is_served(&mut self) -> Result<bool> {
-        self.ask();
+        self.send();
         self.is_answered()
     }
 }
 
 impl Step {
-    /// How many times what a request cost with the fewest clients it costs threads, and epoll.
+    /// By what factor the CPU per request has grown since the fewest clients, for threads and for epoll.
     fn growth(&self, first: &Step) -> (f64, f64) {
         (self.threads.request_us / first.threads.request_us, self.epoll.request_us / first.epoll.request_us)
     }
@@ -273,21 +273,25 @@ impl Step {
     }
 }
 
-impl End {
-    fn told(&self) -> String {
-        let others = if self.others_served { "the one it had is served on" } else { "the one it had is served no more" };
+impl Limit {
+    fn text(&self) -> String {
+        let others = if self.others_served {
+            "the client before it is still served"
+        } else {
+            "the client before it is no longer served"
+        };
         match self.one_more {
-            OneMore::TurnedAway => format!("the client is turned away; {others}"),
+            OneMore::Rejected => format!("the client is rejected; {others}"),
             OneMore::Served => {
                 format!(
-                    "the client is served all the same: the limit binds neither root nor who may raise it (setrlimit(2)); {others}"
+                    "the client is served: the limit does not apply to root or with CAP_SYS_RESOURCE (setrlimit(2)); {others}"
                 )
             }
         }
     }
 }
 
-fn judged(steps: &[Step], end: End) -> Finding {
+fn judge(steps: &[Step], limit: Limit) -> Finding {
     let (first, last) = (&steps[0], &steps[steps.len() - 1]);
     let broke_down = steps.iter().position(|step| step.threads_broke_down(first));
     let clients = |step: &Step| HumanCount(step.clients as u64);
@@ -295,19 +299,19 @@ fn judged(steps: &[Step], end: End) -> Finding {
         None => Verdict::DoesNotHold,
         Some(0 | 1) => Verdict::Holds,
         Some(index) => Verdict::HoldsOnly(format!(
-            "there are {} clients, not yet with {}",
+            "there are {} clients, but not yet with {}",
             clients(&steps[index]),
             clients(&steps[index - 1])
         )),
     };
     let (threads, epoll) = last.growth(first);
-    let limit =
-        end.machine.map_or(String::new(), |most| format!(" The machine allows {} threads altogether.", HumanCount(most)));
-    let because = format!(
-        "With {} clients {} had no reply from threads, and {} from epoll. A request cost threads {threads:.1} times what it cost with {} \
-         ({:.1} µs; epoll {epoll:.1} times, {:.1} µs). A client cost threads {:.1} KiB and {:.1} KiB of kernel stack (epoll {:.1} and {:.1}). \
-         Breaking down would be clients that epoll serves and threads do not, or a request whose cost has grown {BROKEN} times as much \
-         as epoll's.{limit}",
+    let machine_limit =
+        limit.machine.map_or(String::new(), |most| format!(" The machine allows {} threads in total.", HumanCount(most)));
+    let reason = format!(
+        "With {} clients, threads left {} without a reply and epoll {}. The CPU per request of threads was {threads:.1} times what it was \
+         with {} ({:.1} µs; epoll {epoll:.1} times, {:.1} µs). Memory per client was {:.1} KiB and {:.1} KiB of kernel stack with threads \
+         (epoll {:.1} and {:.1}). Threads break down where epoll serves clients that threads do not, or where their CPU per request \
+         has grown by {BROKEN} times epoll's factor.{machine_limit}",
         clients(last),
         HumanCount(last.threads.unserved as u64),
         HumanCount(last.epoll.unserved as u64),
@@ -320,25 +324,29 @@ fn judged(steps: &[Step], end: End) -> Finding {
         last.epoll.kernel_stacks_kib,
     );
     let rows = steps.iter().flat_map(|step| {
-        [(label(MODELS[0], step.clients), readable(step.threads)), (label(MODELS[1], step.clients), readable(step.epoll))]
+        [(label(MODELS[0], step.clients), step.threads.text()), (label(MODELS[1], step.clients), step.epoll.text())]
     });
-    let numbers = rows.chain([("no further thread allowed".into(), end.told())]).collect();
-    Finding { numbers, verdict, because }
+    let numbers = rows.chain([("no further thread allowed".into(), limit.text())]).collect();
+    Finding { numbers, verdict, reason }
 }
 
-fn readable(price: Price) -> String {
-    let Price { memory_kib, switches, request_us, .. } = price;
-    let first_reply = loadgen::readable_ns(price.first_reply.as_nanos() as u64);
-    let unserved =
-        if price.unserved > 0 { format!("; {} not served", HumanCount(price.unserved as u64)) } else { String::new() };
-    format!("{memory_kib:.1} KiB and {first_reply} a client; {request_us:.1} µs and {switches:.2} switches a request{unserved}")
+impl Price {
+    fn text(self) -> String {
+        let Price { memory_kib, switches, request_us, .. } = self;
+        let first_reply = readable::time(self.first_reply);
+        let unserved =
+            if self.unserved > 0 { format!("; {} not served", HumanCount(self.unserved as u64)) } else { String::new() };
+        format!(
+            "per client {memory_kib:.1} KiB and {first_reply}, per request {request_us:.1} µs and {switches:.2} switches{unserved}"
+        )
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const END: End = End { machine: Some(32_768), one_more: OneMore::TurnedAway, others_served: true };
+    const LIMIT: Limit = Limit { machine: Some(32_768), one_more: OneMore::Rejected, others_served: true };
 
     fn price(request_us: f64, unserved: usize) -> Price {
         Price {
@@ -354,28 +362,28 @@ mod tests {
     fn verdict(threads: [Price; 3]) -> Verdict {
         let clients = [10, 100, 1000];
         let steps = [0, 1, 2].map(|index| Step { clients: clients[index], threads: threads[index], epoll: price(4.0, 0) });
-        judged(&steps, END).verdict
+        judge(&steps, LIMIT).verdict
     }
 
     #[test]
-    fn it_holds_if_clients_are_left_or_a_request_grows_dear() {
+    fn it_holds_if_clients_are_not_served_or_cpu_per_request_grows() {
         assert_eq!(verdict([price(5.0, 0), price(6.0, 3), price(6.0, 900)]), Verdict::Holds);
         assert_eq!(verdict([price(5.0, 0), price(11.0, 0), price(30.0, 0)]), Verdict::Holds);
-        let only = Verdict::HoldsOnly("there are 1,000 clients, not yet with 100".into());
+        let only = Verdict::HoldsOnly("there are 1,000 clients, but not yet with 100".into());
         assert_eq!(verdict([price(5.0, 0), price(6.0, 0), price(11.0, 0)]), only);
     }
 
     #[test]
-    fn it_does_not_hold_if_all_are_served_at_about_the_same_price() {
+    fn it_does_not_hold_if_all_are_served_and_cpu_per_request_hardly_grows() {
         assert_eq!(verdict([price(5.0, 0), price(6.0, 0), price(7.0, 0)]), Verdict::DoesNotHold);
     }
 
     #[test]
-    fn what_grows_dear_for_both_is_not_the_threads_fault() {
+    fn growth_of_both_is_not_due_to_threads() {
         let steps = [
             Step { clients: 10, threads: price(5.0, 0), epoll: price(4.0, 0) },
             Step { clients: 100, threads: price(15.0, 0), epoll: price(10.0, 0) },
         ];
-        assert_eq!(judged(&steps, END).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(&steps, LIMIT).verdict, Verdict::DoesNotHold);
     }
 }

@@ -1,4 +1,4 @@
-//! two-phases: one request to each model, and the system calls in which its bytes were waited for and copied.
+//! two-phases: one request to each model, and the system calls that wait for its bytes and copy them.
 
 use std::{
     collections::BTreeMap,
@@ -16,122 +16,122 @@ use models::{Model, Set};
 use testbed::Server;
 
 use crate::{
-    lesson::{Finding, Lesson, Missing, Passage, Verdict},
+    lab::{Lab, Unavailable},
+    lesson::{Finding, Lesson, Passage, Verdict},
     readable,
-    stage::Stage,
 };
 
 pub static LESSON: Lesson = Lesson {
     name: "two-phases",
-    claim: "Every input has two phases: waiting for the data and copying it.",
-    told_in: "chapters on I/O models, before the first of them is drawn",
-    prediction: "A client connects, says nothing for 50 ms, and then sends 40,000 bytes at once; a server reads 16 KiB at a time.\n\
-                 How long is each of the two phases, in which system call is each spent, and does every read have both?",
+    claim: "Every input operation has two phases: waiting for the data and copying it.",
+    source: "chapters on I/O models, before they introduce the first one",
+    prediction: "A client connects, is idle for 50 ms, and then sends 40,000 bytes at once; a server reads 16 KiB at a time.\n\
+                 How long does each of the two phases take, in which system call, and does every read have both?",
     experiment,
-    read: &[
+    read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",
             function: "receive",
-            shows: "the read that copies; on a blocking socket it waits as well",
+            shows: "the read that copies; on a blocking socket it waits, too",
         },
-        Passage { file: "crates/echo-poll/src/main.rs", function: "serve", shows: "waits in one call, to copy in another" },
+        Passage { file: "crates/echo-poll/src/main.rs", function: "serve", shows: "waits in one call, copies in another one" },
     ],
 };
 
-/// How long the client says nothing.
+/// How long the client is idle.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes it then sends: more than a server reads at a time.
+/// Bytes that it then sends: more than a server reads at a time.
 const PAYLOAD_BYTES: u32 = 40_000;
 
-/// How long a reply may take, and a server to stop. Traced, every call takes it many times as long.
+/// How long a reply may take, and a server to stop. Every call of a traced server takes many times as long.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Columns in which the pause is drawn.
 const COLUMNS: u32 = 50;
 
-/// A read that brought data.
+/// A read that returned data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Input {
-    /// `None`, as with `copied`, where nothing was traced.
+    /// `None`, as with `copied`, without a trace.
     bytes: Option<usize>,
-    /// From when the server was done with what came before, until there was data.
+    /// From the end of the previous input until there was data.
     waited: Duration,
-    /// From then, or from when the read began, until it had returned: of a call that waited, its waking up included.
+    /// From then, or from when the read began, until it returned; in a call that waited, its wakeup is included.
     copied: Option<Duration>,
     /// The read had begun before there was data.
     both_in_one_call: bool,
 }
 
-/// How a server came by a request.
+/// How a server received a request.
 #[derive(Clone, Debug, Default)]
 struct Timeline {
     model: &'static str,
-    /// The calls in which the waiting was done, and how often each was made.
+    /// The calls that waited, and how often each was made.
     waited_in: Vec<(String, usize)>,
     inputs: Vec<Input>,
 }
 
-fn experiment(stage: &Stage) -> Result<Finding> {
-    let pause = stage.span(PAUSE);
-    let seen = match by_strace(stage, pause) {
-        Err(error) if error.is::<Missing>() => {
-            stage.say(format!(
-                "{error}. So the servers' own counters say which calls they made, and the client's clock how long it said nothing;\n\
-                 how long a copying takes stays unknown. A column for {}: . waiting, | a copying",
+fn experiment(lab: &Lab) -> Result<Finding> {
+    let pause = lab.time(PAUSE);
+    let seen = match by_strace(lab, pause) {
+        Err(error) if error.is::<Unavailable>() => {
+            lab.print(format!(
+                "{error}. Without it, the servers' counters show which calls they made and the client's clock how long it was idle; how\n\
+                 long copying takes stays unknown. One column per {}: . waiting, | copying",
                 readable::time(pause / COLUMNS)
             ));
-            shown(stage, pause, by_counters)
+            show(lab, pause, by_counters)
         }
         seen => seen,
     };
-    Ok(judged(pause, &seen?))
+    Ok(judge(pause, &seen?))
 }
 
-fn by_strace(stage: &Stage, pause: Duration) -> Result<Vec<Timeline>> {
-    stage.needs_program("strace")?;
-    stage.say(format!(
-        "strace writes down every system call of a server (and makes each somewhat slower). From accept to the last byte read,\n\
-         a column for {}: . waiting, # copying, | a copying that takes less than a column",
+fn by_strace(lab: &Lab, pause: Duration) -> Result<Vec<Timeline>> {
+    lab.require_program("strace")?;
+    lab.print(format!(
+        "strace records every system call of a server (and makes each slower). From accept to the last byte read, one column\n\
+         per {}: . waiting, # copying, | copying for less than a column",
         readable::time(pause / COLUMNS)
     ));
-    shown(stage, pause, timeline)
+    show(lab, pause, timeline)
 }
 
-fn shown(stage: &Stage, pause: Duration, timeline: fn(&Stage, &Model, Duration) -> Result<Timeline>) -> Result<Vec<Timeline>> {
-    let shown = |model: &Model| {
-        let timeline = timeline(stage, model, pause)?;
-        stage.say(format!("  {:<15} {}", model.name, timeline.drawn(pause / COLUMNS)));
+fn show(lab: &Lab, pause: Duration, timeline: fn(&Lab, &Model, Duration) -> Result<Timeline>) -> Result<Vec<Timeline>> {
+    let show = |model: &Model| {
+        let timeline = timeline(lab, model, pause)?;
+        lab.print(format!("  {:<15} {}", model.name, timeline.drawing(pause / COLUMNS)));
         Ok(timeline)
     };
-    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core).map(shown).collect()
+    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core).map(show).collect()
 }
 
-/// Where nothing can be traced: what the server counted while it got one request after a pause.
-fn by_counters(stage: &Stage, model: &Model, pause: Duration) -> Result<Timeline> {
-    let server = stage.server(model, &[])?;
+/// Without a trace: from what the server counted while it received one request after a pause.
+fn by_counters(lab: &Lab, model: &Model, pause: Duration) -> Result<Timeline> {
+    let server = lab.start(model, &[])?;
     let connecting = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let waited = ask_after(server.address(), pause)?.saturating_sub(connecting);
-    let counters = stage.stop(server)?;
+    let waited = send_after(server.address(), pause)?.saturating_sub(connecting);
+    let counters = lab.stop(server)?;
     let found_nothing = counters.would_block.saturating_sub(counters.accepts - counters.connections_accepted);
-    // The last read brought the end of the input.
-    let brought = counters.reads.saturating_sub(found_nothing + 1);
-    Ok(Timeline::counted(model.name, waited, counters.waits, found_nothing, brought))
+    // The last read returned the end of input.
+    let returned_data = counters.reads.saturating_sub(found_nothing + 1);
+    Ok(Timeline::counted(model.name, waited, counters.waits, found_nothing, returned_data))
 }
 
-/// Has a server's system calls written down while it gets one request after a pause.
-fn timeline(stage: &Stage, model: &Model, pause: Duration) -> Result<Timeline> {
-    let folder = tempfile::tempdir().context("no place for what strace writes")?;
-    let server = Server::start_on(&stage.bench.server_cpus, traced(&stage.bench.command(model, &[])?, folder.path()))?;
-    let sent = ask_after(server.address(), pause)?;
-    // The tracer lets go of the server's standard error when it has written all, and that is awaited here.
+/// From a trace of the server while it received one request after a pause.
+fn timeline(lab: &Lab, model: &Model, pause: Duration) -> Result<Timeline> {
+    let folder = tempfile::tempdir().context("cannot make a folder for the logs of strace")?;
+    let server = Server::start_on(&lab.bench.server_cpus, traced(&lab.bench.command(model, &[])?, folder.path()))?;
+    let sent = send_after(server.address(), pause)?;
+    // The tracer closes the server's standard error when it has written all logs, and that is awaited here.
     let stopped = server.stop(TIMEOUT)?;
     let logs = logs(folder.path(), &stopped.stderr)?;
-    Timeline::of(model.name, &logs, sent).with_context(|| format!("strace saw no request come to {}", model.program()))
+    Timeline::of(model.name, &logs, sent).with_context(|| format!("strace recorded no request to {}", model.program()))
 }
 
-/// The program with strace beside it, which writes a log of each thread's calls, with when they began (-ttt), how long they
-/// took (-T) and what their descriptors are (-y). The program stays the direct child (-DD), to be stopped as any other.
+/// The command that runs `program` under strace, which logs the calls of each thread, with when they began (-ttt), how long they
+/// took (-T) and what their descriptors are (-y). The program stays the direct child (-DD) and is stopped like any other.
 fn traced(program: &Command, folder: &Path) -> Command {
     let mut command = Command::new("strace");
     command.args(["-DD", "-ff", "-qq", "-y", "-ttt", "-T", "-s", "4", "-e", "signal=none", "-o"]);
@@ -139,8 +139,8 @@ fn traced(program: &Command, folder: &Path) -> Command {
     command
 }
 
-/// Connects, says nothing for so long, sends a frame and waits for its reply. Returns when it was sent, since 1970.
-fn ask_after(server: SocketAddr, pause: Duration) -> Result<Duration> {
+/// Connects, is idle for so long, sends a frame and waits for its reply. Returns when it was sent, since 1970.
+fn send_after(server: SocketAddr, pause: Duration) -> Result<Duration> {
     let mut client = TcpStream::connect(server).context("the client cannot connect")?;
     client.set_read_timeout(Some(TIMEOUT))?;
     let mut frame = PAYLOAD_BYTES.to_be_bytes().to_vec();
@@ -158,7 +158,7 @@ fn logs(folder: &Path, said: &str) -> Result<Vec<String>> {
     let logs = fs::read_dir(folder)?.map(read).collect::<Result<Vec<_>>>()?;
     if logs.iter().all(String::is_empty) {
         let why = said.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
-        return Err(Missing(format!("strace cannot trace here ({why})")).into());
+        return Err(Unavailable(format!("strace cannot trace here ({why})")).into());
     }
     Ok(logs)
 }
@@ -194,7 +194,7 @@ impl<'a> Call<'a> {
 }
 
 impl Timeline {
-    /// From the logs of a server that accepted one client, whose request was sent at this time. `None` if none came.
+    /// From the logs of a server that accepted one client, whose request was sent at this time. `None` if they show none.
     fn of(model: &'static str, logs: &[String], sent: Duration) -> Option<Timeline> {
         let threads: Vec<Vec<Call>> = logs.iter().map(|log| log.lines().filter_map(Call::parse).collect()).collect();
         let is_client = |call: &&Call| call.name.starts_with("accept") && call.result.contains("socket");
@@ -216,11 +216,11 @@ impl Timeline {
         Some(Timeline { model, waited_in, inputs })
     }
 
-    /// From counters: how often it waited for readiness, and how many of its reads found nothing and brought something.
-    fn counted(model: &'static str, waited: Duration, waits: u64, found_nothing: u64, brought: u64) -> Timeline {
+    /// From counters: how often it waited for readiness, and how many of its reads found nothing and how many returned data.
+    fn counted(model: &'static str, waited: Duration, waits: u64, found_nothing: u64, returned_data: u64) -> Timeline {
         let both_in_one_call = waits == 0 && found_nothing == 0;
         let waited_in = match (waits, found_nothing) {
-            (0, 0) => ("read that brought something".to_owned(), 1),
+            (0, 0) => ("read that returned data".to_owned(), 1),
             (0, calls) => ("reads that found nothing".to_owned(), calls as usize),
             (waits, _) => ("waits for readiness".to_owned(), waits as usize),
         };
@@ -230,20 +230,20 @@ impl Timeline {
             copied: None,
             both_in_one_call: both_in_one_call && index == 0,
         };
-        Timeline { model, waited_in: vec![waited_in], inputs: (0..brought).map(input).collect() }
+        Timeline { model, waited_in: vec![waited_in], inputs: (0..returned_data).map(input).collect() }
     }
 
-    /// To scale, with so much time a column; what is shorter than a column still shows.
-    fn drawn(&self, column: Duration) -> String {
+    /// A drawing to scale, with so much time per column; a copy shorter than a column still shows.
+    fn drawing(&self, column: Duration) -> String {
         let columns = |time: Duration| (time.as_secs_f64() / column.as_secs_f64()).round() as usize;
-        let drawn = |input: &Input| {
+        let draw = |input: &Input| {
             let copying = columns(input.copied.unwrap_or_default());
             ".".repeat(columns(input.waited)) + &if copying > 0 { "#".repeat(copying) } else { "|".into() }
         };
-        self.inputs.iter().map(drawn).collect()
+        self.inputs.iter().map(draw).collect()
     }
 
-    fn told(&self) -> String {
+    fn text(&self) -> String {
         let waited = self.inputs.iter().map(|input| input.waited).sum();
         let calls = self.waited_in.iter().map(|(name, count)| format!("{} {name}", readable::count(*count as f64)));
         let read =
@@ -256,8 +256,8 @@ impl Timeline {
     }
 }
 
-/// In which of these calls most of the time until data came was spent, and how often each was made. A call that took less than
-/// a tenth of the time is one that a server makes for other reasons.
+/// The calls in which most of the time until there was data was spent, and how often each was made. A call that took less than a
+/// tenth of that time has other purposes.
 fn waited_in<'a>(calls: impl Iterator<Item = &'a Call<'a>>, sent: Duration) -> Vec<(String, usize)> {
     let mut kinds: BTreeMap<&str, (Duration, usize)> = BTreeMap::new();
     for call in calls {
@@ -270,10 +270,10 @@ fn waited_in<'a>(calls: impl Iterator<Item = &'a Call<'a>>, sent: Duration) -> V
     long.map(|(name, (_, count))| (name.to_owned(), count)).collect()
 }
 
-fn judged(pause: Duration, seen: &[Timeline]) -> Finding {
-    let numbers = seen.iter().map(|timeline| (timeline.model.into(), timeline.told())).collect();
+fn judge(pause: Duration, seen: &[Timeline]) -> Finding {
+    let numbers = seen.iter().map(|timeline| (timeline.model.into(), timeline.text())).collect();
     let inputs: Vec<&Input> = seen.iter().flat_map(|timeline| &timeline.inputs).collect();
-    // The client's pause is the only thing there was to wait for: who waited through most of it has waited for the data.
+    // The pause is the only thing to wait for: a read that waited for most of it has waited for the data.
     let waited = inputs.iter().filter(|input| input.waited >= pause / 2).count();
     let found = inputs.len() - waited;
     let verdict = match (waited, found) {
@@ -283,23 +283,23 @@ fn judged(pause: Duration, seen: &[Timeline]) -> Finding {
     };
     let in_one_call = |timeline: &&Timeline| timeline.inputs.iter().any(|input| input.both_in_one_call);
     let in_one_call: Vec<&str> = seen.iter().filter(in_one_call).map(|timeline| timeline.model).collect();
-    let because = format!(
-        "Of {} reads that brought data, {waited} came after waiting for it, and {found} found it there and only copied. {}",
+    let reason = format!(
+        "Of {} reads that returned data, {waited} waited for it, and {found} found it there and only copied. {}",
         inputs.len(),
         if in_one_call.is_empty() {
-            "In no model did the read that copied also wait.".into()
+            "In no model did one call both wait and copy.".into()
         } else {
-            format!("Waiting and copying were one and the same call in: {}.", in_one_call.join(", "))
+            format!("One call both waited and copied in: {}.", in_one_call.join(", "))
         }
     );
-    Finding { numbers, verdict, because }
+    Finding { numbers, verdict, reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What strace wrote of a server that waits in epoll, shortened.
+    /// The strace log of a server that waits in epoll, shortened.
     const EPOLL: &str = r#"100.000000 listen(4<socket:[23]>, 4096) = 0 <0.000009>
 100.100000 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = 9<socket:[41]> <0.000020>
 100.100100 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC|SOCK_NONBLOCK) = -1 EAGAIN (Resource temporarily unavailable) <0.000018>
@@ -311,7 +311,7 @@ mod tests {
 100.152000 exit_group(0) = ?
 "#;
 
-    /// The same of one that blocks in its read.
+    /// The strace log of a server that blocks in its read.
     const BLOCKING: &str = r#"100.100000 accept4(4<socket:[23]>, NULL, NULL, SOCK_CLOEXEC) = 8<socket:[51]> <0.000020>
 100.100100 recvfrom(8<socket:[51]>, "\0\0\234@"..., 16384, 0, NULL, NULL) = 9 <0.050100>
 "#;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_tells_what_was_waited_for_and_what_was_copied() {
+    fn a_log_shows_what_was_waited_for_and_what_was_copied() {
         let timeline = |logs: &[&str]| {
             let logs: Vec<String> = logs.iter().map(|log| log.to_string()).collect();
             Timeline::of("some", &logs, SENT)
@@ -340,7 +340,7 @@ mod tests {
             timeline.inputs.iter().map(input).collect::<Vec<_>>()
         };
         assert_eq!(inputs(&epoll), [(16384, 50_080, 13, false), (16384, 0, 15, false)]);
-        // The thread that waits for the signal to stop waits, too, but for nobody's data.
+        // The thread that waits for the signal to stop reads, too, but not from a client.
         let blocking = timeline(&[STOP, BLOCKING]).unwrap();
         assert_eq!(blocking.waited_in, [("recvfrom".to_owned(), 1)]);
         assert_eq!(inputs(&blocking), [(9, 50_080, 100, true)]);
@@ -348,13 +348,13 @@ mod tests {
     }
 
     #[test]
-    fn counters_tell_in_which_call_a_server_waited() {
+    fn counters_show_in_which_call_a_server_waited() {
         let waited_in = |waits, found_nothing| {
             let timeline = Timeline::counted("some", PAUSE, waits, found_nothing, 3);
             assert_eq!(timeline.inputs.iter().filter(|input| input.waited == PAUSE).count(), 1);
             (timeline.waited_in[0].0.clone(), timeline.inputs[0].both_in_one_call)
         };
-        assert_eq!(waited_in(0, 0), ("read that brought something".into(), true));
+        assert_eq!(waited_in(0, 0), ("read that returned data".into(), true));
         assert_eq!(waited_in(0, 700), ("reads that found nothing".into(), false));
         assert_eq!(waited_in(2, 1), ("waits for readiness".into(), false));
     }
@@ -368,7 +368,7 @@ mod tests {
             both_in_one_call: false,
         };
         let timeline = Timeline { inputs: vec![input(5, 0), input(0, 2)], ..Timeline::default() };
-        assert_eq!(timeline.drawn(Duration::from_millis(1)), ".....|##");
+        assert_eq!(timeline.drawing(Duration::from_millis(1)), ".....|##");
     }
 
     #[test]
@@ -382,8 +382,8 @@ mod tests {
             };
             [Timeline { inputs: waits_ms.iter().map(input).collect(), ..Timeline::default() }]
         };
-        assert_eq!(judged(PAUSE, &seen(&[50])).verdict, Verdict::Holds);
-        assert!(matches!(judged(PAUSE, &seen(&[50, 0])).verdict, Verdict::HoldsOnly(_)));
-        assert_eq!(judged(PAUSE, &seen(&[0, 0])).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(PAUSE, &seen(&[50])).verdict, Verdict::Holds);
+        assert!(matches!(judge(PAUSE, &seen(&[50, 0])).verdict, Verdict::HoldsOnly(_)));
+        assert_eq!(judge(PAUSE, &seen(&[0, 0])).verdict, Verdict::DoesNotHold);
     }
 }

@@ -1,16 +1,19 @@
-//! The plain `loadgen` command: one run, told to the terminal and to files.
+//! The plain `loadgen` command: one run, with its result on the terminal and in files.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use loadgen::{Config, Error, Measurement, Phase};
 
-use crate::{options::Options, outputs::Outputs, processes, progress::Progress, start::StartTime, targets};
+use crate::{options::Options, outputs::Outputs, processes, progress::Progress, start, start::StartTime, targets};
 
-/// Does what was asked, and returns whether every request was answered right.
+/// Does the run, and returns whether it was complete and all requests were answered correctly.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     refuse_the_past(options.start_at)?;
     let config = options.config(targets::resolve(&options.connect)?);
-    // Before an earlier result is overwritten.
+    // Before the outputs overwrite an earlier result.
     config.check()?;
     let outputs = Outputs::create(options)?;
     let stop = host::stop_on_signals()?;
@@ -26,40 +29,35 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
 
 fn measure(config: &Config, start_at: Option<StartTime>, stop: &AtomicBool) -> anyhow::Result<Measurement> {
     let mut progress = Progress::new(config);
-    let mut missed = None;
+    let mut missed_start = false;
     let measurement = loadgen::run(config, stop, &mut |phase| {
         progress.show(phase);
         if let (Phase::Ready, Some(start_at)) = (phase, start_at) {
-            missed = start_at.is_past();
-            stop.fetch_or(missed.is_some(), Ordering::Relaxed);
+            missed_start = start_at.since().is_some();
+            stop.fetch_or(missed_start, Ordering::Relaxed);
             start_at.wait(stop);
         }
     });
-    match missed {
-        Some(_) => Err(too_late()),
-        None => Ok(measurement?),
+    match missed_start {
+        true => Err(start::too_late()),
+        false => Ok(measurement?),
     }
 }
 
 fn refuse_the_past(start_at: Option<StartTime>) -> anyhow::Result<()> {
-    match start_at.and_then(StartTime::is_past) {
+    match start_at.and_then(StartTime::since) {
         Some(ago) => {
-            let ago = humantime::format_duration(std::time::Duration::from_secs(ago.as_secs()));
-            Err(Error::Config(format!("--start-at is {ago} ago")).into())
+            let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+            Err(Error::Config(format!("--start-at is {ago} ago: choose a time in the future")).into())
         }
         None => Ok(()),
     }
 }
 
-/// What to say when the others have begun without us.
-pub fn too_late() -> anyhow::Error {
-    anyhow::anyhow!("--start-at had passed before all connections were open: choose a later time")
-}
-
-/// Keeps this thread, too, off the processors that were not given to the generator.
+/// Keeps this thread, too, on the generator's processors.
 fn keep_to_cpus(options: &Options) -> anyhow::Result<()> {
     match &options.cpus {
-        Some(cpus) => cpus.run_here().map_err(|_| Error::Config(format!("processors {cpus} are not to be had")).into()),
+        Some(cpus) => cpus.run_here().map_err(|_| Error::Config(format!("processors {cpus} are not available")).into()),
         None => Ok(()),
     }
 }

@@ -1,11 +1,14 @@
-//! The `loadgen` command: drives a server and tells what came out. It exits 0 only if every connection that sends opened and
-//! every request was answered right, 1 if not, and 2 when it was asked for something that cannot be.
+//! The `loadgen` program: measures a server, merges the logs of several generators, or calibrates the generator itself.
+//!
+//! Exit codes: 0 if all connections opened and all requests were answered correctly, 1 if not, 2 for bad usage. A second
+//! SIGINT or SIGTERM ends the program with 128 plus the signal's number.
 #![forbid(unsafe_code)]
 
 mod calibrate;
 mod drive;
 mod merge;
 mod options;
+mod output_file;
 mod outputs;
 mod processes;
 mod progress;
@@ -18,13 +21,46 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use loadgen::Error;
 
-use crate::options::{Command, CommandLine};
+use crate::{calibrate::CalibrateOptions, merge::MergeOptions, options::Options};
 
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
+
+/// Drives an echo server, checks every reply byte for byte, and reports throughput and latency.
+///
+/// Without --rate it is a closed loop: --connections times --pipeline requests are in flight, and each reply triggers the next
+/// request. That measures what the server can do. With --rate it is an open loop: requests are due on a schedule, whatever the
+/// server does, and each latency counts from when its request was due. That measures what users experience.
+///
+/// Exits 0 if all sending connections opened and all requests were answered correctly, 1 if not, 2 for bad usage, and 128 plus
+/// the signal's number after a second SIGINT or SIGTERM.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Add up the interval logs (--hlog) of several generators: counts, not percentiles
+    Merge(MergeOptions),
+
+    /// Show what this machine and this generator can resolve, and test the generator on servers whose answer is known
+    Calibrate(CalibrateOptions),
+}
 
 fn main() -> ExitCode {
     let CommandLine { command, options } = CommandLine::parse();
@@ -38,7 +74,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
-            // Where even this cannot be written, the exit code has to say it all.
+            // If even stderr cannot be written, the exit code is all that is left.
             let _ = writeln!(io::stderr(), "loadgen: {error:#}");
             ExitCode::from(if is_bad_usage(&error) { BAD_USAGE } else { FAILED })
         }
@@ -46,5 +82,5 @@ fn main() -> ExitCode {
 }
 
 fn is_bad_usage(error: &anyhow::Error) -> bool {
-    error.is::<outputs::CannotCreate>() || matches!(error.downcast_ref(), Some(Error::Config(_)))
+    error.is::<output_file::CannotCreate>() || matches!(error.downcast_ref(), Some(Error::Config(_)))
 }

@@ -1,4 +1,4 @@
-//! `loadgen merge`: adds up the interval logs of several generators, and tells the percentiles of all of them together.
+//! `loadgen merge`: adds up the interval logs of several generators, and prints the percentiles of all of them together.
 
 use std::{
     fmt::{self, Write as _},
@@ -14,15 +14,15 @@ use loadgen::{Error, Log, Tag, Times, merge, read_hlog, write_hgrm, write_hlog};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::outputs::Output;
+use crate::output_file::OutputFile;
 
 const NS_PER_US: f64 = 1e3;
 
 /// Adds up the interval logs of several generators that drove one server at the same time: the percentiles are those
-/// that one generator would have recorded. The logs are laid over each other by their machines' clocks.
+/// that one generator would have recorded. The logs are aligned by their machines' clocks.
 #[derive(Debug, Args)]
 pub struct MergeOptions {
-    /// The logs, as loadgen's --hlog writes them
+    /// Interval logs, as --hlog writes them
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
 
@@ -39,11 +39,11 @@ pub struct MergeOptions {
     json: Option<PathBuf>,
 }
 
-/// Does what was asked.
+/// Merges the logs.
 pub fn run(options: &MergeOptions) -> anyhow::Result<()> {
     let logs = options.logs.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let merged = merge(logs)?;
-    // Only now, since the sum may be written over one of the logs.
+    // Only after reading, since the sum may be written over one of the logs.
     let outputs = Outputs::create(options)?;
     let sources: Vec<String> = options.logs.iter().map(|path| path.display().to_string()).collect();
     outputs.write(&sources, &merged)
@@ -54,11 +54,11 @@ fn read(path: &Path) -> anyhow::Result<Log> {
     read_hlog(&text).with_context(|| format!("{} is not an interval log", path.display()))
 }
 
-/// The files that were asked for, and the terminal.
+/// The files that the options name.
 struct Outputs {
-    hlog: Option<Output>,
-    hgrm: Option<Output>,
-    json: Option<Output>,
+    hlog: Option<OutputFile>,
+    hgrm: Option<OutputFile>,
+    json: Option<OutputFile>,
 }
 
 impl Outputs {
@@ -67,13 +67,13 @@ impl Outputs {
         if paths.iter().filter(|path| path.as_deref() == Some(Path::new("-"))).count() > 1 {
             return Err(Error::Config("only one of --hlog, --hgrm and --json can go to stdout".into()).into());
         }
-        let [hlog, hgrm, json] = paths.map(|path| Output::create(path.as_deref()));
+        let [hlog, hgrm, json] = paths.map(|path| OutputFile::create(path.as_deref()));
         Ok(Outputs { hlog: hlog?, hgrm: hgrm?, json: json? })
     }
 
-    /// Writes the files, and the table to the terminal: to stderr when stdout is taken.
+    /// Writes the files, and the table to stdout, or to stderr when a file is stdout.
     fn write(self, sources: &[String], merged: &Log) -> anyhow::Result<()> {
-        let stdout_is_taken = [&self.hlog, &self.hgrm, &self.json].into_iter().flatten().any(Output::is_stdout);
+        let stdout_is_taken = [&self.hlog, &self.hgrm, &self.json].into_iter().flatten().any(OutputFile::is_stdout);
         let summaries = Tag::ALL.map(|tag| merged.total(tag).map(|total| (tag, Summary::of(&total))));
         let summaries: Vec<(Tag, Summary)> = summaries.into_iter().flatten().collect();
         if let Some(output) = self.hlog {
@@ -99,7 +99,7 @@ impl Outputs {
     }
 }
 
-/// What is told of a tag's samples, in nanoseconds. All but `count` are `None` where too few samples stand behind it.
+/// The statistics of a tag's samples, in nanoseconds. All but `count` are `None` with too few samples.
 #[derive(Debug, PartialEq, Serialize)]
 struct Summary {
     count: u64,
@@ -117,7 +117,7 @@ struct Summary {
 impl Summary {
     fn of(total: &Histogram<u64>) -> Summary {
         let times = Times { all: total.clone(), ..Times::default() };
-        let percentile = |quantile| times.percentile(quantile).map(|told| told.value_ns);
+        let percentile = |quantile| times.percentile(quantile).map(|percentile| percentile.value_ns);
         Summary {
             count: times.count(),
             min: times.min().map(|min| min.value_ns),
@@ -138,7 +138,7 @@ fn report(sources: &[String], summaries: &[(Tag, Summary)]) -> Value {
     json!({ "schema": "io-models.loadgen.merge/1", "sources": sources, "tags": tags })
 }
 
-/// The percentiles, one column a tag, ending in a line break.
+/// The percentiles, one column per tag, ending in a line break.
 fn table(logs: usize, intervals: usize, summaries: &[(Tag, Summary)]) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_said_and_no_log_is_lost() {
+    fn what_cannot_be_done_is_reported_and_no_log_is_lost() {
         let folder = TempDir::new().unwrap();
         write(&folder, "a", &log([1]));
         fs::write(folder.path().join("broken"), "what is this\n").unwrap();

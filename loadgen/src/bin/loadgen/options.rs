@@ -1,54 +1,17 @@
-//! The command line.
+//! The options of a run.
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{
-    Args, Parser, Subcommand,
-    builder::{PossibleValuesParser, TypedValueParser},
-};
+use clap::{Args, builder::TypedValueParser};
 use host::Cpus;
-use loadgen::Wire;
-use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait};
+use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait, Wire};
 
-use crate::{calibrate::CalibrateOptions, merge::MergeOptions, start::StartTime};
+use crate::start::StartTime;
 
-/// Drives an echo server, checks every reply byte for byte, and tells throughput and latency.
-///
-/// Without --rate it is a closed loop: as many requests as --connections times --pipeline are under way, and the next
-/// leaves when a reply has come. That shows what the server can do. With --rate it is an open loop: requests are due on
-/// a schedule, whatever the server does, and each latency is counted from when its request was due. That shows what users would
-/// feel.
-///
-/// Exits 0 only if every connection that sends opened and every request was answered right, 1 if not, 2 if it was asked for
-/// something that cannot be.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    max_term_width = 100,
-    args_override_self = true,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
-pub struct CommandLine {
-    #[command(subcommand)]
-    pub command: Option<Command>,
-
-    #[command(flatten)]
-    pub options: Options,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Add the interval logs (--hlog) of several generators: counts, not percentiles
-    Merge(MergeOptions),
-
-    /// Show what this machine and this generator can resolve, and try the generator on servers whose answer is known
-    Calibrate(CalibrateOptions),
-}
-
+/// What to measure, how, and where the result goes.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The server to drive; several, separated by commas, share the connections
+    /// Server to drive; several, separated by commas, share the connections
     #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, value_delimiter = ',', required = true)]
     pub connect: Vec<String>,
 
@@ -56,50 +19,43 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
     connections: usize,
 
-    /// Connections that are opened first and stay silent
+    /// Connections that are opened first and send nothing
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Load")]
     idle_connections: usize,
 
-    /// Requests in flight on each connection, in a closed loop
+    /// Requests in flight per connection, in a closed loop
     #[arg(long, value_name = "DEPTH", default_value_t = 1, conflicts_with = "rate", help_heading = "Load")]
     pipeline: usize,
 
-    /// Requests a second over all connections, whatever the server does: an open loop
+    /// Requests per second over all connections, whatever the server does: an open loop
     #[arg(long, value_name = "PER_SECOND", allow_negative_numbers = true, help_heading = "Load")]
     rate: Option<f64>,
 
-    /// How requests are spread over time: constant (equal distances) or poisson (independent users)
-    #[arg(
-        long, value_name = "KIND", default_value = "constant", requires = "rate",
-        value_parser = one_of([("constant", Arrival::Constant), ("poisson", Arrival::Poisson)]),
-        hide_possible_values = true, help_heading = "Load"
-    )]
+    /// Distribution of requests over time: constant (equal gaps) or poisson (independent users)
+    #[arg(long, value_name = "KIND", default_value_t = Arrival::Constant, requires = "rate", help_heading = "Load")]
     arrival: Arrival,
 
-    /// A connection's next request waits for the reply to the one before, still counted from when it was due
+    /// Hold back a connection's next request until the reply to the one before; its latency still counts from when it was due
     #[arg(long, requires = "rate", help_heading = "Load")]
     one_outstanding: bool,
 
-    /// Every request opens a connection of its own and closes it; latency is counted from before that
+    /// Open a new connection for every request and close it after the reply; latency includes connecting
     #[arg(long, help_heading = "Load")]
     churn: bool,
 
-    /// Payload of a request, in bytes or with a unit: 64, 4KiB, 1MB
+    /// Payload per request, in bytes or with a unit: 64, 4KiB, 1MB
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = bytes, help_heading = "Load")]
     payload: usize,
 
-    /// What messages look like: frames (4-byte big-endian length, then the payload) or raw (the payload alone)
-    #[arg(
-        long, default_value = "frames", value_parser = one_of([("frames", Wire::Frames), ("raw", Wire::Raw)]),
-        hide_possible_values = true, help_heading = "Load"
-    )]
+    /// Format of messages: frames (4-byte big-endian length, then the payload) or raw (the payload alone)
+    #[arg(long, default_value_t = Wire::Frames, help_heading = "Load")]
     wire: Wire,
 
-    /// What Poisson arrivals are drawn from: the same seed, the same arrivals
+    /// Seed of Poisson arrivals: the same seed, the same arrivals
     #[arg(long, value_name = "NUMBER", default_value_t = 1, help_heading = "Load")]
     seed: u64,
 
-    /// How long to measure: 500ms, 5s, 1m
+    /// Length of the measured window: 500ms, 5s, 1m
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Time")]
     duration: Duration,
 
@@ -107,11 +63,11 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration, help_heading = "Time")]
     warmup: Duration,
 
-    /// How long a reply may take, from when its request was due; one that comes later has timed out
+    /// Longest time a reply may take, from when its request was due; a later one has timed out
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Time")]
     timeout: Duration,
 
-    /// How long to await replies that are still owed when measuring ends
+    /// How long to wait for outstanding replies after the measured window
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration, help_heading = "Time")]
     drain: Duration,
 
@@ -123,21 +79,17 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Generator")]
     threads: usize,
 
-    /// Processes that share the connections and the rate, where one may not have enough file descriptors
+    /// Processes that share the connections and the rate, for more connections than one process has file descriptors
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = processes(), help_heading = "Generator")]
     pub processes: usize,
 
-    /// Run on these processors only, such as 1 or 2-3,6: the threads take them in turn
+    /// Processors to run on, such as 1 or 2-3,6, assigned to the threads in turn
     #[arg(long, value_name = "LIST", help_heading = "Generator")]
     pub cpus: Option<Cpus>,
 
-    /// How to wait: spin (never sleep), hybrid (sleep, and spin the last 100 us before a request is due) or sleep; by default
-    /// spin where every thread has a processor of its own and the server one, else hybrid
-    #[arg(
-        long, value_name = "HOW",
-        value_parser = one_of([("spin", Wait::Spin), ("hybrid", Wait::Hybrid), ("sleep", Wait::Sleep)]),
-        hide_possible_values = true, help_heading = "Generator"
-    )]
+    /// How to wait: spin (never sleep), hybrid (sleep, but spin for the last 100 us before a request is due) or sleep; default:
+    /// spin if there is a processor for every thread and one for the server, else hybrid
+    #[arg(long, value_name = "HOW", help_heading = "Generator")]
     wait: Option<Wait>,
 
     /// Write the result to FILE as JSON (- for stdout)
@@ -148,8 +100,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub hgrm: Option<PathBuf>,
 
-    /// Write latency, service time and send lag of every second to FILE as an HdrHistogram interval log in nanoseconds
-    /// (- for stdout)
+    /// Write latency, service time and send lag per second to FILE as an HdrHistogram interval log in nanoseconds (- for stdout)
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub hlog: Option<PathBuf>,
 
@@ -161,7 +112,7 @@ pub struct Options {
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// The run that was asked for, of servers at these addresses.
+    /// The run that the options describe, of servers at these addresses.
     pub fn config(&self, targets: Vec<SocketAddr>) -> Config {
         let load = match self.rate {
             None => Load::Closed { pipeline: self.pipeline },
@@ -215,13 +166,4 @@ fn part_of(text: &str) -> Result<PartOf, String> {
 
 fn number<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-/// A value by its name.
-fn one_of<T: Clone + Send + Sync + 'static, const N: usize>(
-    values: [(&'static str, T); N],
-) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(values.clone().map(|(name, _)| name)).try_map(move |given| {
-        values.iter().find(|(name, _)| *name == given).map(|(_, value)| value.clone()).ok_or("no such value")
-    })
 }

@@ -1,7 +1,7 @@
-//! `--processes`: several processes share one load, as several machines would, and what they counted is added up.
+//! `--processes`: several processes share one load, as several machines would, and their counts are added up.
 //!
-//! Each child is this program with the same options and a `--part` of its own. It opens its connections, says that it is
-//! ready, begins when it is told to, and writes what it measured to its stdout.
+//! Each child is this program with the same options and a `--part` of its own. It opens its connections, reports on stdout that
+//! it is ready, waits on stdin for the start, and writes its part of the measurement to stdout.
 
 use std::{
     env,
@@ -21,9 +21,16 @@ use host::Cpus;
 use loadgen::{Config, Error, Measurement, Part, PartOf, Phase};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::{drive, options::Options, progress::Progress, start::STOP_CHECK, start::StartTime, targets};
+use crate::{
+    options::Options,
+    progress::Progress,
+    start::{self, STOP_CHECK, StartTime},
+    targets,
+};
 
+/// What a child writes when its connections are open.
 const READY: &str = "ready\n";
+/// What the parent answers when requests are to flow.
 const GO: &[u8] = b"go\n";
 
 /// Does the run in `processes` processes.
@@ -38,20 +45,20 @@ pub fn measure(
     ensure!(config.connections >= processes, Error::Config("every process needs a connection of its own".into()));
     let mut progress = Progress::new(&config);
     progress.show(Phase::Connecting);
-    let mut crew = Crew::hire(&config)?;
-    crew.await_ready(stop)?;
+    let mut children = Children::spawn(&config)?;
+    children.await_ready(stop)?;
     progress.show(Phase::Ready);
     if let Some(start_at) = start_at {
-        if start_at.is_past().is_some() {
-            return Err(drive::too_late());
+        if start_at.since().is_some() {
+            return Err(start::too_late());
         }
         start_at.wait(stop);
     }
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted.into());
     }
-    crew.go()?;
-    let parts = crew.await_parts(&config, stop, &mut progress)?;
+    children.go()?;
+    let parts = children.await_parts(&config, stop, &mut progress)?;
     let sum = parts.into_iter().reduce(|mut sum, part| {
         sum.add(part);
         sum
@@ -59,44 +66,44 @@ pub fn measure(
     Ok(sum.context("there is no process")?.measurement(&config))
 }
 
-/// The children. Those that are still there when this is dropped are told to stop, and waited for.
-struct Crew {
+/// The children. Those that still run when this is dropped are killed and reaped.
+struct Children {
     children: Vec<Child>,
-    said: Receiver<Said>,
+    messages: Receiver<Message>,
 }
 
-/// What a child says.
-enum Said {
-    /// Its connections are open.
+/// What a child has done.
+enum Message {
+    /// It has opened its connections.
     Ready,
-    /// It has ended: with what it wrote to stdout (after that) and to stderr.
-    Ended { result: String, complaint: String },
+    /// It has ended, and wrote this to stdout (after [`READY`]) and stderr.
+    Ended { result: String, errors: String },
 }
 
-impl Crew {
-    fn hire(config: &Config) -> anyhow::Result<Crew> {
-        let (sender, said) = mpsc::channel();
-        let mut crew = Crew { children: Vec::new(), said };
+impl Children {
+    fn spawn(config: &Config) -> anyhow::Result<Children> {
+        let (sender, messages) = mpsc::channel();
+        let mut children = Children { children: Vec::new(), messages };
         for part in 0..config.part.parts {
             let mut child = command(config, part)?.spawn().context("cannot start a process")?;
-            let (output, complaints) = (child.stdout.take(), child.stderr.take());
-            crew.children.push(child);
-            let output = output.context("a process has no stdout")?;
-            let complaints = complaints.context("a process has no stderr")?;
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            children.children.push(child);
+            let stdout = stdout.context("a process has no stdout")?;
+            let stderr = stderr.context("a process has no stderr")?;
             let sender = sender.clone();
-            // A thread for each: none may wait for room in its pipe.
-            thread::spawn(move || listen(output, complaints, &sender));
+            // A thread per child, so that no child blocks on a full pipe.
+            thread::spawn(move || read_messages(stdout, stderr, &sender));
         }
-        Ok(crew)
+        Ok(children)
     }
 
     /// Waits until every child has opened its connections.
     fn await_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut ready = 0;
         while ready < self.children.len() {
-            match self.said.recv_timeout(STOP_CHECK) {
-                Ok(Said::Ready) => ready += 1,
-                Ok(Said::Ended { complaint, .. }) => return Err(failure(&complaint)),
+            match self.messages.recv_timeout(STOP_CHECK) {
+                Ok(Message::Ready) => ready += 1,
+                Ok(Message::Ended { errors, .. }) => return Err(failure(&errors)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
             }
@@ -114,17 +121,17 @@ impl Crew {
         Ok(())
     }
 
-    /// Awaits what the children bring back, and passes a request to stop on to them.
+    /// Waits for the children's parts; once `stop` is set, interrupts the children.
     fn await_parts(&mut self, config: &Config, stop: &AtomicBool, progress: &mut Progress) -> anyhow::Result<Vec<Part>> {
         let (begun, mut phase) = (Instant::now(), Phase::Ready);
         let mut stopped = false;
         let mut parts = Vec::new();
         while parts.len() < self.children.len() {
-            match self.said.recv_timeout(STOP_CHECK) {
-                Ok(Said::Ended { result, complaint }) => {
-                    parts.push(serde_json::from_str(&result).map_err(|_| failure(&complaint))?);
+            match self.messages.recv_timeout(STOP_CHECK) {
+                Ok(Message::Ended { result, errors }) => {
+                    parts.push(serde_json::from_str(&result).map_err(|_| failure(&errors))?);
                 }
-                Ok(Said::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Ready) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
             }
             let now = phase_after(begun.elapsed(), config);
@@ -141,10 +148,10 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Children {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // Once reaped, the number may be another's.
+            // Once it is reaped, its number may belong to another process.
             if let Ok(None) = child.try_wait() {
                 signal(child, Signal::KILL);
                 let _ = child.wait();
@@ -153,36 +160,36 @@ impl Drop for Crew {
     }
 }
 
-/// Passes on what a child says, until its end.
-fn listen(output: impl Read, mut complaints: impl Read, sender: &Sender<Said>) {
-    let (mut output, mut first, mut result, mut complaint) =
-        (BufReader::new(output), String::new(), String::new(), String::new());
-    // What cannot be read is missing in the result, and nobody listens any more when another process has failed.
-    let _ = output.read_line(&mut first);
-    if first == READY {
-        let _ = sender.send(Said::Ready);
+/// Sends a child's messages, until its end.
+fn read_messages(stdout: impl Read, mut stderr: impl Read, sender: &Sender<Message>) {
+    let (mut stdout, mut first_line, mut result, mut errors) =
+        (BufReader::new(stdout), String::new(), String::new(), String::new());
+    // Read errors leave the result incomplete, which shows; send errors mean that another child has failed before.
+    let _ = stdout.read_line(&mut first_line);
+    if first_line == READY {
+        let _ = sender.send(Message::Ready);
     }
-    let _ = output.read_to_string(&mut result);
-    let _ = complaints.read_to_string(&mut complaint);
-    let _ = sender.send(Said::Ended { result, complaint });
+    let _ = stdout.read_to_string(&mut result);
+    let _ = stderr.read_to_string(&mut errors);
+    let _ = sender.send(Message::Ended { result, errors });
 }
 
-/// Why a child did not do its part, in its own words if it had any: one stands for all, which mostly fail alike.
-fn failure(complaint: &str) -> anyhow::Error {
-    match complaint.trim().trim_start_matches("loadgen: ") {
-        "" => anyhow!("a process ended before it had done its part"),
+/// Why a child failed, by its stderr if it wrote there. The first failure stands for all: mostly they have the same cause.
+fn failure(errors: &str) -> anyhow::Error {
+    match errors.trim().trim_start_matches("loadgen: ") {
+        "" => anyhow!("a process ended without a result"),
         reason => anyhow!("{reason}"),
     }
 }
 
 fn signal(child: &Child, signal: Signal) {
     if let Some(pid) = Pid::from_raw(child.id() as i32) {
-        // A child that has gone by itself needs no signal.
+        // A child that has ended needs no signal.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// This program again, with what concerns the part changed: the last of an option given twice counts.
+/// This program with the options of its part appended: they override the same options given before.
 fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
     let mut command = Command::new(env::current_exe().context("cannot find this program")?);
     let parts = config.part.parts;
@@ -192,7 +199,7 @@ fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Ctrl-C on the terminal is for the parent, which passes it on: a child that sees it twice would end at once.
+        // Ctrl-C on the terminal reaches only the parent, which passes it on: a second one would end a child at once.
         .process_group(0);
     if let Some(cpus) = &config.cpus {
         let cpus = cpus.as_slice();
@@ -221,7 +228,7 @@ pub fn run_part(options: &Options) -> anyhow::Result<bool> {
     let config = options.config(targets::resolve(&options.connect)?);
     let part = loadgen::run_part(&config, &stop, &mut |phase| {
         if phase == Phase::Ready {
-            stop.fetch_or(!is_told_to_go(), Ordering::Relaxed);
+            stop.fetch_or(!wait_for_go(), Ordering::Relaxed);
         }
     })?;
     let mut out = io::stdout().lock();
@@ -230,9 +237,9 @@ pub fn run_part(options: &Options) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Says that all is ready, and waits for what the parent says to that.
-fn is_told_to_go() -> bool {
-    let mut said = String::new();
-    let answered = io::stdout().write_all(READY.as_bytes()).and_then(|()| io::stdin().lock().read_line(&mut said));
-    answered.is_ok() && said.as_bytes() == GO
+/// Reports that all connections are open, and waits for the parent's answer; false when it is not [`GO`].
+fn wait_for_go() -> bool {
+    let mut answer = String::new();
+    let answered = io::stdout().write_all(READY.as_bytes()).and_then(|()| io::stdin().lock().read_line(&mut answer));
+    answered.is_ok() && answer.as_bytes() == GO
 }

@@ -1,4 +1,4 @@
-//! A bar on the terminal while the run goes on; nothing where stderr is not a terminal.
+//! The progress bar on the terminal during a run; none if stderr is not a terminal.
 
 use std::{
     io::{self, IsTerminal},
@@ -12,19 +12,19 @@ use loadgen::{Config, Phase};
 
 const REDRAW: Duration = Duration::from_millis(200);
 
-/// Shows what the run does now, and how long it will.
+/// Shows the phase of a run, and how long it will last.
 pub struct Progress {
     config: Config,
     shown: Option<Shown>,
 }
 
 impl Progress {
-    /// Nothing is shown yet.
+    /// Shows nothing yet.
     pub fn new(config: &Config) -> Progress {
         Progress { config: config.clone(), shown: None }
     }
 
-    /// Shows a phase instead of the one before.
+    /// Shows the phase, and no longer the one before.
     pub fn show(&mut self, phase: Phase) {
         self.shown = None;
         if !io::stderr().is_terminal() {
@@ -41,7 +41,7 @@ impl Progress {
     }
 }
 
-/// A bar, and the thread that moves it on until this is dropped.
+/// A bar, and the thread that updates it until this is dropped.
 struct Shown {
     stop: Option<Sender<()>>,
     painter: Option<JoinHandle<()>>,
@@ -73,7 +73,7 @@ impl Shown {
 impl Drop for Shown {
     fn drop(&mut self) {
         self.stop = None;
-        // A painter that has failed has nothing to say that matters.
+        // A failed progress bar does not matter.
         let _ = self.painter.take().map(JoinHandle::join);
     }
 }

@@ -1,4 +1,4 @@
-//! When to begin, where several generators are to begin together.
+//! `--start-at`: the time at which several generators begin together.
 
 use std::{
     str::FromStr,
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How long a request to stop may go unnoticed.
+/// How long a stop may go unnoticed.
 pub const STOP_CHECK: Duration = Duration::from_millis(50);
 
-/// A moment by the machine's clock.
+/// A time by the machine's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct StartTime(SystemTime);
 
@@ -28,8 +28,8 @@ impl FromStr for StartTime {
 }
 
 impl StartTime {
-    /// How long it is until then, or how long ago that was.
-    pub fn is_past(self) -> Option<Duration> {
+    /// How long ago it was; `None` when it is still to come.
+    pub fn since(self) -> Option<Duration> {
         SystemTime::now().duration_since(self.0).ok()
     }
 
@@ -41,6 +41,11 @@ impl StartTime {
             thread::sleep(left.min(STOP_CHECK));
         }
     }
+}
+
+/// The error when the other generators have begun already.
+pub fn too_late() -> anyhow::Error {
+    anyhow::anyhow!("--start-at had passed before all connections were open: choose a later time")
 }
 
 #[cfg(test)]
@@ -58,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn a_start_in_the_past_is_known_and_not_waited_for() {
+    fn a_start_in_the_past_is_recognized_and_not_waited_for() {
         let past: StartTime = "1000".parse().unwrap();
-        assert!(past.is_past().is_some());
+        assert!(past.since().is_some());
         past.wait(&AtomicBool::new(false));
         let future: StartTime = "9999999999".parse().unwrap();
-        assert!(future.is_past().is_none());
+        assert!(future.since().is_none());
         future.wait(&AtomicBool::new(true));
     }
 }

@@ -1,10 +1,9 @@
-//! The result in words and a picture, for the terminal.
+//! The summary of a run on the terminal: figures, percentiles and a histogram.
 
 use std::fmt::{self, Write};
 
 use hdrhistogram::Histogram;
-use loadgen::Wire;
-use loadgen::{Config, Load, Measurement, Times, readable_ns as readable, statistics::Percentile};
+use loadgen::{Config, Load, Measurement, Percentile, Times, readable_ns as readable};
 
 const BAR_WIDTH: f64 = 50.0;
 const QUANTILES: [(&str, f64); 6] =
@@ -18,17 +17,19 @@ pub fn text(config: &Config, measurement: &Measurement) -> String {
     out
 }
 
-/// The load in words.
+/// The load in one line.
 pub fn load(config: &Config) -> String {
     let pace = match &config.load {
-        Load::Closed { pipeline } => format!("closed loop; connections: {}, in flight on each: {pipeline}", config.connections),
+        Load::Closed { pipeline } => {
+            format!("closed loop; connections: {}, in flight per connection: {pipeline}", config.connections)
+        }
         Load::Open(open) => {
-            let one = if open.one_outstanding { ", one outstanding on each" } else { "" };
+            let one = if open.one_outstanding { ", one outstanding per connection" } else { "" };
             let (rate, arrival) = (open.rate_per_s, open.arrival);
             format!("open loop, {rate} requests/s, {arrival} arrivals; connections: {}{one}", config.connections)
         }
     };
-    let churn = if config.churn { ", a new one for each request" } else { "" };
+    let churn = if config.churn { ", a new one per request" } else { "" };
     let idle = match config.idle_connections {
         0 => String::new(),
         idle => format!(", idle connections: {idle}"),
@@ -47,12 +48,8 @@ fn write_all(config: &Config, measurement: &Measurement, out: &mut String) -> fm
 }
 
 fn write_load(config: &Config, measurement: &Measurement, out: &mut String) -> fmt::Result {
-    let wire = match config.wire {
-        Wire::Frames => "frames",
-        Wire::Raw => "raw",
-    };
     let targets: Vec<_> = config.targets.iter().map(ToString::to_string).collect();
-    writeln!(out, "target       {} ({wire})", targets.join(", "))?;
+    writeln!(out, "target       {} ({})", targets.join(", "), config.wire)?;
     writeln!(out, "load         {}", load(config))?;
     let cpus = config.cpus.as_ref().map(|cpus| format!(", processors: {cpus}")).unwrap_or_default();
     let processes = match config.part.parts {
@@ -140,10 +137,10 @@ fn write_times(measurement: &Measurement, out: &mut String) -> fmt::Result {
     write!(out, "  {:<6} {:>12}  {:<22}", "mean", mean(latency), margin(latency))?;
     beside(out, &mean)?;
     for (name, quantile) in QUANTILES {
-        let told = |times: &Times| times.percentile(quantile).map_or_else(|| "-".into(), value);
+        let found = |times: &Times| times.percentile(quantile).map_or_else(|| "-".into(), value);
         let interval = latency.percentile(quantile).map(interval).unwrap_or_default();
-        write!(out, "  {name:<6} {:>12}  {interval:<22}", told(latency))?;
-        beside(out, &told)?;
+        write!(out, "  {name:<6} {:>12}  {interval:<22}", found(latency))?;
+        beside(out, &found)?;
     }
     write!(out, "  {:<6} {:>12}  {:<22}", "max", greatest(latency), "")?;
     beside(out, &greatest)
@@ -153,12 +150,12 @@ fn bound(value_ns: u64, at_least: bool) -> String {
     format!("{}{}", if at_least { ">= " } else { "" }, readable(value_ns))
 }
 
-fn value(told: Percentile) -> String {
-    bound(told.value_ns, told.at_least)
+fn value(found: Percentile) -> String {
+    bound(found.value_ns, found.at_least)
 }
 
-fn interval(told: Percentile) -> String {
-    format!("{} .. {}", readable(told.low_ns), told.high_ns.map(readable).unwrap_or_default())
+fn interval(found: Percentile) -> String {
+    format!("{} .. {}", readable(found.low_ns), found.high_ns.map(readable).unwrap_or_default())
 }
 
 fn least(times: &Times) -> String {
@@ -178,7 +175,7 @@ fn margin(times: &Times) -> String {
     margin_ns.map(|margin_ns| format!("+- {}", readable(margin_ns.round() as u64))).unwrap_or_default()
 }
 
-/// One bar for each step of a scale on which every step is about twice the last.
+/// One bar per step of a scale whose steps about double: 1, 2, 5, 10.
 fn write_histogram(latency: &Histogram<u64>, out: &mut String) -> fmt::Result {
     let mut bars: Vec<(u64, u64)> = Vec::new();
     for step in latency.iter_recorded() {
@@ -189,7 +186,7 @@ fn write_histogram(latency: &Histogram<u64>, out: &mut String) -> fmt::Result {
         }
     }
     let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1) as f64;
-    writeln!(out, "how many took at least")?;
+    writeln!(out, "requests by latency, at least")?;
     for (from_ns, count) in bars {
         let bar = "#".repeat((count as f64 / most * BAR_WIDTH).ceil() as usize);
         writeln!(out, "  {:>8} {count:>10} {bar}", readable(from_ns))?;

@@ -1,4 +1,4 @@
-//! Whom to drive: the addresses behind the names.
+//! `--connect`: the addresses behind host names.
 
 use std::{
     net::{SocketAddr, TcpStream, ToSocketAddrs},
@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::Context;
 
-/// How long an address of several may take to show whether somebody listens there.
+/// How long one of several addresses may take to accept a connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The address of each of the names; where a name has several, the first at which somebody listens.
+/// The address of each name; of a name with several, the first that accepts a connection.
 ///
 /// # Errors
 /// When a name does not resolve.

@@ -2,14 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use loadgen::{Arrival, Config, Load, OpenLoop, Times};
+
 use super::{
     behaviour::Behaviour,
-    bench::{Outcome, Trial},
-    truth::{Case, Expected, Row},
-};
-use crate::{
-    Arrival, Config, Load, OpenLoop, Times,
-    statistics::{ks_critical, ks_distance, md1},
+    expectation::{Case, Expected, Row},
+    kolmogorov_smirnov::{ks_critical, ks_distance},
+    md1,
+    trial::{Outcome, Trial},
 };
 
 const NS_PER_S: f64 = 1e9;
@@ -64,8 +64,10 @@ pub struct Experiment {
     pub why: &'static str,
     /// Whether it has to know the generator's highest rate.
     pub needs_highest_rate: bool,
-    trials: fn(f64) -> Vec<Trial>,
-    rows: fn(&[Trial], &[Outcome]) -> Vec<Row>,
+    /// Its trials, where the generator's highest rate is so many requests per second.
+    pub trials: fn(f64) -> Vec<Trial>,
+    /// What their outcomes are, beside what they must be.
+    pub rows: fn(&[Trial], &[Outcome]) -> Vec<Row>,
 }
 
 /// All experiments, in the order of the truth table.
@@ -357,98 +359,12 @@ fn row(what: &str, unit: &'static str, expected: Expected, measured: f64) -> Row
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::SystemTime};
+    use std::time::SystemTime;
+
+    use loadgen::{Connections, Cpu, Little, Measurement, Pauses, Requests, Wait};
 
     use super::*;
-    use crate::{
-        Connections, Cpu, Little, Measurement, Pauses, Requests, Wait,
-        calibration::behaviour::Known,
-        clock::nanoseconds,
-        schedule::{Schedule, Shard},
-        simulation::{World, arrivals_ns, simulate},
-    };
-
-    /// What the requests due in the window take, ascending, in seconds, on a network without delay.
-    fn ideal_responses_s(trial: &Trial) -> Vec<f64> {
-        let Load::Open(load) = &trial.config.load else { return Vec::new() };
-        let mut schedule = Schedule::new(load, Shard { thread: 0, threads: 1, all: CONNECTIONS }, trial.config.seed, 0);
-        let mut known = Known::new(trial.behaviour);
-        let from_ns = nanoseconds(trial.config.warmup);
-        let until_ns = from_ns + nanoseconds(trial.config.duration);
-        let mut responses_s = Vec::new();
-        while schedule.next_due_ns() < until_ns {
-            let due_ns = schedule.next_due_ns();
-            let answered_ns = known.answers_at(due_ns).unwrap();
-            if due_ns >= from_ns {
-                responses_s.push((answered_ns - due_ns) as f64 / NS_PER_S);
-            }
-            schedule.advance();
-        }
-        responses_s.sort_by(f64::total_cmp);
-        responses_s
-    }
-
-    /// What the bench would bring on a machine that never stands still, with a network of 10 us each way.
-    fn simulated(trial: &Trial) -> Outcome {
-        let stands_still = !trial.standstill.is_zero();
-        let stall = stands_still.then(|| 0..nanoseconds(trial.standstill));
-        let world = World { stall, ..World::new(trial.behaviour) };
-        let from_ns = nanoseconds(trial.config.warmup);
-        let since_the_window_began = |at_ns: u64| at_ns.checked_sub(from_ns);
-        let arrivals_ns = match trial.logged_arrivals {
-            0 => Vec::new(),
-            logged => arrivals_ns(&trial.config, &world).into_iter().filter_map(since_the_window_began).take(logged).collect(),
-        };
-        Outcome { measurement: simulate(&trial.config, &world), arrivals_ns }
-    }
-
-    #[test]
-    fn the_whole_table_holds_in_simulated_time() {
-        for experiment in EXPERIMENTS {
-            let case = experiment.run(20_000.0, &mut |trial| Ok::<_, Infallible>(simulated(trial))).unwrap();
-            assert!(case.holds(), "{case:#?}");
-            // Only the arrivals' own chance is left: no machine disturbs this.
-            for row in &case.rows {
-                if let Expected::Near { value, tolerance } = row.expected {
-                    assert!((row.measured - value).abs() <= tolerance / 4.0, "{}: {row:?}", case.name);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_queues_arrivals_are_typical() {
-        let service_s = SERVICE.as_secs_f64();
-        for rho in [0.3, 0.5, 0.7, 0.8] {
-            let responses_s = ideal_responses_s(&queue_trials(rho)[1]);
-            let quantile_s = |quantile: f64| responses_s[(responses_s.len() as f64 * quantile).ceil() as usize - 1];
-            let mean_s = responses_s.iter().sum::<f64>() / responses_s.len() as f64;
-            for (measured_s, endless_s) in [
-                (quantile_s(0.5), md1::response_quantile(rho, service_s, 0.5).unwrap()),
-                (quantile_s(0.9), md1::response_quantile(rho, service_s, 0.9).unwrap()),
-                (mean_s, md1::response_mean(rho, service_s).unwrap()),
-            ] {
-                assert!((measured_s / endless_s - 1.0).abs() < 0.01, "{rho}: {measured_s} instead of {endless_s}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_gaps_themselves_pass_the_test_for_their_distribution() {
-        let Load::Open(load) = poisson_trial().config.load else { panic!("it is an open loop") };
-        let mut schedule =
-            Schedule::new(&load, Shard { thread: 0, threads: 1, all: CONNECTIONS }, poisson_trial().config.seed, 0);
-        let arrivals_ns: Vec<u64> = (0..=POISSON_GAPS)
-            .map(|_| {
-                schedule.advance();
-                schedule.next_due_ns()
-            })
-            .collect();
-        assert!(off(&poisson_rows(&arrivals_ns)).is_empty());
-        assert_eq!(off(&poisson_rows(&arrivals_ns[1..])), ["gaps"]);
-        let even_ns: Vec<u64> = (0..=POISSON_GAPS as u64).map(|n| n * 1_000_000).collect();
-        assert_eq!(off(&poisson_rows(&even_ns)), ["distance from the exponential distribution"]);
-    }
+    use crate::calibrate::clock::nanoseconds;
 
     #[test]
     fn a_freeze_must_show_in_the_open_loop_and_nowhere_else() {

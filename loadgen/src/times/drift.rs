@@ -131,9 +131,9 @@ fn median_ns(block: &Histogram<u32>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::{
+    use crate::times::{
         blocks::tests::{autoregression, normals},
-        times::tests::times,
+        samples::tests::times,
     };
 
     fn throughput(values: &[f64]) -> Option<(f64, f64)> {

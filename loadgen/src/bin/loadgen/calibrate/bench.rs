@@ -1,33 +1,15 @@
 //! The bench on which the generator is tried: itself on one processor, a known server on another.
 
-use std::{io, sync::atomic::AtomicBool, thread, time::Duration};
+use std::{io, sync::atomic::AtomicBool, thread};
 
+use echo_protocol::HEADER_BYTES;
 use host::Cpus;
+use loadgen::{Config, Error, Phase, run};
 
-use super::{behaviour::Behaviour, sink::Sink};
-use crate::{Config, Error, Measurement, Phase, content::Content, run};
-
-/// One run against a known server.
-#[derive(Clone, Debug)]
-pub struct Trial {
-    /// The load; whom it drives, and on which processor, is the bench's to say.
-    pub config: Config,
-    /// What the server does. Its freezes and its stop count from the beginning of the measured window.
-    pub behaviour: Behaviour,
-    /// For how long the generator stands still at the beginning of the measured window.
-    pub standstill: Duration,
-    /// How many arrivals at the server are logged, from the beginning of the measured window on.
-    pub logged_arrivals: usize,
-}
-
-/// What a trial brought.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What the generator says.
-    pub measurement: Measurement,
-    /// When the logged requests arrived at the server, in nanoseconds since the window began, ascending.
-    pub arrivals_ns: Vec<u64>,
-}
+use super::{
+    known_server::KnownServer,
+    trial::{Outcome, Trial},
+};
 
 /// Which processors the two sides have; both the same where they have to share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,28 +50,29 @@ impl Bench {
     /// # Errors
     /// As [`run`], [`Error::Interrupted`] also for a run that had begun: a part of it proves nothing.
     pub fn measure(self, trial: &Trial, stop: &AtomicBool) -> Result<Outcome, Error> {
-        let message_bytes =
-            Content::new(trial.config.wire, trial.config.payload_bytes, trial.config.connections).message_bytes();
-        let sink = Sink::start_logging(trial.behaviour, message_bytes, Some(self.server_cpu), trial.logged_arrivals)
+        let message_bytes = HEADER_BYTES + trial.config.payload_bytes;
+        let server = KnownServer::start(trial.behaviour, message_bytes, Some(self.server_cpu), trial.logged_arrivals)
             .map_err(Error::System)?;
-        let config = Config { targets: vec![sink.address()], cpus: Cpus::new([self.generator_cpu]), ..trial.config.clone() };
+        let config = Config { targets: vec![server.address()], cpus: Cpus::new([self.generator_cpu]), ..trial.config.clone() };
         let measurement = run(&config, stop, &mut |phase| {
             if phase == Phase::Measuring {
-                sink.set_zero_now();
+                server.set_zero_now();
                 thread::sleep(trial.standstill);
             }
         })?;
-        let arrivals_ns = sink.stop().map_err(Error::System)?;
+        let arrivals_ns = server.stop().map_err(Error::System)?;
         if measurement.interrupted { Err(Error::Interrupted) } else { Ok(Outcome { measurement, arrivals_ns }) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{net::SocketAddr, time::Duration};
+
+    use loadgen::{Arrival, Load, OpenLoop};
 
     use super::*;
-    use crate::{Arrival, Load, OpenLoop};
+    use crate::calibrate::behaviour::Behaviour;
 
     fn trial(behaviour: Behaviour) -> Trial {
         let config = Config {

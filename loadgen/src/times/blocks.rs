@@ -109,7 +109,7 @@ pub(super) mod tests {
     use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
     use super::*;
-    use crate::statistics::times::tests::times;
+    use crate::times::samples::tests::times;
 
     /// A source of standard normal numbers (G. E. P. Box, M. E. Muller, 1958).
     pub(crate) fn normals(seed: u64) -> impl FnMut() -> f64 {

@@ -7,17 +7,14 @@
 
 mod blocks;
 mod drift;
-mod kolmogorov_smirnov;
-pub mod md1;
 mod mean;
 mod percentile;
-mod times;
+mod samples;
 
 pub use drift::{Drift, Drifting};
-pub use kolmogorov_smirnov::{ks_critical, ks_distance};
 pub use mean::Mean;
 pub use percentile::Percentile;
-pub use times::{Extreme, Times};
+pub use samples::{Extreme, Times};
 
 /// Standard deviations to either side of a normal variable's mean that hold 95 % of it.
 const SIGMAS_OF_95_PERCENT: f64 = 1.959_963_984_540_054;

@@ -1,41 +1,33 @@
-//! The machine's own pauses: how long a thread that only reads the clock is kept from reading it.
+//! The machine's own pauses: for how long a thread that only reads the clock is kept from reading it.
 
 use std::{io, sync::Barrier, thread, time::Duration};
 
-use hdrhistogram::Histogram;
 use host::Cpus;
 
-use crate::{
-    clock::{Clock, nanoseconds},
-    timeline::empty,
-};
+use super::clock::{Clock, nanoseconds};
 
-/// What a spinning thread saw on one processor.
+/// What a spinning thread measured on one processor.
 #[derive(Clone, Debug)]
 pub struct Hiccups {
     /// The processor.
     pub cpu: usize,
     /// How long the thread spun.
     pub spun: Duration,
-    /// The smallest step between two readings of the clock that differ, in nanoseconds; `None` when none did.
-    pub smallest_step_ns: Option<u64>,
-    /// How many steps were pauses.
+    /// How many steps of the clock were pauses.
     pub pauses: u64,
     /// How long the pauses were together.
     pub total: Duration,
     /// The longest step, a pause or not.
     pub longest: Duration,
-    /// The pauses' lengths, in nanoseconds.
-    pub histogram: Histogram<u64>,
 }
 
-/// Spins on every processor this thread may use, for `duration` on all of them at once, and takes steps of the clock over
-/// `threshold` for pauses.
+/// Spins on every processor this thread may use, for `duration` on all of them at once, and counts steps of the clock over
+/// `threshold` as pauses.
 ///
-/// At once, and not in turn: this is what a spinning generator and a spinning server have to live with together.
+/// At once, and not in turn: a spinning generator and a spinning server run under the same conditions.
 ///
 /// # Errors
-/// What the system says when a thread cannot be kept on its processor.
+/// When a thread cannot be kept on its processor.
 pub fn watch(duration: Duration, threshold: Duration) -> io::Result<Vec<Hiccups>> {
     let cpus = Cpus::allowed()?;
     let (clock, start) = (Clock::start(), Barrier::new(cpus.as_slice().len()));
@@ -52,7 +44,7 @@ pub fn watch(duration: Duration, threshold: Duration) -> io::Result<Vec<Hiccups>
 }
 
 fn watch_one(cpu: usize, clock: Clock, start: &Barrier, duration: Duration, threshold: Duration) -> io::Result<Hiccups> {
-    let pinned = Cpus::new([cpu]).expect("one processor is some").run_here();
+    let pinned = Cpus::new([cpu]).expect("the set has one processor").run_here();
     let mut gaps = Gaps::new(threshold);
     start.wait();
     pinned?;
@@ -66,57 +58,43 @@ fn watch_one(cpu: usize, clock: Clock, start: &Barrier, duration: Duration, thre
     Ok(gaps.on(cpu))
 }
 
-/// The books of a thread that reads a clock over and over.
-#[derive(Clone, Debug)]
-pub struct Gaps {
+/// The steps between successive readings of a clock.
+#[derive(Clone, Debug, Default)]
+struct Gaps {
     threshold_ns: u64,
     first_and_last_ns: Option<(u64, u64)>,
-    smallest_step_ns: Option<u64>,
     longest_ns: u64,
+    pauses: u64,
     total_ns: u64,
-    histogram: Histogram<u64>,
 }
 
 impl Gaps {
-    /// Empty books, in which a step over `threshold` is a pause.
-    pub fn new(threshold: Duration) -> Gaps {
-        Gaps {
-            threshold_ns: nanoseconds(threshold),
-            first_and_last_ns: None,
-            smallest_step_ns: None,
-            longest_ns: 0,
-            total_ns: 0,
-            histogram: empty(),
-        }
+    /// No steps yet; one over `threshold` is a pause.
+    fn new(threshold: Duration) -> Gaps {
+        Gaps { threshold_ns: nanoseconds(threshold), ..Gaps::default() }
     }
 
     /// The clock was read, and showed this: not less than the last time.
-    pub fn see(&mut self, now_ns: u64) {
+    fn see(&mut self, now_ns: u64) {
         let (first_ns, last_ns) = self.first_and_last_ns.unwrap_or((now_ns, now_ns));
         self.first_and_last_ns = Some((first_ns, now_ns));
         let step_ns = now_ns - last_ns;
-        if step_ns == 0 {
-            return;
-        }
-        self.smallest_step_ns = Some(self.smallest_step_ns.map_or(step_ns, |smallest_ns| smallest_ns.min(step_ns)));
         self.longest_ns = self.longest_ns.max(step_ns);
         if step_ns > self.threshold_ns {
+            self.pauses += 1;
             self.total_ns += step_ns;
-            self.histogram.saturating_record(step_ns);
         }
     }
 
-    /// What was seen, as that of a processor.
-    pub fn on(self, cpu: usize) -> Hiccups {
+    /// The result, as that of a processor.
+    fn on(self, cpu: usize) -> Hiccups {
         let (first_ns, last_ns) = self.first_and_last_ns.unwrap_or_default();
         Hiccups {
             cpu,
             spun: Duration::from_nanos(last_ns - first_ns),
-            smallest_step_ns: self.smallest_step_ns,
-            pauses: self.histogram.len(),
+            pauses: self.pauses,
             total: Duration::from_nanos(self.total_ns),
             longest: Duration::from_nanos(self.longest_ns),
-            histogram: self.histogram,
         }
     }
 }
@@ -138,12 +116,11 @@ mod tests {
         let hiccups = seen(&[500, 530, 530, 10_530, 20_531, 20_551, 50_551]);
         assert_eq!((hiccups.cpu, hiccups.spun), (3, Duration::from_nanos(50_051)));
         assert_eq!((hiccups.pauses, hiccups.total), (2, Duration::from_nanos(40_001)));
-        assert_eq!((hiccups.smallest_step_ns, hiccups.longest), (Some(20), Duration::from_micros(30)));
-        assert_eq!((hiccups.histogram.len(), hiccups.histogram.count_between(10_001, 10_001)), (2, 1));
+        assert_eq!(hiccups.longest, Duration::from_micros(30));
     }
 
     #[test]
-    fn the_longest_step_is_told_though_it_is_no_pause() {
+    fn the_longest_step_is_reported_though_it_is_no_pause() {
         let hiccups = seen(&[0, 40, 9_000]);
         assert_eq!((hiccups.pauses, hiccups.total, hiccups.longest), (0, Duration::ZERO, Duration::from_nanos(8960)));
     }
@@ -152,7 +129,7 @@ mod tests {
     fn a_clock_that_stands_still_or_is_never_read_has_no_step() {
         for readings in [&[][..], &[7], &[7, 7, 7]] {
             let hiccups = seen(readings);
-            assert_eq!((hiccups.spun, hiccups.smallest_step_ns, hiccups.pauses), (Duration::ZERO, None, 0));
+            assert_eq!((hiccups.spun, hiccups.longest, hiccups.pauses), (Duration::ZERO, Duration::ZERO, 0));
         }
     }
 

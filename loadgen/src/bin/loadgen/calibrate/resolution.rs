@@ -10,13 +10,10 @@ use std::{
 
 use hdrhistogram::Histogram;
 use host::Cpus;
+use loadgen::{Times, Wait};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
 
-use crate::{
-    Wait,
-    clock::{Clock, nanoseconds},
-    timeline::empty,
-};
+use super::clock::{Clock, nanoseconds};
 
 const BATCHES: usize = 101;
 const READINGS_PER_BATCH: usize = 1000;
@@ -59,7 +56,7 @@ pub fn lateness(
     mut now_ns: impl FnMut() -> u64,
     mut sleep_until: impl FnMut(u64) -> io::Result<()>,
 ) -> io::Result<Histogram<u64>> {
-    let mut lateness = empty();
+    let mut lateness = Times::default().all;
     for _ in 0..times {
         let due_ns = now_ns() + nanoseconds(sleep);
         sleep_until(due_ns)?;
@@ -134,7 +131,7 @@ fn send_back(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn ask_again_and_again(mut stream: TcpStream, duration: Duration) -> io::Result<Histogram<u64>> {
-    let (mut trips, mut message) = (empty(), [0; MESSAGE_BYTES]);
+    let (mut trips, mut message) = (Times::default().all, [0; MESSAGE_BYTES]);
     let clock = Clock::start();
     let mut sent_ns = 0;
     while sent_ns < nanoseconds(duration) {

@@ -39,9 +39,9 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::{
+    use crate::times::{
         blocks::tests::{autoregression, normals},
-        times::tests::{add_unanswered, times},
+        samples::tests::{add_unanswered, times},
     };
 
     #[test]

@@ -1,4 +1,23 @@
-//! `loadgen calibrate`: what this machine and this generator can resolve, and whether the generator tells the truth.
+//! `loadgen calibrate`: what this machine and this generator can resolve, and whether the generator measures correctly.
+//!
+//! `behaviour` holds the rules by which known servers answer, `known_server` is such a server in this process, and on the
+//! `bench` the generator drives it in a `trial`. `experiments` lists the trials and what their outcomes must be, `expectation`
+//! compares, with the theory of `md1` and `kolmogorov_smirnov`, and `table` prints. `hiccups`, `resolution` and `meters`
+//! measure what the machine itself adds.
+
+mod behaviour;
+mod bench;
+mod clock;
+mod expectation;
+mod experiments;
+mod hiccups;
+mod known_server;
+mod kolmogorov_smirnov;
+mod md1;
+mod meters;
+mod resolution;
+mod table;
+mod trial;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -11,42 +30,41 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use loadgen::{
-    Error,
-    calibration::{
-        bench::Bench,
-        cases::{EXPERIMENTS, Experiment},
-        meters::{self, Meters},
-        truth::{Case, Expected, Row, Tries, table},
-    },
-};
+use loadgen::Error;
 use serde_json::{Value, json};
 
-use crate::outputs::Output;
+use self::{
+    bench::Bench,
+    expectation::{Case, Expected, Row, Tries},
+    experiments::{EXPERIMENTS, Experiment},
+    meters::Meters,
+    table::table,
+};
+use crate::output_file::OutputFile;
 
-/// What `--only` calls the meters.
+/// The name of the meters for `--only`.
 const METERS: &str = "meters";
 const METERS_WHY: &str = "What this machine and the generator on it can resolve: clock, timer, round trips, pauses, rates.";
 
-/// Shows what this machine and the generator on it can resolve, and whether the generator tells the truth about servers whose
-/// answer is known: expected beside measured. It takes a few minutes, and wants a machine that does nothing else.
+/// Shows what this machine and the generator on it can resolve, and measures servers whose answer is known: expected beside
+/// measured. It takes a few minutes and needs an otherwise idle machine.
 ///
-/// Exits 0 if everything came out as expected, 1 if not, 2 if it was asked for something that cannot be.
+/// Exits 0 if everything is as expected, 1 if not, 2 for bad usage.
 #[derive(Debug, Args)]
 pub struct CalibrateOptions {
-    /// Run the generator on the first of these processors and the known servers on the second; by default on the last two
+    /// Processors for the generator (the first) and the known servers (the second); default: the last two
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     cpus: Option<Vec<usize>>,
 
-    /// Do only these, by their names
+    /// Do only the experiments with these names
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(names()), hide_possible_values = true)]
     only: Option<Vec<String>>,
 
-    /// List what there is to do, and why
+    /// List the experiments and their purposes
     #[arg(long)]
     list: bool,
 
-    /// Try what does not come out as expected up to so many times: a pause of the machine may spoil one
+    /// Maximum tries of an experiment that is not as expected: a pause of the machine may spoil one
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..).map(usize::from))]
     tries: usize,
 
@@ -55,26 +73,26 @@ pub struct CalibrateOptions {
     json: Option<PathBuf>,
 }
 
-/// Does what was asked, and returns whether all came out as expected.
+/// Calibrates, and returns whether everything is as expected.
 pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     if options.list {
         return list().map(|()| true);
     }
     let bench = bench(options)?;
-    let json = Output::create(options.json.as_deref())?;
+    let json = OutputFile::create(options.json.as_deref())?;
     let stop = host::stop_on_signals()?;
-    let mut out: Box<dyn Write> = match json.as_ref().is_some_and(Output::is_stdout) {
+    let mut out: Box<dyn Write> = match json.as_ref().is_some_and(OutputFile::is_stdout) {
         true => Box::new(io::stderr()),
         false => Box::new(io::stdout()),
     };
-    writeln!(out, "{}", placement(bench)).context(CANNOT_TELL)?;
+    writeln!(out, "{}", placement(bench)).context(CANNOT_WRITE)?;
 
     let mut calibration = Calibration { bench, stop: &stop, meters: None, done: Vec::new() };
     let outcome = calibration.work(options, &mut out);
-    // What was found until then is told even where the rest was stopped.
+    // A calibration that was stopped reports what it found until then.
     let done = &calibration.done;
     if !done.is_empty() {
-        write!(out, "{}", verdict(done, outcome.is_ok())).context(CANNOT_TELL)?;
+        write!(out, "{}", verdict(done, outcome.is_ok())).context(CANNOT_WRITE)?;
     }
     if let Some(json) = json {
         let report = report(bench, calibration.meters.as_ref(), done, outcome.is_ok());
@@ -87,7 +105,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     Ok(done.iter().all(|(_, tries)| tries.holds()))
 }
 
-const CANNOT_TELL: &str = "cannot write the result";
+const CANNOT_WRITE: &str = "cannot write the result";
 
 fn names() -> Vec<&'static str> {
     [METERS].into_iter().chain(EXPERIMENTS.iter().map(|experiment| experiment.name)).collect()
@@ -103,7 +121,7 @@ fn list() -> anyhow::Result<()> {
         .context("cannot write the list")
 }
 
-/// Where the two sides run; keeps this thread there.
+/// The processors of both sides; keeps this thread on them.
 fn bench(options: &CalibrateOptions) -> anyhow::Result<Bench> {
     let bench = match options.cpus.as_deref() {
         None => Bench::on_last_cpus()?,
@@ -112,9 +130,9 @@ fn bench(options: &CalibrateOptions) -> anyhow::Result<Bench> {
         Some(_) => return Err(Error::Config("calibrate runs on one or two processors".into()).into()),
     };
     let Bench { generator_cpu, server_cpu } = bench;
-    // A mask keeps the processors that are there, and leaves out the others without a word.
+    // The system silently ignores processors that do not exist.
     let are_kept = bench.run_here().is_ok() && Bench::on_last_cpus()?.is_shared() == bench.is_shared();
-    ensure!(are_kept, Error::Config(format!("processors {generator_cpu} and {server_cpu} are not to be had")));
+    ensure!(are_kept, Error::Config(format!("processors {generator_cpu} and {server_cpu} are not available")));
     Ok(bench)
 }
 
@@ -122,13 +140,13 @@ fn placement(bench: Bench) -> String {
     let Bench { generator_cpu, server_cpu } = bench;
     match bench.is_shared() {
         true => format!(
-            "processors   generator and known server take turns on processor {generator_cpu}: what is told is the scheduler's doing"
+            "processors   generator and known server share processor {generator_cpu}: the scheduler determines the results"
         ),
         false => format!("processors   generator: {generator_cpu}, known server: {server_cpu}"),
     }
 }
 
-/// What is done, and what came out so far.
+/// The calibration so far.
 struct Calibration<'a> {
     bench: Bench,
     stop: &'a AtomicBool,
@@ -140,8 +158,8 @@ impl Calibration<'_> {
     fn work(&mut self, options: &CalibrateOptions, out: &mut dyn Write) -> anyhow::Result<()> {
         let is_wanted = |name: &str| options.only.as_ref().is_none_or(|only| only.iter().any(|wanted| wanted == name));
         if is_wanted(METERS) {
-            let meters = self.or_stopped(meters::read(self.bench, self.stop, &mut tell))?;
-            writeln!(out, "{meters}").context(CANNOT_TELL)?;
+            let meters = self.or_stopped(meters::read(self.bench, self.stop, &mut show_progress))?;
+            writeln!(out, "{meters}").context(CANNOT_WRITE)?;
             self.meters = Some(meters);
         }
         for experiment in EXPERIMENTS.into_iter().filter(|experiment| is_wanted(experiment.name)) {
@@ -155,7 +173,7 @@ impl Calibration<'_> {
         let highest_rate_per_s = match &self.meters {
             Some(meters) => meters.highest_rate_per_s,
             None if experiment.needs_highest_rate => {
-                tell("the highest rate");
+                show_progress("the highest rate");
                 self.or_stopped(meters::highest_rate_per_s(self.bench, self.stop))?
             }
             None => f64::NAN,
@@ -163,7 +181,7 @@ impl Calibration<'_> {
         let mut attempt = 0;
         let tries = Case::tries(most, || {
             attempt += 1;
-            tell(&format!("{}, try {attempt} of {most} at most", experiment.name));
+            show_progress(&format!("{}, try {attempt} of at most {most}", experiment.name));
             experiment.run(highest_rate_per_s, &mut |trial| self.bench.measure(trial, self.stop))
         });
         self.or_stopped(tries)
@@ -177,14 +195,14 @@ impl Calibration<'_> {
     }
 }
 
-/// Says on a terminal what is done now.
-fn tell(what: &str) {
+/// Shows on a terminal what is being done.
+fn show_progress(what: &str) {
     if io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "... {what}");
     }
 }
 
-/// The truth table, and why each experiment that failed was made.
+/// The truth table, and the purpose of each experiment that failed.
 fn verdict(done: &[(Experiment, Tries)], is_whole: bool) -> String {
     let tries: Vec<Tries> = done.iter().map(|(_, tries)| tries.clone()).collect();
     let off: Vec<String> = done
@@ -196,13 +214,13 @@ fn verdict(done: &[(Experiment, Tries)], is_whole: bool) -> String {
     format!("{}\n\n{all}", table(&tries))
 }
 
-/// The whole result. `schema` names its form; it changes with any change that a reader could stumble over.
+/// The whole result as JSON. `schema` changes with every change that a reader could stumble over.
 fn report(bench: Bench, meters: Option<&Meters>, done: &[(Experiment, Tries)], is_whole: bool) -> Value {
     let experiments = done.iter().map(|(experiment, tries)| {
         let rows = |case: &Case| case.rows.iter().map(row).collect::<Vec<_>>();
-        let tries_made: Vec<_> =
+        let tries_done: Vec<_> =
             tries.as_slice().iter().map(|case| json!({ "holds": case.holds(), "rows": rows(case) })).collect();
-        json!({ "name": experiment.name, "why": experiment.why, "holds": tries.holds(), "tries": tries_made })
+        json!({ "name": experiment.name, "why": experiment.why, "holds": tries.holds(), "tries": tries_done })
     });
     json!({
         "schema": "io-models.loadgen.calibrate/1",

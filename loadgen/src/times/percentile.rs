@@ -67,9 +67,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::statistics::{
+    use crate::times::{
         blocks::tests::{autoregression, normals},
-        times::tests::{add_unanswered, times},
+        samples::tests::{add_unanswered, times},
     };
 
     const RUNS: u64 = 300;

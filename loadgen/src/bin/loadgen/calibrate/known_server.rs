@@ -20,8 +20,10 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::behaviour::{Behaviour, Known};
-use crate::clock::Clock;
+use super::{
+    behaviour::{Behaviour, ServerModel},
+    clock::Clock,
+};
 
 const LISTENER: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 256;
@@ -34,7 +36,7 @@ const NEVER_NS: u64 = u64::MAX;
 /// processor of its own; to hold replies back never blocks it. Replies that are due together on one connection leave
 /// together.
 #[derive(Debug)]
-pub struct Sink {
+pub struct KnownServer {
     address: SocketAddr,
     clock: Clock,
     shared: Arc<Shared>,
@@ -48,21 +50,14 @@ struct Shared {
     stop: AtomicBool,
 }
 
-impl Sink {
+impl KnownServer {
     /// Starts a server on a free port of 127.0.0.1 that echoes messages of `message_bytes` (a frame's header included, if
-    /// frames are sent), on the processor `cpu` if one is given.
+    /// frames are sent), on the processor `cpu` if one is given. It keeps the first `arrivals` arrivals after the zero, for
+    /// [`KnownServer::stop`] to return.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for messages of no bytes or a processor that cannot be; else what the system says.
-    pub fn start(behaviour: Behaviour, message_bytes: usize, cpu: Option<usize>) -> io::Result<Sink> {
-        Sink::start_logging(behaviour, message_bytes, cpu, 0)
-    }
-
-    /// [`Sink::start`], and keeps the first `arrivals` arrivals after the zero for [`Sink::stop`] to tell.
-    ///
-    /// # Errors
-    /// As [`Sink::start`].
-    pub fn start_logging(behaviour: Behaviour, message_bytes: usize, cpu: Option<usize>, arrivals: usize) -> io::Result<Sink> {
+    /// [`io::ErrorKind::InvalidInput`] for messages of no bytes or a processor that does not exist; else the system's error.
+    pub fn start(behaviour: Behaviour, message_bytes: usize, cpu: Option<usize>, arrivals: usize) -> io::Result<KnownServer> {
         if message_bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "messages need at least one byte"));
         }
@@ -75,7 +70,7 @@ impl Sink {
             let _ = pinned.send(cpu.and_then(|cpu| Cpus::new([cpu])).map_or(Ok(()), |cpu| cpu.run_here()));
             server.run()
         })?;
-        let sink = Sink { address, clock, shared, thread: Some(thread) };
+        let sink = KnownServer { address, clock, shared, thread: Some(thread) };
         is_pinned.recv().map_err(io::Error::other)??;
         Ok(sink)
     }
@@ -92,7 +87,7 @@ impl Sink {
     }
 
     /// Ends the server and its connections; replies that are still due are not sent. Returns the arrivals that
-    /// [`Sink::start_logging`] asked for, in nanoseconds since the zero, ascending: a message arrives when its last byte
+    /// [`KnownServer::start`] asked for, in nanoseconds since the zero, ascending: a message arrives when its last byte
     /// is read.
     ///
     /// # Errors
@@ -107,7 +102,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for KnownServer {
     fn drop(&mut self) {
         let _ = self.end();
     }
@@ -121,7 +116,7 @@ struct Server {
     connections: Vec<Option<Connection>>,
     /// The replies that wait for their time, the earliest on top: when, the how-manyeth message, whose.
     waiting: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    known: Known,
+    model: ServerModel,
     message_bytes: usize,
     messages: u64,
     arrivals_ns: Vec<u64>,
@@ -146,7 +141,7 @@ impl Server {
             listener,
             connections: Vec::new(),
             waiting: BinaryHeap::new(),
-            known: Known::new(behaviour),
+            model: ServerModel::new(behaviour),
             message_bytes,
             messages: 0,
             arrivals_ns: Vec::with_capacity(arrivals),
@@ -216,13 +211,13 @@ impl Server {
     fn arrived(&mut self, index: usize, now_ns: u64) {
         let Some(connection) = &mut self.connections[index] else { return };
         let zero_ns = self.shared.zero_ns.load(Ordering::Acquire);
-        self.known.set_zero(zero_ns);
+        self.model.set_zero(zero_ns);
         while connection.unsent.len() - connection.promised_bytes >= self.message_bytes {
             self.messages += 1;
             if now_ns >= zero_ns && self.arrivals_ns.len() < self.arrivals_wanted {
                 self.arrivals_ns.push(now_ns - zero_ns);
             }
-            match self.known.answers_at(now_ns) {
+            match self.model.answers_at(now_ns) {
                 Some(due_ns) => {
                     let due_ns = connection.promise(self.message_bytes, due_ns);
                     self.waiting.push(Reverse((due_ns, self.messages, index)));
@@ -310,7 +305,7 @@ mod tests {
 
     const MESSAGE_BYTES: usize = 8;
 
-    fn connect(sink: &Sink) -> net::TcpStream {
+    fn connect(sink: &KnownServer) -> net::TcpStream {
         let stream = net::TcpStream::connect(sink.address()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -333,8 +328,8 @@ mod tests {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     }
 
-    fn sink(behaviour: Behaviour) -> Sink {
-        Sink::start(behaviour, MESSAGE_BYTES, None).unwrap()
+    fn sink(behaviour: Behaviour) -> KnownServer {
+        KnownServer::start(behaviour, MESSAGE_BYTES, None, 0).unwrap()
     }
 
     #[test]
@@ -352,7 +347,7 @@ mod tests {
 
     #[test]
     fn more_than_the_sockets_hold_comes_back_whole() {
-        let sink = Sink::start(Behaviour::Prompt, 1 << 20, None).unwrap();
+        let sink = KnownServer::start(Behaviour::Prompt, 1 << 20, None, 0).unwrap();
         let mut stream = connect(&sink);
         let sent: Vec<u8> = (0..8 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         let mut received = vec![0; sent.len()];
@@ -452,7 +447,7 @@ mod tests {
 
     #[test]
     fn arrivals_are_logged_from_the_zero_up_to_the_number_asked_for() {
-        let sink = Sink::start_logging(Behaviour::Prompt, MESSAGE_BYTES, None, 5).unwrap();
+        let sink = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, None, 5).unwrap();
         let mut stream = connect(&sink);
         ask(&mut stream, 0);
         reply(&mut stream);
@@ -485,7 +480,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         for (message_bytes, cpu) in [(0, None), (1, Some(1_000_000))] {
-            let refused = Sink::start(Behaviour::Prompt, message_bytes, cpu);
+            let refused = KnownServer::start(Behaviour::Prompt, message_bytes, cpu, 0);
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{message_bytes} {cpu:?}");
         }
     }
@@ -493,7 +488,7 @@ mod tests {
     #[test]
     fn it_runs_where_it_is_put_and_ends_when_dropped() {
         let cpu = Cpus::allowed().unwrap().as_slice()[0];
-        let sink = Sink::start(Behaviour::Prompt, MESSAGE_BYTES, Some(cpu)).unwrap();
+        let sink = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, Some(cpu), 0).unwrap();
         let mut stream = connect(&sink);
         ask(&mut stream, 1);
         assert_eq!(reply(&mut stream), 1);

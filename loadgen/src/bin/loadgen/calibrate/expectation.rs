@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use comfy_table::{CellAlignment, Table, presets};
-
 /// What a measured value has to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Expected {
@@ -109,40 +107,8 @@ impl Tries {
     }
 }
 
-/// The truth table as plain text: a line for each value of each try, what was expected beside what was measured.
-pub fn table(experiments: &[Tries]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["case", "value", "expected", "measured", "unit", "verdict"]);
-    for Tries(tries) in experiments {
-        for (before, case) in tries.iter().enumerate() {
-            for (line, row) in case.rows.iter().enumerate() {
-                table.add_row([
-                    if line == 0 { name(case, before) } else { String::new() },
-                    row.what.clone(),
-                    row.expected.to_string(),
-                    number(row.measured),
-                    row.unit.to_owned(),
-                    if row.holds() { "holds" } else { "OFF" }.to_owned(),
-                ]);
-            }
-        }
-    }
-    for column in [2, 3] {
-        table.column_mut(column).expect("the table has it").set_cell_alignment(CellAlignment::Right);
-    }
-    table.column_mut(0).expect("the table has it").set_padding((0, 1));
-    table.trim_fmt()
-}
-
-fn name(case: &Case, tries_before: usize) -> String {
-    match tries_before {
-        0 => case.name.clone(),
-        _ => format!("{}, try {}", case.name, tries_before + 1),
-    }
-}
-
 /// A number to read: three decimals, and no more of them than it has.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     ((value * 1000.0).round() / 1000.0).to_string()
 }
 
@@ -208,30 +174,5 @@ mod tests {
             if times == 2 { Err("no server") } else { Ok(case(&[50.0])) }
         });
         assert_eq!((failed, times), (Err("no server"), 2));
-    }
-
-    #[test]
-    fn the_table_sets_expected_beside_measured() {
-        let stop = Case {
-            name: "stop".into(),
-            rows: vec![
-                Row {
-                    what: "unanswered".into(),
-                    unit: "",
-                    expected: Expected::Near { value: 4000.0, tolerance: 0.0 },
-                    measured: 4000.0,
-                },
-                Row { what: "send lag p99".into(), unit: "us", expected: Expected::AtMost(50.0), measured: 12.3456 },
-            ],
-        };
-        let table = table(&[tried(3, &[71.25, 90.5]), Tries(vec![stop])]);
-        let expected = [
-            "case           value         expected  measured  unit  verdict",
-            "freeze         p99             90 ± 1     71.25  ms    OFF",
-            "freeze, try 2  p99             90 ± 1      90.5  ms    holds",
-            "stop           unanswered        4000      4000        holds",
-            "               send lag p99      ≤ 50    12.346  us    holds",
-        ];
-        assert_eq!(table, expected.join("\n"));
     }
 }

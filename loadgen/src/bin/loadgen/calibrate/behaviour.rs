@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::nanoseconds;
+use super::clock::nanoseconds;
 
 /// When a known server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,17 +99,17 @@ fn rare_share(every: u64) -> f64 {
 
 /// A known server at work: told of each arrival, it says when the answer is due.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub struct ServerModel {
     behaviour: Behaviour,
     zero_ns: u64,
     arrived: u64,
     last_departure_ns: u64,
 }
 
-impl Known {
+impl ServerModel {
     /// An idle server, with the zero at 0 ns.
-    pub fn new(behaviour: Behaviour) -> Known {
-        Known { behaviour, zero_ns: 0, arrived: 0, last_departure_ns: 0 }
+    pub fn new(behaviour: Behaviour) -> ServerModel {
+        ServerModel { behaviour, zero_ns: 0, arrived: 0, last_departure_ns: 0 }
     }
 
     /// From where freezes and the stop are counted, in nanoseconds of the clock that counts arrivals. What arrives
@@ -157,13 +157,13 @@ mod tests {
     const DELAY: Behaviour = Behaviour::Delay { usual: Duration::from_millis(5), every: 50, rare: Duration::from_millis(20) };
 
     fn answers(behaviour: Behaviour, arrivals_ms: &[u64]) -> Vec<Option<u64>> {
-        let mut known = Known::new(behaviour);
+        let mut known = ServerModel::new(behaviour);
         arrivals_ms.iter().map(|arrived_ms| known.answers_at(arrived_ms * MS).map(|at_ns| at_ns / MS)).collect()
     }
 
     /// The latencies, ascending, of what is answered of 10 000 requests a second for 10 s.
     fn latencies_ns(behaviour: Behaviour) -> Vec<u64> {
-        let mut known = Known::new(behaviour);
+        let mut known = ServerModel::new(behaviour);
         let arrivals_ns = (0..100_000).map(|n| n * 100_000);
         let mut latencies: Vec<u64> = arrivals_ns.filter_map(|at_ns| Some(known.answers_at(at_ns)? - at_ns)).collect();
         latencies.sort_unstable();
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn freezes_and_the_stop_count_from_the_zero_and_nothing_before_it_meets_them() {
-        let mut freeze = Known::new(FREEZE);
+        let mut freeze = ServerModel::new(FREEZE);
         freeze.set_zero(50 * MS);
         assert_eq!(
             [0, 49, 50, 149, 150, 1060].map(|at| freeze.answers_at(at * MS).unwrap() / MS),
             [0, 49, 150, 150, 150, 1150]
         );
-        let mut stop = Known::new(Behaviour::StopAt(Duration::ZERO));
+        let mut stop = ServerModel::new(Behaviour::StopAt(Duration::ZERO));
         stop.set_zero(50);
         assert_eq!([49, 50].map(|at| stop.answers_at(at)), [Some(49), None]);
     }
@@ -278,7 +278,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_comes_before_its_request(behaviour in any_behaviour(), arrivals in arrivals_ns(), zero_us in 0_u64..9000) {
-            let mut known = Known::new(behaviour);
+            let mut known = ServerModel::new(behaviour);
             known.set_zero(zero_us * 1000);
             for arrived_ns in arrivals {
                 prop_assert!(known.answers_at(arrived_ns).is_none_or(|answered_ns| answered_ns >= arrived_ns));
@@ -288,7 +288,7 @@ mod tests {
         #[test]
         fn only_delays_let_a_request_overtake_another(behaviour in any_behaviour(), arrivals in arrivals_ns()) {
             prop_assume!(!matches!(behaviour, Behaviour::Delay { .. }));
-            let mut known = Known::new(behaviour);
+            let mut known = ServerModel::new(behaviour);
             let answers: Vec<u64> = arrivals.iter().map_while(|&arrived_ns| known.answers_at(arrived_ns)).collect();
             prop_assert!(answers.is_sorted(), "{answers:?}");
         }
@@ -297,7 +297,7 @@ mod tests {
         fn nothing_is_answered_inside_a_pause(arrivals in arrivals_ns(), period_us in 2_u64..2000, pause_share in 0.0..0.99) {
             let (period_ns, pause_ns) = (period_us * 1000, (period_us as f64 * 1000.0 * pause_share) as u64);
             let (period, pause) = (Duration::from_nanos(period_ns), Duration::from_nanos(pause_ns));
-            let mut known = Known::new(Behaviour::Freeze { period, pause });
+            let mut known = ServerModel::new(Behaviour::Freeze { period, pause });
             for arrived_ns in arrivals {
                 prop_assert!(known.answers_at(arrived_ns).unwrap() % period_ns >= pause_ns);
             }
@@ -306,7 +306,7 @@ mod tests {
         #[test]
         fn a_queue_is_never_idle_while_somebody_waits(arrivals in arrivals_ns(), service_us in 1_u64..1000) {
             let service_ns = service_us * 1000;
-            let mut known = Known::new(Behaviour::Queue { service: Duration::from_micros(service_us) });
+            let mut known = ServerModel::new(Behaviour::Queue { service: Duration::from_micros(service_us) });
             let mut free_ns = 0;
             for arrived_ns in arrivals {
                 let departure_ns = known.answers_at(arrived_ns).unwrap();

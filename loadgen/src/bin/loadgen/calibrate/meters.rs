@@ -9,15 +9,16 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer};
+use loadgen::{Arrival, Config, Error, Load, Measurement, OpenLoop, Wait, readable_ns as readable};
+use serde::Serialize;
 
 use super::{
     behaviour::Behaviour,
-    bench::{Bench, Trial},
+    bench::Bench,
     hiccups::{self, Hiccups},
     resolution,
+    trial::Trial,
 };
-use crate::{Arrival, Config, Error, Load, Measurement, OpenLoop, Wait, readable_ns as readable};
 
 const WAITS: [Wait; 3] = [Wait::Spin, Wait::Hybrid, Wait::Sleep];
 const METERED: Duration = Duration::from_secs(1);
@@ -82,7 +83,6 @@ pub struct Spread {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RoundTrip {
     /// How the generator waited.
-    #[serde(serialize_with = "in_words")]
     pub wait: Wait,
     /// How long they took.
     pub latency_ns: Spread,
@@ -120,7 +120,6 @@ pub struct SendLag {
     /// The rate asked for, in requests a second.
     pub rate_per_s: f64,
     /// How the generator waited.
-    #[serde(serialize_with = "in_words")]
     pub wait: Wait,
     /// The lag.
     pub lag_ns: Spread,
@@ -241,10 +240,6 @@ fn measure(bench: Bench, (load, connections): (Load, usize), wait: Wait, stop: &
     let config = Config { load, connections, wait, warmup: WARMUP, duration: METERED, ..Config::new(nobody) };
     let trial = Trial { config, behaviour: Behaviour::Prompt, standstill: Duration::ZERO, logged_arrivals: 0 };
     Ok(bench.measure(&trial, stop)?.measurement)
-}
-
-fn in_words<S: Serializer>(wait: &Wait, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(wait)
 }
 
 impl Spread {

@@ -1,0 +1,129 @@
+//! The table of checks: what a server must pass, by the facts of its model.
+
+use models::{Model, RunsAs};
+
+use crate::{
+    counters, endings, event_driven, failure::Failure, model_truth, options, overload, shutdown, subject::Subject,
+    thread_per_conn, wire,
+};
+
+/// One thing that must be true of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// What it is about.
+    pub theme: &'static str,
+    /// Its name within the theme.
+    pub name: &'static str,
+    /// What it checks, in one sentence.
+    pub about: &'static str,
+    /// Whether it applies to a model with these facts.
+    pub applies: fn(&Model) -> bool,
+    function: fn(&Subject) -> Result<(), Failure>,
+}
+
+impl Check {
+    /// Puts a server through the check.
+    ///
+    /// # Errors
+    /// What was sent, what was expected and what came back, if that was something else.
+    pub fn run(&self, subject: &Subject) -> Result<(), Failure> {
+        subject.run(self.function)
+    }
+}
+
+/// A row of the table: `theme::function`, the models it applies to, what it checks.
+macro_rules! check {
+    ($theme:ident::$name:ident, $applies:expr, $about:literal) => {
+        Check { theme: stringify!($theme), name: stringify!($name), about: $about, applies: $applies, function: $theme::$name }
+    };
+}
+
+const ALL: fn(&Model) -> bool = |_| true;
+const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
+const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
+const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
+
+/// All checks. Those of a theme stand together.
+#[rustfmt::skip]
+pub const CHECKS: &[Check] = &[
+    check!(wire::frames_come_back, ALL, "Frames come back unchanged, in order."),
+    check!(wire::frames_come_back_in_upper_case, ALL, "With --reply upper, only ASCII letters of the payload change."),
+    check!(wire::raw_bytes_come_back, ALL, "With --wire raw, every byte comes back, as RFC 862 says."),
+    check!(wire::raw_bytes_come_back_in_upper_case, ALL, "With --wire raw --reply upper, every byte is payload."),
+    check!(wire::one_byte_at_a_time, ALL, "Frames that arrive byte by byte, each read before the next is sent, are answered."),
+    check!(wire::one_raw_byte_at_a_time, ALL, "On the raw wire, each byte comes back without waiting for another."),
+    check!(wire::a_thousand_frames_in_one_write, ALL, "Frames that arrive together are each answered, in order."),
+    check!(wire::empty_frames, ALL, "A frame may be empty, and so is its reply."),
+    check!(wire::the_largest_frame_allowed, ALL, "By default a payload of 1 MiB is answered."),
+    check!(wire::the_largest_frame_of_a_small_limit, ALL, "A payload as long as --max-frame is answered."),
+    check!(wire::much_raw_data, ALL, "More raw bytes than all buffers hold come back, sent while the replies are read."),
+    check!(wire::work_is_done_for_every_frame, ALL, "The cost of --work is paid for each frame, as processor time or as waiting."),
+
+    check!(endings::half_close_with_replies_owed, ALL, "A client that has ended its side gets every reply it is owed."),
+    check!(endings::half_close_with_much_owed, ALL, "So does one that is owed more than the buffers hold."),
+    check!(endings::end_inside_a_header, ALL, "After an end of input inside a header, the replies owed are sent, then the server ends too."),
+    check!(endings::end_inside_a_payload, ALL, "After an end of input inside a payload, the replies owed are sent, then the server ends too."),
+    check!(endings::a_frame_too_long, ALL, "After a frame longer than --max-frame, the replies owed arrive, then an end without a reset."),
+    check!(endings::a_frame_too_long_that_is_sent_all_the_same, ALL, "A client that sends all of a frame that is too long, and reads only then, gets the replies owed."),
+    check!(endings::a_frame_longer_than_memory, ALL, "A header that announces 4 GiB costs no memory."),
+    check!(endings::garbage, ALL, "A client that speaks another protocol is disconnected."),
+    check!(endings::reset_in_mid_frame, ALL, "A reset inside a frame ends that connection and affects no other."),
+    check!(endings::reset_with_replies_under_way, ALL, "A reset while the server has much to write ends that connection and affects no other."),
+    check!(endings::an_urgent_byte_is_a_byte, ALL, "TCP's urgent data is data like any other, and does not keep the server awake."),
+    check!(endings::idle_connections_time_out_and_busy_ones_do_not, ALL, "--idle-timeout ends connections on which nothing moves, inside a frame too, and no others."),
+
+    check!(overload::a_peer_that_does_not_read, ALL, "A client that does not read its replies is not read either: memory stays bounded, others are served, no reply is lost."),
+    check!(overload::a_peer_that_never_pauses, ALL, "A client that sends without a pause does not keep others from being served."),
+    check!(overload::five_hundred_clients, ALL, "Each of 500 clients gets its own replies, all of them."),
+    check!(overload::one_connection_too_many, ALL, "With --max-connections, one client more is turned away and counted, until another leaves."),
+    check!(overload::out_of_descriptors, ONE_PROCESS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
+    check!(thread_per_conn::out_of_threads, THREAD_PER_CONNECTION, "Without threads, new clients are turned away and counted; one is served as soon as a thread can start."),
+    check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),
+
+    check!(shutdown::sigterm_when_idle, ALL, "SIGTERM ends a server that owes nothing, silent clients or not."),
+    check!(shutdown::sigint_when_idle, ALL, "SIGINT ends a server that owes nothing, silent clients or not."),
+    check!(shutdown::sigterm_in_mid_frame, ALL, "At SIGTERM inside a frame, the frames before it are answered; the rest of it is not waited for."),
+    check!(shutdown::sigterm_under_load, ALL, "Requests that lie in the sockets at SIGTERM are answered and counted."),
+    check!(shutdown::sigint_under_load, ALL, "Requests that lie in the sockets at SIGINT are answered and counted."),
+    check!(shutdown::sigterm_with_a_slow_reader, ALL, "A client that is owed more than the buffers hold at SIGTERM gets a reply to each frame that had arrived."),
+    check!(shutdown::a_second_sigterm_ends_it_now, ALL, "A second SIGTERM ends a server that waits for a slow client."),
+    check!(shutdown::a_second_sigint_ends_it_now, ALL, "A second SIGINT ends a server that waits for a slow client."),
+    check!(shutdown::the_drain_is_bounded, ALL, "A client that does not read is abandoned after --drain-timeout, and counted."),
+
+    check!(options::the_first_line_is_the_address, ALL, "The first line on standard output is the address with the actual port; nothing follows."),
+    check!(options::help_lists_every_option, ALL, "--help lists every option on standard output."),
+    check!(options::a_bad_value_is_one_line, ALL, "A bad value is one line that names option and value, exit code 2."),
+    check!(options::an_unknown_option_is_one_line, ALL, "An unknown option is one line that names it, exit code 2."),
+    check!(options::a_port_that_is_taken, ALL, "A port that is in use is one line that names it, exit code 1."),
+    check!(options::an_address_that_cannot_be_used, ALL, "An address that is none, or not this machine's, is one line that names it, exit code 1."),
+    check!(options::a_processor_that_does_not_exist, ALL, "A processor that does not exist is one line that names it, exit code 1."),
+    check!(options::every_thread_stays_on_its_processors, ALL, "--cpus keeps every thread on the processors listed."),
+    check!(options::stats_go_to_a_file, ALL, "--stats FILE holds the counters as JSON once the server has stopped."),
+    check!(options::stats_that_cannot_be_written, ALL, "A --stats file that cannot be written is one line at the start that names it, exit code 1."),
+
+    check!(counters::the_costs_of_the_process, ALL, "The counters name the model and report plausible costs of the process."),
+    check!(counters::what_a_conversation_counts, ALL, "The counters of a known conversation are right."),
+    check!(counters::a_model_waits_in_its_own_way, ALL, "The counters show how the model waits."),
+
+    check!(model_truth::sleeps_where_it_says_without_clients, ALL, "Without clients, it sleeps in the system call of its model, or busy-polls."),
+    check!(model_truth::sleeps_where_it_says_among_silent_clients, ALL, "With silent clients, each of its threads sleeps in the system call of its model."),
+    check!(model_truth::has_the_threads_of_its_model, ALL, "It has a thread for each connection if its model says so, and a constant number otherwise."),
+    check!(model_truth::has_the_descriptors_of_its_model, ALL, "It holds the kinds of descriptor that prove its model, and no other."),
+    check!(model_truth::idles_at_the_price_of_its_model, ALL, "Idle, it uses no processor, or a whole one if its model busy-polls."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_each_check_applies_to_a_model() {
+        let names: HashSet<_> = CHECKS.iter().map(|check| (check.theme, check.name)).collect();
+        assert_eq!(names.len(), CHECKS.len());
+        for check in CHECKS {
+            assert!(models::CATALOGUE.iter().any(|model| (check.applies)(model)), "{} applies to no model", check.name);
+        }
+    }
+}

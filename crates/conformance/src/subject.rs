@@ -1,0 +1,178 @@
+//! The server under test: started with options, observed, stopped for its counters.
+
+use std::{
+    cell::RefCell,
+    path::PathBuf,
+    process::{Command, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use models::{Model, Serves};
+use rustix::process::{Resource, getrlimit};
+use testbed::{Counters, Server, Signal, Stopped};
+
+use crate::{
+    failure::{Failure, Result, ensure},
+    patience::PATIENCE,
+};
+
+/// Descriptors that checks need besides those that [`clients_possible`] grants.
+const OTHER_DESCRIPTORS: u64 = 300;
+
+/// Workers of a server that serves as many connections as it has workers.
+const WORKERS: usize = 8;
+
+/// The program to be checked.
+#[derive(Debug)]
+pub struct Subject {
+    /// The facts that it is checked against.
+    pub model: &'static Model,
+    pub(crate) program: PathBuf,
+    /// The command line of the last start, for the description of a failure.
+    command: RefCell<String>,
+}
+
+impl Subject {
+    /// A program that implements this model.
+    pub fn new(model: &'static Model, program: impl Into<PathBuf>) -> Subject {
+        Subject { model, program: program.into(), command: RefCell::default() }
+    }
+
+    /// Runs a check, and names the server's command line in its failure.
+    pub(crate) fn run(&self, check: fn(&Subject) -> Result) -> Result {
+        check(self).map_err(|failure| failure.of_server(self.command.take()))
+    }
+
+    /// Starts it on a free port of 127.0.0.1; its counters go to standard output when it stops.
+    pub(crate) fn start(&self, options: &[&str]) -> Result<Running> {
+        let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
+        if self.model.serves == Serves::Workers {
+            command.args(["--workers", &WORKERS.to_string()]);
+        }
+        command.args(options);
+        host::raise_descriptor_limit()?;
+        self.remember(&command);
+        match Server::start(command) {
+            Ok(process) => Ok(Running { model: self.model, process }),
+            Err(error) => Err(Failure::new("the server to start, and to print where it listens", format!("{error:#}"))),
+        }
+    }
+
+    /// Runs it with options with which it must end by itself.
+    pub(crate) fn run_to_end(&self, options: &[&str]) -> Result<Output> {
+        let command = self.command(options);
+        self.remember(&command);
+        // A server that serves nevertheless is killed in the end, and has no exit code then.
+        Ok(assert_cmd::Command::from_std(command).timeout(PATIENCE).output()?)
+    }
+
+    /// How many of `wanted` clients it serves at the same time.
+    pub(crate) fn served_at_once(&self, wanted: usize) -> usize {
+        match self.model.serves {
+            Serves::One => 1,
+            Serves::Workers => wanted.min(WORKERS),
+            Serves::All => wanted,
+        }
+    }
+
+    fn command(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(options);
+        command
+    }
+
+    fn remember(&self, command: &Command) {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        self.command.replace(words.join(" "));
+    }
+}
+
+/// A running server. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Running {
+    model: &'static Model,
+    /// Its process.
+    pub process: Server,
+}
+
+impl Running {
+    /// Stops it in order, and returns its counters.
+    pub fn stop(self) -> Result<Counters> {
+        self.signal(Signal::TERM)?;
+        self.wait_for_stop()
+    }
+
+    /// Waits until it has stopped after a signal, and returns its counters.
+    pub fn wait_for_stop(mut self) -> Result<Counters> {
+        self.process.wait(PATIENCE)?;
+        counters_of(&self.process.stop(Duration::ZERO)?)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result {
+        Ok(self.process.signal(signal)?)
+    }
+
+    /// What it has cost so far.
+    pub fn usage(&self) -> Result<testbed::Usage> {
+        Ok(self.process.usage()?)
+    }
+
+    /// Memory it holds now that no file backs, in bytes.
+    pub fn anonymous_bytes(&self) -> Result<u64> {
+        Ok(self.process.anonymous_bytes()?)
+    }
+
+    /// Its threads, and what each does now.
+    pub fn threads(&self) -> Result<Vec<testbed::Thread>> {
+        Ok(self.process.threads()?)
+    }
+
+    /// Fails if it uses a processor while there is nothing to do, unless its model busy-polls. `when` completes the sentence.
+    pub fn expect_no_spin(&self, when: &str) -> Result {
+        if !self.model.busy_polls() {
+            let share = self.cpu_share()?;
+            ensure!(share < 0.2, "the server to sleep {when}"; "{:.0} % of a processor in use", share * 100.0);
+        }
+        Ok(())
+    }
+
+    /// The processor time it uses, as a share of one processor, measured over half a second.
+    fn cpu_share(&self) -> Result<f64> {
+        let (begin, before) = (Instant::now(), self.usage()?.cpu);
+        thread::sleep(Duration::from_millis(500));
+        Ok((self.usage()?.cpu - before).as_secs_f64() / begin.elapsed().as_secs_f64())
+    }
+}
+
+/// The counters of a server that must have stopped in order, after a signal.
+fn counters_of(stopped: &Stopped) -> Result<Counters> {
+    let (printed, status) = (stopped.stderr.trim(), stopped.status);
+    ensure!(!stopped.killed, "the server to stop within {PATIENCE:?} of a signal"; "it still ran; it had printed: {printed}");
+    ensure!(status.code() == Some(0), "exit code 0 after a signal to stop"; "{status}; it had printed: {printed}");
+    ensure!(!printed.is_empty(), "a summary on standard error"; "nothing");
+    ensure!(!printed.contains("panicked"), "no thread of the server to panic"; "{printed}");
+    let counters = parsed(&stopped.stdout)?;
+    let Counters { connections_closed, connections_reset, connections_timed_out, connections_abandoned, .. } = counters;
+    let ended = connections_closed + connections_reset + connections_timed_out + connections_abandoned;
+    ensure!(
+        counters.connections_accepted == ended,
+        "accepted connections = closed + reset + timed out + abandoned";
+        "{} accepted, {ended} ended: {counters:?}", counters.connections_accepted
+    );
+    Ok(counters)
+}
+
+/// The counters that --stats wrote.
+pub fn parsed(stats: &str) -> Result<Counters> {
+    let failure = |error| Failure::new("--stats to write all counters as JSON", format!("{stats:?}: {error}"));
+    serde_json::from_str(stats).map_err(failure)
+}
+
+/// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it.
+pub fn clients_possible(wanted: usize) -> usize {
+    let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    wanted.min((descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2) as usize)
+}

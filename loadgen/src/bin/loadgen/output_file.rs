@@ -1,0 +1,91 @@
+//! A result's file: created, with space reserved, before the run, so that one that cannot be written costs no measurement.
+
+use std::{
+    error, fmt,
+    fs::File,
+    io::{self, BufWriter, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+
+/// Space reserved for a file: more than most results take, since a log of an hour may be larger.
+const RESERVED_BYTES: u64 = 1 << 20;
+
+/// A file that is ready to be written, or stdout.
+pub struct OutputFile {
+    path: PathBuf,
+    /// `None` for stdout.
+    file: Option<File>,
+}
+
+impl OutputFile {
+    /// Creates the file; `-` is stdout.
+    pub fn create(path: Option<&Path>) -> Result<Option<OutputFile>, CannotCreate> {
+        let Some(path) = path.map(Path::to_path_buf) else {
+            return Ok(None);
+        };
+        if path == Path::new("-") {
+            return Ok(Some(OutputFile { path, file: None }));
+        }
+        match File::create(&path).and_then(reserve) {
+            Ok(file) => Ok(Some(OutputFile { path, file: Some(file) })),
+            Err(cause) => Err(CannotCreate { path, cause }),
+        }
+    }
+
+    /// Whether the output is stdout.
+    pub fn is_stdout(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Fills the output with what `write` writes.
+    pub fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        let written = match self.file {
+            Some(file) => write_file(file, write),
+            None => {
+                let mut out = BufWriter::new(io::stdout());
+                write(&mut out).and_then(|()| out.flush())
+            }
+        };
+        written.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// Reserves space on the disk for the file, where its file system supports that.
+fn reserve(file: File) -> io::Result<File> {
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES) {
+        Err(errno) if [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].contains(&errno) => Err(errno.into()),
+        _ => Ok(file),
+    }
+}
+
+/// Writes the file, and gives back the reserved space that is not needed.
+fn write_file(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    match file.metadata()?.is_file() {
+        true => file.stream_position().and_then(|end| file.set_len(end)),
+        false => Ok(()),
+    }
+}
+
+/// An output file cannot be created.
+#[derive(Debug)]
+pub struct CannotCreate {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+impl fmt::Display for CannotCreate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot create {}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl error::Error for CannotCreate {}
