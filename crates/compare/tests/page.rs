@@ -59,10 +59,10 @@ fn a_failure_is_shown_as_the_text_it_is() {
     assert!(reason.contains(HOSTILE), "{reason}");
     let escaped = reason.replace('&', "&#38;").replace('<', "&#60;").replace('>', "&#62;").replace('"', "&#34;");
     assert!(page.contains(&escaped), "the reason is in the notes");
-    assert!(page.contains(r#"id="show-s5" value="mine" checked"#), "who is brought along is in the legend");
+    assert!(page.contains(r#"id="show-s1" value="mine" checked"#), "an external server is in the legend");
     assert!(!page.contains("<script>alert"));
     assert!(
-        page.contains(r#"<tr class="server s3 first"><td>64</td><td>poll</td><td>-</td>"#),
+        page.contains(r#"<tr class="server s0 first"><td>64</td><td>poll</td><td>-</td>"#),
         "poll is in the table all the same"
     );
 }
