@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::{
     plan::experiment,
     stats::{
-        metric::METRICS,
         summary::{Cell, Summary},
+        values::metrics,
     },
 };
 
@@ -32,7 +32,7 @@ const KEYS: [&str; 13] = [
 /// Writes all rows. Of each metric they have the median, and the ends of its interval.
 pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
+    let of_metrics = metrics().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
     for experiment in experiment::all() {
         for field in summary.fields(experiment) {
@@ -62,7 +62,7 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         cell.latency_count().to_string(),
         cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
     ];
-    for metric in METRICS {
+    for metric in metrics() {
         let estimate = cell.estimate(metric);
         let interval = estimate.and_then(|told| told.interval);
         row.push(told(estimate.map(|told| told.median.to_string())));
