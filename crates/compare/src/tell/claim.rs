@@ -45,7 +45,7 @@ fn claim(experiment: &Experiment, judged: &Judged) -> ClaimText {
     } else {
         format!("; inconclusive {}", at(experiment, undecided))
     };
-    ClaimText { says: claim.says, verdict: judged.verdict(), because: because + &elsewhere }
+    ClaimText { says: claim.text, verdict: judged.verdict(), because: because + &elsewhere }
 }
 
 /// Where these cases are, and the values of the last of them.
