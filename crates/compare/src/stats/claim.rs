@@ -19,7 +19,7 @@ const CLEARLY: f64 = 1.5;
 /// A textbook's claim, and how it is tested.
 #[derive(Debug)]
 pub struct Claim {
-    pub says: &'static str,
+    pub text: &'static str,
     /// The models it is about.
     pub about: &'static [&'static Model],
     /// The number by which it is judged.
@@ -156,8 +156,8 @@ pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
 
 /// Whether a server's number is less than this.
 pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
-    let told = field.cell(model.name)?.estimate(metric)?;
-    within(told.interval.unwrap_or((told.median, told.median)), limit)
+    let estimate = field.cell(model.name)?.estimate(metric)?;
+    within(estimate.interval.unwrap_or((estimate.median, estimate.median)), limit)
 }
 
 /// Whether it serves every client.

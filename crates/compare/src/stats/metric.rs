@@ -55,7 +55,7 @@ impl Metric {
     }
 
     /// A value for people, in a sentence.
-    pub fn said(&self, value: f64) -> String {
+    pub fn labelled(&self, value: f64) -> String {
         format!("{} {} {}", self.noun, self.number(value), self.unit).trim().into()
     }
 }

@@ -27,13 +27,13 @@ const HARDLY_ANY_CPU: f64 = 0.05;
 const MOST_OF_A_CPU: f64 = 0.8;
 
 const fn claim(
-    says: &'static str,
+    text: &'static str,
     about: &'static [&'static Model],
     by: &'static Metric,
     of: fn(&Place) -> bool,
     test: Test,
 ) -> Claim {
-    Claim { says, about, by, of, test }
+    Claim { text, about, by, of, test }
 }
 
 static SCALING: [Claim; 5] = [
@@ -241,7 +241,7 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
 
 /// The same as a paragraph.
 pub fn expectation(experiment: &Experiment) -> String {
-    claims(experiment).iter().map(|claim| claim.says).collect::<Vec<_>>().join(" ")
+    claims(experiment).iter().map(|claim| claim.text).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
         let claims_of = |only: &str| {
             let summary = SyntheticRun::of(&["--experiment", "scaling", "--only", only]).summary();
             let scaling = Experiment::named("scaling").unwrap();
-            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.says).collect::<Vec<_>>()
+            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.text).collect::<Vec<_>>()
         };
         assert_eq!(claims_of("thread-per-conn,epoll"), ["With many clients, a thread per connection is slower than epoll."]);
         assert!(claims_of("nonblocking").is_empty());
@@ -266,9 +266,9 @@ mod tests {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {
                 assert!(
-                    claim.says.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
+                    claim.text.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
                     "{}",
-                    claim.says
+                    claim.text
                 );
             }
         }
