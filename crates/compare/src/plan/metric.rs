@@ -29,7 +29,7 @@ impl Metric {
     }
 
     /// A value with its noun and unit, for sentences.
-    pub fn phrase(&self, value: f64) -> String {
+    pub fn labelled(&self, value: f64) -> String {
         format!("{} {} {}", self.noun, self.number(value), self.unit).trim().into()
     }
 }

@@ -199,7 +199,7 @@ fn widest_gap(fields: &[(&Experiment, &Field)]) -> Option<String> {
     Some(format!(
         "The widest gap is at {}: {} ({}) against {} ({}), a factor of {} in the median round.",
         place(experiment, field.point),
-        field.metric.phrase(best.estimate(field.metric)?.median),
+        field.metric.labelled(best.estimate(field.metric)?.median),
         best.server,
         field.metric.number(worst.estimate(field.metric)?.median),
         worst.server,
