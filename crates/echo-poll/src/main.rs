@@ -64,7 +64,7 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
 
         // Serve them: recvfrom(2) copies the data, sendto(2) returns the replies. What a turn leaves, the next wait reports.
-        for key in chosen.drain(..) {
+        for &key in &chosen {
             let Some(client) = connections.get_mut(key) else { continue };
             match client.connection.turn(worker) {
                 Turn::Wait | Turn::More => client.watch_for_what_it_wants(&poller, worker)?,
@@ -75,6 +75,7 @@ fn serve(server: &mut Server) -> io::Result<()> {
                 Turn::Over => connections.remove(key).unwatch(&poller, worker)?,
             }
         }
+        chosen.clear();
 
         // Accept the clients in the backlog: accept4(2) until it returns EAGAIN.
         let accepts = if accepting { MAX_ACCEPTS } else { 0 };
