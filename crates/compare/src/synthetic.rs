@@ -1,4 +1,4 @@
-//! Synthetic runs, for tests of what is made of a run. A test changes what it is about.
+//! Synthetic runs for tests.
 
 use clap::Parser;
 use host::Cpus;
@@ -27,7 +27,7 @@ pub struct SyntheticRun {
 }
 
 impl SyntheticRun {
-    /// The run that this command line asks for, in which all servers are equal but for noise and none leaves a client unserved.
+    /// The run of this command line, in which all servers are the same but for noise, and serve all clients.
     pub fn of(args: &[&str]) -> SyntheticRun {
         let options = Options::parse_from(["compare", "--seed", "1"].iter().chain(args));
         let cpu = |cpu| Cpus::new([cpu]).unwrap();
@@ -35,7 +35,7 @@ impl SyntheticRun {
         let machine = Machine { commit: Some("abc".into()), ..Machine::look() };
         let plan = Plan::new(Settings::new(&options.what).unwrap()).unwrap();
         let trials = plan.trials.iter().map(|step| trial(step, &plan.settings.servers[step.server].name)).collect();
-        SyntheticRun { run: Run::new(machine, processors, plan.settings.clone(), plan.trials.len()), trials }
+        SyntheticRun { run: Run::new(machine, processors, &plan, Vec::new()), trials }
     }
 
     pub fn trials_of(&mut self, server: &str) -> impl Iterator<Item = &mut Trial> {
@@ -62,7 +62,7 @@ impl SyntheticRun {
     }
 }
 
-/// A noise of 1 %, another for each server and point, and others in other rounds.
+/// With a noise of about 1 %, by server, point and round.
 fn trial(step: &Step, server: &str) -> Trial {
     let noise = 1.0 + f64::from((step.round + step.point.place.x + server.len() as u32) % 5) / 200.0;
     Trial {
