@@ -1,6 +1,6 @@
-//! Times as people read them.
+//! Formats times for people.
 
-/// Nanoseconds in the unit that suits them, to three digits.
+/// Nanoseconds in a suitable unit, to three digits.
 pub fn readable_ns(ns: u64) -> String {
     let (value, unit) = match ns {
         0..1_000 => return format!("{ns} ns"),
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_in_the_unit_that_suits_them() {
+    fn times_are_written_in_a_suitable_unit() {
         for (ns, text) in [
             (0, "0 ns"),
             (999, "999 ns"),

@@ -46,5 +46,9 @@ pub struct Counters {
     #[serde(default)]
     pub peak_rss_bytes: u64,
     #[serde(default)]
+    pub child_peak_rss_bytes: u64,
+    #[serde(default)]
     pub threads: u64,
+    #[serde(default)]
+    pub processes: u64,
 }

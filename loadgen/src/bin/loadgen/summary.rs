@@ -111,7 +111,7 @@ fn write_outcome(measurement: &Measurement, out: &mut String) -> fmt::Result {
         Some(index) => writeln!(out, "; fairness {index:.3} (Jain's index)")?,
         None => writeln!(out)?,
     }
-    writeln!(out, "in flight    {:.2} on average", measurement.little.mean_in_flight)
+    writeln!(out, "in flight    {:.2} on average", measurement.littles_law.mean_in_flight)
 }
 
 fn write_unless_zero(counts: &[(u64, &str)], out: &mut String) -> fmt::Result {
