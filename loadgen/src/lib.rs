@@ -11,7 +11,8 @@
 //!     io::copy(&mut &client, &mut &client)
 //! });
 //! let measurement = loadgen::run(&config, &AtomicBool::new(false), &mut |_| {})?;
-//! println!("p99: {:?}", measurement.report(&config).latency_ns.and_then(|latency| latency.p99));
+//! let p99 = measurement.latency.percentile(0.99).expect("1000 replies are enough for it");
+//! println!("p99: {}", loadgen::readable_ns(p99.value_ns));
 //! # assert!(measurement.all_answered());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -50,10 +51,11 @@
 //! | `simulation` | sockets, clock and server in simulated time, for tests |
 #![forbid(unsafe_code)]
 
+// The program's files below name this crate as the program does.
 #[cfg(test)]
 extern crate self as loadgen;
 
-/// Parts of the program that tests here need, too: known servers, the experiments with them, and their theory.
+/// Parts of the program that the library's tests need, too: known servers, the experiments with them, and their theory.
 #[cfg(test)]
 #[path = "bin/loadgen/calibrate"]
 #[allow(dead_code, reason = "only the program uses all of it")]

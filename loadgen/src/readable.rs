@@ -9,8 +9,8 @@ pub fn readable_ns(ns: u64) -> String {
         _ => (ns as f64 / 1e9, "s"),
     };
     match value {
-        ..10.0 => format!("{value:.2} {unit}"),
-        ..100.0 => format!("{value:.1} {unit}"),
+        ..9.995 => format!("{value:.2} {unit}"),
+        ..99.95 => format!("{value:.1} {unit}"),
         _ => format!("{value:.0} {unit}"),
     }
 }
@@ -25,7 +25,9 @@ mod tests {
             (0, "0 ns"),
             (999, "999 ns"),
             (1_000, "1.00 µs"),
+            (9_996, "10.0 µs"),
             (12_345, "12.3 µs"),
+            (99_960, "100 µs"),
             (123_456, "123 µs"),
             (2_000_000, "2.00 ms"),
             (3_600_000_000_000, "3600 s"),
