@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use host::Cpus;
 use loadgen::{Config, Measurement};
 use models::Model;
-use statistics::{exceeds, median};
+use statistics::{median, reaches};
 
 use crate::{
     lab::{Lab, thread_cpu_time},
@@ -170,7 +170,7 @@ fn is_delayed(pausing: &Measured, pause: Duration, busy_polling: &Measured, epol
     let without = busy_polling.median_latency_ns.iter().zip(&epoll.median_latency_ns);
     let without = without.map(|(busy_polling, epoll)| busy_polling.min(*epoll));
     let delays = pausing.median_latency_ns.iter().zip(without).map(|(with, without)| with - without);
-    exceeds(&delays.collect::<Vec<_>>(), pause.as_nanos() as f64 / 4.0)
+    reaches(&delays.collect::<Vec<_>>(), pause.as_nanos() as f64 / 4.0)
 }
 
 impl Measured {
@@ -181,7 +181,7 @@ impl Measured {
 
     fn text(&self) -> String {
         let latency = loadgen::readable_ns(self.latency_ns() as u64);
-        format!("{latency}, CPU {}", readable::share(median(&self.cpu_share)))
+        format!("{latency} (CPU {})", readable::share(median(&self.cpu_share)))
     }
 }
 
