@@ -73,7 +73,7 @@ fn experiment(lab: &Lab) -> Result<Finding> {
     lab.print(format!("{RATE_PER_S} requests per second, at random times; the servers take turns. Bars: median latency."));
     let pausing_labels = PAUSES.map(label);
     let [short, middle, long] = &pausing_labels;
-    let picture = lab.picture(&["busy-polls", short, middle, long, "epoll"], PAUSES[2].as_secs_f64());
+    let picture = lab.picture(&["busy-polls", short, middle, long, models::EPOLL.name], PAUSES[2].as_secs_f64());
     let mut servers = Servers::default();
     take_turns(lab.count(ROUNDS, 1), 2 + PAUSES.len(), |index| {
         picture.begin(index);
@@ -189,7 +189,7 @@ fn judge(servers: &Servers) -> Finding {
     let [busy_polling, pausing @ .., epoll] = servers;
     let mut numbers = vec![("busy-polls".into(), busy_polling.text())];
     numbers.extend(PAUSES.into_iter().zip(pausing).map(|(pause, measured)| (label(pause), measured.text())));
-    numbers.push(("epoll".into(), epoll.text()));
+    numbers.push((models::EPOLL.name.into(), epoll.text()));
 
     let is_delayed =
         |(pause, measured): (Duration, _)| (format!("{pause:?}"), is_delayed(measured, pause, busy_polling, epoll));
