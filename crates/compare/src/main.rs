@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use testbed::Bench;
 
@@ -35,16 +35,16 @@ use crate::{
         settings::Settings,
     },
     run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
-    stats::summary::Summary,
+    stats::{summary::Summary, textbook},
     tell::{diff, files, findings::Findings, terminal},
 };
 
-/// How old summary.md and summary.csv may get while trials are made.
+/// How old summary.md and summary.csv may get while trials run.
 const SUMMARY_AGE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let words: Vec<_> = env::args_os().collect();
-    let done = match &words[..] {
+    let arguments: Vec<_> = env::args_os().collect();
+    let done = match &arguments[..] {
         [_, guard, dashes, command @ ..] if guard == "guard" && dashes == "--" => guard::run(command),
         _ => act(&Options::parse()),
     };
@@ -54,55 +54,34 @@ fn main() -> ExitCode {
     })
 }
 
-/// Does what is asked for. Only a comparison that is not complete fails without an error.
+/// Carries out the command. Only an incomplete comparison fails without an error.
 fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
-        Some(Action::Report { run }) => print(report(run)?),
+        Some(Action::Report { run }) => print(rebuild(run)?),
         Some(Action::Diff { before, after }) => print(diff::report(before, after)?),
         None if options.list => print(experiment::list()),
-        None => return run(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        None => return compare(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the comparison; true when every trial of the plan was made, whatever it showed.
-fn run(options: &Options) -> Result<bool> {
+/// Runs the comparison; true when every trial of the plan was run, whatever its result.
+fn compare(options: &Options) -> Result<bool> {
     let interrupted = host::stop_on_signals().context("cannot handle signals")?;
-    host::raise_descriptor_limit().context("cannot raise the limit of descriptors")?;
+    host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     let (mut folder, plan, mut summary) = match &options.resume {
-        Some(folder) => resumed(folder)?,
-        None => match begun(options)? {
+        Some(folder) => resume(folder)?,
+        None => match begin(options)? {
             Some(begun) => begun,
             None => return Ok(true),
         },
     };
     let run = folder.run().clone();
     let bench = bench(options, &run.processors, &plan.settings, interrupted)?;
-    let steps: Vec<Step> = plan.trials.iter().filter(|step| !summary.has(step)).copied().collect();
-    print(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
-    print(run.processors.to_string());
-
     let logs = folder.path().join("servers");
     let runner = Runner { settings: &plan.settings, bench: &bench, processors: &run.processors, logs };
-    let progress = Progress::start(&plan, &steps);
-    let mut summarized = Instant::now();
-    for step in &steps {
-        progress.begin(step);
-        let trial = runner.run(step, summary.capacity_per_s(step.round));
-        if bench.interrupted.load(Relaxed) {
-            break;
-        }
-        folder.keep(&trial)?;
-        let cell = summary.add(trial).context("the plan has no such trial")?;
-        files::write_histograms(&folder, cell)?;
-        if summarized.elapsed() >= SUMMARY_AGE {
-            files::write_summaries(&folder, &summary, &Findings::of(&run, &summary))?;
-            summarized = Instant::now();
-        }
-        progress.end();
-    }
-    progress.finish();
 
+    run_trials(&runner, &plan, &mut folder, &mut summary)?;
     let complete = summary.trials() == plan.trials.len();
     if complete && plan.settings.trace {
         folder.keep_traces(traces(&runner))?;
@@ -113,21 +92,43 @@ fn run(options: &Options) -> Result<bool> {
     folder.close(complete)?;
     print(terminal::screen(&findings));
     if !complete {
-        print(format!(
-            "interrupted: {} of {} trials were made and kept; go on with --resume {}",
-            summary.trials(),
-            plan.trials.len(),
-            folder.path().display()
-        ));
+        let (done, all, path) = (summary.trials(), plan.trials.len(), folder.path().display());
+        print(format!("interrupted: {done} of {all} trials are done and kept; continue with --resume {path}"));
     }
     print(where_to_look(&folder));
     Ok(complete)
 }
 
+/// Runs the trials that are missing, until the end or until interrupted.
+fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mut Summary) -> Result<()> {
+    let steps: Vec<Step> = plan.trials.iter().filter(|step| !summary.has(step)).copied().collect();
+    print(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
+    print(runner.processors.to_string());
+    let progress = Progress::start(plan, &steps);
+    let mut summarized = Instant::now();
+    for step in &steps {
+        progress.begin(step);
+        let trial = runner.run(step, summary.capacity_per_s(step.round));
+        if runner.bench.interrupted.load(Relaxed) {
+            break;
+        }
+        folder.keep(&trial)?;
+        let cell = summary.add(trial).context("the plan has no such trial")?;
+        files::write_histograms(folder, cell)?;
+        if summarized.elapsed() >= SUMMARY_AGE {
+            files::write_summaries(folder, summary, &Findings::of(folder.run(), summary))?;
+            summarized = Instant::now();
+        }
+        progress.end();
+    }
+    progress.finish();
+    Ok(())
+}
+
 type Begun = (RunFolder, Plan, Summary);
 
-/// A new run; `None` when only its plan was asked for.
-fn begun(options: &Options) -> Result<Option<Begun>> {
+/// A new run; `None` with `--dry-run`.
+fn begin(options: &Options) -> Result<Option<Begun>> {
     let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
     let plan = Plan::new(Settings::new(&options.what)?)?;
     if options.dry_run {
@@ -136,26 +137,24 @@ fn begun(options: &Options) -> Result<Option<Begun>> {
     }
     // Missing servers are reported before anything is written.
     bench(options, &processors, &plan.settings, Arc::default())?;
-    let run = Run::new(Machine::look(), processors, plan.settings.clone(), plan.trials.len());
+    let run = Run::new(Machine::look(), processors, &plan, textbook::descriptions(&plan.settings));
     let folder = RunFolder::create(&options.results, run)?;
     let summary = Summary::new(&plan);
     Ok(Some((folder, plan, summary)))
 }
 
-/// A run that was interrupted, to be gone on with: on the machine and with the build that began it, so that it stays one run.
-fn resumed(path: &Path) -> Result<Begun> {
-    let (folder, plan, summary) = opened(path)?;
+/// An interrupted run, continued on the machine and with the build that began it, so that it stays one run.
+fn resume(path: &Path) -> Result<Begun> {
+    let (folder, plan, summary) = open(path)?;
     ensure!(!folder.run().complete, "the run in {} is complete", path.display());
     let differences = folder.run().machine.differences(&Machine::look());
-    if !differences.is_empty() {
-        bail!("{} was begun under other conditions: {}", path.display(), differences.join("; "));
-    }
+    ensure!(differences.is_empty(), "{} was started under different conditions: {}", path.display(), differences.join("; "));
     Ok((folder, plan, summary))
 }
 
-/// Makes all files of a run again that are made from its trials; returns its first screen.
-fn report(path: &Path) -> Result<String> {
-    let (folder, _, summary) = opened(path)?;
+/// Rebuilds all files of a run that are made from its trials; returns its first screen.
+fn rebuild(path: &Path) -> Result<String> {
+    let (folder, _, summary) = open(path)?;
     for cell in summary.cells() {
         files::write_histograms(&folder, cell)?;
     }
@@ -168,19 +167,19 @@ fn report(path: &Path) -> Result<String> {
 fn where_to_look(folder: &RunFolder) -> String {
     let path = folder.path();
     format!(
-        "to look at: {}\nkept in {} (how to read it: results/README.md)",
+        "report: {}\nall results: {} (how to read them: results/README.md)",
         path.join("report.html").display(),
         path.display()
     )
 }
 
-/// A run that was made, with its trials.
-fn opened(path: &Path) -> Result<Begun> {
+/// A stored run, with its trials.
+fn open(path: &Path) -> Result<Begun> {
     let (folder, finished) = RunFolder::open(path)?;
     let plan = Plan::new(folder.run().plan.clone())?;
     let mut summary = Summary::new(&plan);
     for trial in finished {
-        summary.add(trial).with_context(|| format!("{} has trials that its plan has not", path.display()))?;
+        summary.add(trial).with_context(|| format!("{} has trials that are not in its plan", path.display()))?;
     }
     Ok((folder, plan, summary))
 }

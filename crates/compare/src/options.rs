@@ -7,7 +7,7 @@ use testbed::Cpus;
 
 use crate::plan::options::What;
 
-/// Compares five I/O models: starts each echo server, drives it with the load generator, keeps what was measured
+/// Compare I/O models: start each echo server, drive it with the load generator, and report the results
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, args_override_self = true, args_conflicts_with_subcommands = true)]
 pub struct Options {
@@ -17,11 +17,11 @@ pub struct Options {
     #[command(flatten)]
     pub what: What,
 
-    /// Finish the interrupted run in this folder, by its own plan
+    /// Finish the interrupted run in this folder, with its own plan
     #[arg(long, value_name = "DIR", conflicts_with_all = ["What", "dry_run"])]
     pub resume: Option<PathBuf>,
 
-    /// Processors for the servers, e.g. 0 or 0-3. Default: one, by the machine's topology
+    /// Processors for the servers, e.g. 0 or 0-3. Default: one, chosen by the machine's topology
     #[arg(long, value_name = "LIST", conflicts_with = "resume")]
     pub server_cpus: Option<Cpus>,
 
@@ -29,31 +29,31 @@ pub struct Options {
     #[arg(long, value_name = "LIST", conflicts_with = "resume")]
     pub generator_cpus: Option<Cpus>,
 
-    /// List the experiments and their questions, and do nothing
+    /// List the experiments and their questions, and exit
     #[arg(long)]
     pub list: bool,
 
-    /// Say what would be done and how long it would take, and do nothing
+    /// Print what would run and how long it would take, and exit
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Folder in which the run's own folder is made
+    /// Folder in which the run's own folder is created
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
 
-    /// Folder of the built servers. Default: where this program is
+    /// Folder of the built servers. Default: the folder of this program
     #[arg(long, value_name = "DIR")]
     pub servers: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Make a run's page (report.html), pictures, summaries and histograms again, from its trials alone
+    /// Rebuild a run's page (report.html), pictures, summaries and histograms from its trials
     Report {
         /// Folder of the run, e.g. results/latest
         run: PathBuf,
     },
-    /// Tell what changed between two runs beyond noise, and what differs in machine and build
+    /// Show what changed between two runs beyond noise, and what differs in machine and build
     Diff {
         /// Folder of the earlier run, e.g. results/2026-01-31T12-00-00Z
         before: PathBuf,

@@ -1,9 +1,8 @@
-//! Synthetic runs, for tests of what is made of a run. A test changes what it is about.
+//! Synthetic runs for tests.
 
 use clap::Parser;
 use host::Cpus;
 use loadgen::{EncodedHistogram, Report, Times};
-use testbed::Counters;
 
 use crate::{
     options::Options,
@@ -27,7 +26,7 @@ pub struct SyntheticRun {
 }
 
 impl SyntheticRun {
-    /// The run that this command line asks for, in which all servers are equal but for noise and none leaves a client unserved.
+    /// The run of this command line, in which all servers are the same but for noise, and serve all clients.
     pub fn of(args: &[&str]) -> SyntheticRun {
         let options = Options::parse_from(["compare", "--seed", "1"].iter().chain(args));
         let cpu = |cpu| Cpus::new([cpu]).unwrap();
@@ -35,7 +34,7 @@ impl SyntheticRun {
         let machine = Machine { commit: Some("abc".into()), ..Machine::look() };
         let plan = Plan::new(Settings::new(&options.what).unwrap()).unwrap();
         let trials = plan.trials.iter().map(|step| trial(step, &plan.settings.servers[step.server].name)).collect();
-        SyntheticRun { run: Run::new(machine, processors, plan.settings.clone(), plan.trials.len()), trials }
+        SyntheticRun { run: Run::new(machine, processors, &plan, Vec::new()), trials }
     }
 
     pub fn trials_of(&mut self, server: &str) -> impl Iterator<Item = &mut Trial> {
@@ -62,7 +61,7 @@ impl SyntheticRun {
     }
 }
 
-/// A noise of 1 %, another for each server and point, and others in other rounds.
+/// With a noise of about 1 %, by server, point and round.
 fn trial(step: &Step, server: &str) -> Trial {
     let noise = 1.0 + f64::from((step.round + step.point.place.x + server.len() as u32) % 5) / 200.0;
     Trial {
@@ -111,12 +110,4 @@ pub fn scale_throughput(trial: &mut Trial, factor: f64) {
 pub fn fail(trial: &mut Trial, reason: &str) {
     trial.failure = Some(reason.into());
     trial.measured = None;
-}
-
-/// The counters of a server that did nothing.
-pub fn counters(model: &str) -> Counters {
-    serde_json::from_value(serde_json::json!({
-        "model": model, "frames": 0, "waits": 0, "reads": 0, "writes": 0, "accepts": 0, "interest_changes": 0, "would_block": 0
-    }))
-    .unwrap()
 }

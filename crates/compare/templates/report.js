@@ -10,14 +10,14 @@
   let current = null;
   let byKeys = false;
 
-  // What a mark says, taken off its native tooltip so that there are not two.
-  function says(mark) {
+  // The text of a mark, taken from its native tooltip so that there are not two.
+  function textOf(mark) {
     const title = mark.querySelector("title");
     if (title) {
-      mark.dataset.says = title.textContent;
+      mark.dataset.text = title.textContent;
       title.remove();
     }
-    return mark.dataset.says;
+    return mark.dataset.text;
   }
 
   const picture = (target) => target instanceof Element && target.closest(".view > svg");
@@ -35,7 +35,7 @@
       current?.classList.remove("current");
       current = mark;
       mark.classList.add("current");
-      tooltip.textContent = says(mark);
+      tooltip.textContent = textOf(mark);
     }
     const { x, y } = middle(mark);
     const { width, height } = tooltip.getBoundingClientRect();

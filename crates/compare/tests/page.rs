@@ -1,4 +1,4 @@
-//! The report as a page: what a run leaves for a browser.
+//! report.html and the pictures of a run, without a browser.
 
 mod common;
 
@@ -8,9 +8,9 @@ use std::{
     process::Command,
 };
 
-use common::{MODELS, Place, built, succeeded};
+use common::{Place, built, core_models, succeeded};
 
-/// What a server that fails may say on its way out.
+/// What a failing server may print.
 const HOSTILE: &str = r#"<script>alert("1 & 2")</script>"#;
 
 fn occurrences(text: &str, what: &str) -> usize {
@@ -34,12 +34,12 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
     ] {
         assert!(page.contains(&format!(r#"data-metric="{metric}" data-variant="{variant}">"#)), "{metric} {variant}");
     }
-    for (slot, model) in MODELS.iter().enumerate() {
-        assert!(page.contains(&format!(r#"id="show-s{slot}" value="{model}" checked"#)), "{model}");
-        assert!(page.contains(&format!(r#"<g class="server s{slot}" data-server="{model}""#)), "{model}");
+    for (index, model) in core_models().into_iter().enumerate() {
+        assert!(page.contains(&format!(r#"id="show-s{index}" value="{model}" checked"#)), "{model}");
+        assert!(page.contains(&format!(r#"<g class="server s{index}" data-server="{model}""#)), "{model}");
     }
     assert!(page.contains(place.run_json()["started"].as_str().unwrap()));
-    assert!(page.contains("there are no intervals and no ranks"), "a run of one round says what it cannot say");
+    assert!(page.contains("there are no intervals and no ranks"), "a run of one round has no intervals");
 
     let elsewhere = ["src=", "url(", "@import", "<link", "https:"];
     assert!(elsewhere.iter().all(|what| !page.contains(what)), "nothing is loaded");
@@ -47,7 +47,7 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
 }
 
 #[test]
-fn a_failure_is_shown_as_the_text_it_is() {
+fn the_reason_of_a_failure_is_escaped() {
     let place = Place::new();
     place.replace("poll", &format!("echo '{HOSTILE}' >&2; exit 3"));
     let mine = format!("mine={} --listen {{addr}}", built("epoll").display());
@@ -59,16 +59,16 @@ fn a_failure_is_shown_as_the_text_it_is() {
     assert!(reason.contains(HOSTILE), "{reason}");
     let escaped = reason.replace('&', "&#38;").replace('<', "&#60;").replace('>', "&#62;").replace('"', "&#34;");
     assert!(page.contains(&escaped), "the reason is in the notes");
-    assert!(page.contains(r#"id="show-s5" value="mine" checked"#), "who is brought along is in the legend");
+    assert!(page.contains(r#"id="show-s1" value="mine" checked"#), "an external server is in the legend");
     assert!(!page.contains("<script>alert"));
     assert!(
-        page.contains(r#"<tr class="server s3 first"><td>64</td><td>poll</td><td>-</td>"#),
-        "poll is in the table all the same"
+        page.contains(r#"<tr class="server s0 first"><td>64</td><td>poll</td><td>-</td>"#),
+        "the failed server is in the table"
     );
 }
 
 #[test]
-fn the_page_is_made_again_from_the_files_of_the_run() {
+fn the_page_is_rebuilt_from_the_files_of_the_run() {
     let place = Place::new();
     place.run(&["--experiment", "churn", "--only", "epoll"]);
     let page = fs::read(place.latest("report.html")).unwrap();
@@ -79,7 +79,7 @@ fn the_page_is_made_again_from_the_files_of_the_run() {
 }
 
 #[test]
-fn the_sample_is_what_this_version_makes_of_its_trials() {
+fn the_sample_is_what_this_version_builds_from_its_trials() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/sample");
     let place = tempfile::tempdir().unwrap();
     for file in ["run.json", "trials.jsonl", "trace.json"] {
@@ -96,7 +96,7 @@ fn the_sample_is_what_this_version_makes_of_its_trials() {
     assert_eq!(pictures(&sample), pictures(place.path()));
     for file in pictures(&sample).into_iter().chain(["summary.csv", "summary.md"].map(PathBuf::from)) {
         let [kept, made] = [&sample, place.path()].map(|folder| fs::read_to_string(folder.join(&file)).unwrap());
-        assert!(kept == made, "{} is another now: if it should be, `compare report results/sample`", file.display());
+        assert!(kept == made, "{} differs; if that is intended, run `compare report results/sample`", file.display());
     }
-    assert!(fs::metadata(place.path().join("report.html")).unwrap().len() < 8 << 20, "it is to be sent by mail");
+    assert!(fs::metadata(place.path().join("report.html")).unwrap().len() < 8 << 20, "small enough for mail");
 }

@@ -40,7 +40,15 @@ pub struct Ranking {
     pub slowest_to_fastest: Option<Estimate>,
     /// From which ratio on a pair of usual noise would have been told apart here: 1.08 says that differences under 8 % cannot
     /// be told. `None` where nobody could be.
-    pub told_apart_from: Option<f64>,
+    pub smallest_detectable: Option<f64>,
+}
+
+impl Ranking {
+    /// Whether contestant `one` is significantly better than `other`; `None` unless both have ranks.
+    pub fn is_better(&self, one: usize, other: usize) -> Option<bool> {
+        self.ranks[one].and(self.ranks[other])?;
+        Some(self.better[other].contains(&one))
+    }
 }
 
 /// Ranks contestants by their values in the same rounds, where `comparisons` are made in the whole run: all pairs at all
@@ -76,7 +84,7 @@ pub fn rank(rows: &[Vec<f64>], better: Better, comparisons: usize) -> Ranking {
         ranks: rows.iter().zip(&better).map(rank).collect(),
         better,
         slowest_to_fastest: slowest_to_fastest(&contestants),
-        told_apart_from: yardstick.map(|yardstick| yardstick.bound(yardstick.variance).exp()),
+        smallest_detectable: yardstick.map(|yardstick| yardstick.bound(yardstick.variance).exp()),
     }
 }
 
@@ -212,8 +220,8 @@ mod tests {
     #[test]
     fn the_middle_one_may_be_told_from_neither_end() {
         let rows = [row(100.0, 2.0, 0), row(103.5, 2.0, 1), row(107.0, 2.0, 2)];
-        let told_apart_from = rank(&rows, Better::Higher, 10).told_apart_from.unwrap();
-        assert!(1.035 < told_apart_from && told_apart_from < 1.07, "{told_apart_from}");
+        let smallest_detectable = rank(&rows, Better::Higher, 10).smallest_detectable.unwrap();
+        assert!(1.035 < smallest_detectable && smallest_detectable < 1.07, "{smallest_detectable}");
         assert_eq!(ranks(&rows, Better::Higher), [Some(2), Some(1), Some(1)]);
     }
 
@@ -238,8 +246,8 @@ mod tests {
         let rows = |ratio| [vec![100.0; 5], vec![100.0 * ratio; 5]];
         assert_eq!(ranks(&rows(1.0099), Better::Higher), [Some(1), Some(1)]);
         assert_eq!(ranks(&rows(1.0101), Better::Higher), [Some(2), Some(1)]);
-        let told_apart_from = rank(&rows(2.0), Better::Higher, 10).told_apart_from.unwrap();
-        assert!((told_apart_from - 1.01).abs() < 1e-12, "{told_apart_from}");
+        let smallest_detectable = rank(&rows(2.0), Better::Higher, 10).smallest_detectable.unwrap();
+        assert!((smallest_detectable - 1.01).abs() < 1e-12, "{smallest_detectable}");
     }
 
     #[test]
@@ -247,7 +255,7 @@ mod tests {
         let mut rows = vec![row(100.0, 1.0, 0); 5];
         rows[4] = vec![120.0, 180.0, 130.0, 170.0, 130.0];
         let ranking = rank(&rows, Better::Higher, 10);
-        assert!(ranking.told_apart_from.unwrap() < 1.4, "the pooled noise alone would do: {ranking:?}");
+        assert!(ranking.smallest_detectable.unwrap() < 1.4, "the pooled noise alone would do: {ranking:?}");
         assert_eq!(ranking.ranks, [Some(1); 5]);
     }
 
@@ -255,8 +263,8 @@ mod tests {
     fn the_bound_is_that_of_the_t_test() {
         // Differences of logs ±0.01 twice and 0: variance 1e-4, standard error sqrt(2e-5); t(0.975, 4) = 2.776445.
         let rows = [vec![1.0; 5], [0.01, -0.01, 0.01, -0.01, 0.0].map(f64::exp).to_vec()];
-        let told_apart_from = rank(&rows, Better::Higher, 1).told_apart_from.unwrap();
-        assert!((told_apart_from.ln() - 2.776_445 * 2e-5_f64.sqrt()).abs() < 1e-7, "{told_apart_from}");
+        let smallest_detectable = rank(&rows, Better::Higher, 1).smallest_detectable.unwrap();
+        assert!((smallest_detectable.ln() - 2.776_445 * 2e-5_f64.sqrt()).abs() < 1e-7, "{smallest_detectable}");
     }
 
     #[test]
@@ -276,7 +284,8 @@ mod tests {
     fn few_rounds_give_a_ratio_and_nothing_more() {
         let rows = [vec![100.0; 4], vec![200.0; 4]];
         let slowest_to_fastest = Some(Estimate { median: 2.0, interval: None });
-        let expected = Ranking { ranks: vec![None, None], better: vec![vec![]; 2], slowest_to_fastest, told_apart_from: None };
+        let expected =
+            Ranking { ranks: vec![None, None], better: vec![vec![]; 2], slowest_to_fastest, smallest_detectable: None };
         assert_eq!(rank(&rows, Better::Higher, 1), expected);
     }
 
@@ -288,14 +297,15 @@ mod tests {
             rows[2][3] = bad;
             let ranking = rank(&rows, Better::Higher, 10);
             assert_eq!(ranking.ranks, [Some(2), Some(1), None]);
-            assert_eq!(ranking.told_apart_from, without.told_apart_from);
+            assert_eq!(ranking.smallest_detectable, without.smallest_detectable);
             assert_eq!(ranking.slowest_to_fastest, without.slowest_to_fastest);
         }
     }
 
     #[test]
     fn who_is_alone_is_first() {
-        let expected = Ranking { ranks: vec![Some(1)], better: vec![vec![]], slowest_to_fastest: None, told_apart_from: None };
+        let expected =
+            Ranking { ranks: vec![Some(1)], better: vec![vec![]], slowest_to_fastest: None, smallest_detectable: None };
         assert_eq!(rank(&[row(100.0, 2.0, 0)], Better::Higher, 0), expected);
         assert_eq!(rank(&[], Better::Higher, 0).ranks, []);
     }

@@ -3,16 +3,16 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    plan::place::Place,
-    stats::metric::{self, Metric},
+use crate::plan::{
+    metric::{self, Metric},
+    place::Place,
 };
 
 /// How thorough a comparison is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// One short round of a few points: a first look, without any statement of how sure it is.
+    /// One short round of a few points: a first look, without intervals and ranks.
     Quick,
     /// Nine rounds.
     Standard,
@@ -25,9 +25,9 @@ pub enum Profile {
 pub struct Experiment {
     /// Its name in files and tables.
     pub name: &'static str,
-    /// What it asks.
+    /// The question it answers.
     pub question: &'static str,
-    /// What its points count.
+    /// What its points count, in the plural.
     pub axis: &'static str,
     /// What its servers are ranked by at each point.
     pub ranked_by: &'static Metric,
@@ -35,7 +35,7 @@ pub struct Experiment {
     pub shows: &'static [&'static Metric],
     /// Where on the axis it measures.
     pub points: &'static [Point],
-    /// The place that stands for it where there is room for one only.
+    /// The place that overviews show.
     pub shown_at: Place,
 }
 
@@ -55,16 +55,16 @@ pub struct Point {
 pub struct Load {
     /// Connections that send requests.
     pub active: u32,
-    /// Connections that are open and silent.
+    /// Connections that are open and send nothing.
     pub idle: u32,
     /// Bytes of a request's payload.
     pub payload_bytes: u32,
     /// When requests are sent.
     pub demand: Demand,
-    /// What serving a request costs, as a server's `--work` has it.
+    /// What serving a request costs.
     pub work: Work,
-    /// Requests that one more client keeps in flight all the time, whatever the others get. With 0 of them there is no such
-    /// client, but its place on the generator's processors stays empty, so that the others' is the same.
+    /// Requests that a further, greedy client keeps in flight all the time. With 0 there is no such client, but its processor
+    /// stays unused, so that the others have the same as beside it.
     pub greedy_pipeline: Option<u32>,
 }
 
@@ -75,9 +75,9 @@ pub enum Demand {
     Closed,
     /// As [`Demand::Closed`], each request on a connection of its own: opened, used once, closed.
     Churn,
-    /// At random times, this percentage of what [`CAPACITY`] found the best server to be able to.
+    /// At random times, at this percentage of the best server's throughput in [`CAPACITY`].
     PercentOfCapacity(u32),
-    /// Once at the beginning, before anything is measured, and then never.
+    /// Once at the beginning, before the measured window, and never again.
     Silent,
 }
 
@@ -92,24 +92,24 @@ pub enum Work {
     Sleep1ms,
 }
 
-/// So many active connections are served often enough in a window as it is; more of them get a longer one.
+/// With more active connections than this, windows are longer.
 const CONNECTIONS_OF_A_WINDOW: u32 = 1500;
 
 impl Load {
-    /// Whether it depends on what a server has been found to be able to.
+    /// Whether it depends on the result of [`CAPACITY`].
     pub fn is_share_of_capacity(&self) -> bool {
         matches!(self.demand, Demand::PercentOfCapacity(_))
     }
 
-    /// By how much warm-up and window are longer than usual, so that each of many connections has several turns in them: else
-    /// a slow server would seem to starve those whose turn did not come.
+    /// By which factor warm-up and window are longer than usual, so that each of many connections has several turns in them:
+    /// otherwise a slow server would seem to starve those whose turn did not come.
     pub fn stretch(&self) -> f64 {
         (f64::from(self.active) / f64::from(CONNECTIONS_OF_A_WINDOW)).max(1.0)
     }
 }
 
 impl Work {
-    /// As a server's `--work` has it.
+    /// The value of a server's `--work` option.
     pub fn option(self) -> &'static str {
         match self {
             Work::None => "none",
@@ -128,7 +128,7 @@ impl Work {
     }
 }
 
-/// So many clients, each with a request of 64 bytes in flight at all times.
+/// Clients with one request of 64 bytes in flight each.
 const fn active(active: u32) -> Load {
     Load { active, idle: 0, payload_bytes: 64, demand: Demand::Closed, work: Work::None, greedy_pipeline: None }
 }
@@ -171,10 +171,10 @@ const fn point_of(variant: &'static str, from: Profile, x: u32, load: Load) -> P
     Point { from, place: Place::new(variant, x), load }
 }
 
-/// Made first where the latencies under a share of the best server's capacity are asked for: what that capacity is.
+/// Runs before experiments whose load is a share of the best server's capacity: measures that capacity.
 pub static CAPACITY: Experiment = Experiment {
     name: "capacity",
-    question: "What is the most that a server answers with 64 connections?",
+    question: "How many requests per second can a server answer with 64 connections?",
     axis: "active connections",
     ranked_by: &metric::THROUGHPUT,
     shows: &[&metric::P50, &metric::P99],
@@ -207,7 +207,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "latency-load",
-            question: "How long does a request take while the server is not at its limit, and where does that bend?",
+            question: "How long does a request take below the server's limit, and where does latency start to rise?",
             axis: "% of the best capacity",
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::MEAN, &metric::P50, &metric::P99_9, &metric::CPU_SHARE],
@@ -223,7 +223,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "idle",
-            question: "What do silent connections cost those that speak?",
+            question: "What do idle connections cost the active ones?",
             axis: "idle connections",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
@@ -241,7 +241,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "service",
-            question: "What if a request takes work: 100 µs of computing, or 1 ms of waiting?",
+            question: "What if serving a request takes 100 µs of computing, or 1 ms of waiting?",
             axis: "active connections",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CPU_SHARE],
@@ -257,7 +257,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "churn",
-            question: "What does a connection cost that is opened, used once and closed?",
+            question: "What does a connection cost that serves a single request?",
             axis: "connections at a time",
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
@@ -282,8 +282,8 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "footprint",
-            question: "What do connections cost that say nothing?",
-            axis: "silent connections",
+            question: "What does an idle connection cost?",
+            axis: "idle connections",
             ranked_by: &metric::CONNECTION_BYTES,
             shows: &[&metric::PEAK_RSS, &metric::THREADS, &metric::CPU_SHARE],
             points: &[
@@ -296,7 +296,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
         },
         Experiment {
             name: "fairness",
-            question: "What do 50 modest clients get beside a greedy one that keeps 1000 requests in flight?",
+            question: "What is left for 50 modest clients beside a greedy one that keeps 1,000 requests in flight?",
             axis: "greedy clients",
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
@@ -306,27 +306,27 @@ pub static EXPERIMENTS: [Experiment; 8] = {
     ]
 };
 
-/// All of them, and before them [`CAPACITY`].
+/// All experiments, [`CAPACITY`] first.
 pub fn all() -> impl Iterator<Item = &'static Experiment> {
     [&CAPACITY].into_iter().chain(&EXPERIMENTS)
 }
 
-/// What the experiments ask, a line each.
+/// Names and questions, one line per experiment.
 pub fn list() -> String {
-    let told = |experiment: &Experiment| format!("{:<14}{}", experiment.name, experiment.question);
-    EXPERIMENTS.iter().map(told).collect::<Vec<_>>().join("\n")
+    let line = |experiment: &Experiment| format!("{:<14}{}", experiment.name, experiment.question);
+    EXPERIMENTS.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Experiment {
-    /// The experiment of this name, [`CAPACITY`] among them.
+    /// The experiment of this name, which may be [`CAPACITY`].
     pub fn named(name: &str) -> Option<&'static Experiment> {
         all().find(|experiment| experiment.name == name)
     }
 
-    /// The point that stands for it.
+    /// The point that overviews show.
     pub fn point_shown(&self) -> &'static Point {
         let point = self.points.iter().find(|point| point.place == self.shown_at);
-        point.expect("a test holds each experiment against that")
+        point.expect("a test checks that each experiment has it")
     }
 
     /// The points that a profile has.
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_experiment_asks_and_has_points_in_every_profile() {
+    fn every_experiment_has_a_question_and_points_in_every_profile() {
         for experiment in &EXPERIMENTS {
             assert!(experiment.question.ends_with('?'), "{}", experiment.name);
             let is_shown = |point: &Point| point.place == experiment.shown_at;
@@ -355,12 +355,12 @@ mod tests {
     }
 
     #[test]
-    fn many_connections_have_more_time() {
+    fn many_connections_have_longer_windows() {
         assert_eq!([1, 1000, 1500, 9000].map(|connections| active(connections).stretch()), [1.0, 1.0, 1.0, 6.0]);
     }
 
     #[test]
-    fn what_a_profile_has_the_more_thorough_one_has_too() {
+    fn a_more_thorough_profile_has_all_points_of_the_others() {
         let count = |profile| EXPERIMENTS.iter().map(|experiment| experiment.points_of(profile).count()).sum::<usize>();
         assert!(count(Profile::Quick) < count(Profile::Standard) && count(Profile::Standard) < count(Profile::Full));
         assert_eq!(count(Profile::Full), EXPERIMENTS.iter().map(|experiment| experiment.points.len()).sum::<usize>());

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use loadgen::Wire;
 use testbed::ExternalServer;
 
@@ -11,69 +11,52 @@ use crate::plan::experiment::Profile;
 /// What is compared, and how thoroughly.
 #[derive(Debug, Args)]
 pub struct What {
-    /// How thorough: quick is under a minute, standard under ten, full well over an hour
+    /// Rounds, points and duration: quick takes under a minute, standard under ten, full well over an hour
     #[arg(long, value_enum, default_value = "standard")]
     pub profile: Profile,
 
-    /// Only these experiments, e.g. scaling,idle (--list names them)
+    /// Experiments to run, e.g. scaling,idle (--list shows them). Default: all
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub experiment: Vec<String>,
 
-    /// Only these servers, e.g. poll,epoll
+    /// Servers to compare, e.g. poll,epoll, or the models of a set: core, more, all. Default: core and those given with --server
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Vec<String>,
 
-    /// One more server, of any kind: its command, in which {port} or {addr} stands for where it is to listen, and {work} for
-    /// what serving a request is to cost (docs/bring-your-own.md). May be given several times
+    /// Your own server: its command, in which {port} or {addr} stands for the address to listen on, and {work} for the cost of
+    /// serving a request (docs/bring-your-own.md). May be repeated
     #[arg(long, value_name = "NAME=COMMAND")]
     pub server: Vec<ExternalServer>,
 
-    /// How messages are cut on the wire of the servers given with --server
-    #[arg(long, value_enum, default_value = "frames")]
-    pub server_wire: WireOption,
+    /// How messages are delimited for the servers given with --server: frames (4-byte big-endian length, then the payload) or raw
+    #[arg(long, value_name = "WIRE", default_value_t)]
+    pub server_wire: Wire,
 
-    /// Folder in which the servers given with --server are started. Default: this one
+    /// Working directory of the servers given with --server. Default: the current one
     #[arg(long, value_name = "DIR")]
     pub server_cwd: Option<PathBuf>,
 
-    /// Check the comparison itself: compare one model's server with itself, under two names
+    /// Check the comparison itself: compare one model's server with itself, under two names; they should be tied
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["only", "server"])]
     pub aa: Option<String>,
 
-    /// Rounds, in each of which every server meets every point once, in a new order. Default: the profile's
+    /// Rounds; in each of them every server meets every point once, in random order. Default: the profile's
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
 
-    /// How long requests flow before each trial's measured window, e.g. 200ms. Default: the profile's
+    /// Warm-up before each trial's measured window, e.g. 200ms. Default: the profile's
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub warmup: Option<Duration>,
 
-    /// How long each trial measures, e.g. 2s. Default: the profile's
+    /// Length of each trial's measured window, e.g. 2s. Default: the profile's
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub window: Option<Duration>,
 
-    /// Seed of the order of trials and of random arrivals; it is kept with the results. Default: a random one
+    /// Seed of the order of trials and of random arrivals, kept with the results. Default: random
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
 
-    /// At the end, count the models' system calls from outside with strace, too
+    /// At the end, count the models' system calls with strace, too
     #[arg(long)]
     pub trace: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum WireOption {
-    /// 4-byte big-endian length, then the payload
-    Frames,
-    /// Bytes as they come
-    Raw,
-}
-
-impl From<WireOption> for Wire {
-    fn from(option: WireOption) -> Wire {
-        match option {
-            WireOption::Frames => Wire::Frames,
-            WireOption::Raw => Wire::Raw,
-        }
-    }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::topology::Topology;
 
-/// More processors than these share too little of the generator's work to be worth having.
-const MOST_OF_THE_GENERATOR: usize = 4;
+/// Further processors would hardly speed up the generator.
+const MAX_GENERATOR_CPUS: usize = 4;
 
-/// Who runs where.
+/// Which processors run what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processors {
     /// The server's.
@@ -20,11 +20,11 @@ pub struct Processors {
     /// The generator's.
     #[serde(with = "list")]
     pub generator: Cpus,
-    /// What the two have to share.
+    /// What the two share.
     pub sharing: Sharing,
 }
 
-/// How closely server and generator are tied to each other: with anything but `Apart`, each also measures the other.
+/// How much server and generator share: with anything but `Apart`, each disturbs the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharing {
@@ -37,13 +37,13 @@ pub enum Sharing {
 }
 
 impl Processors {
-    /// Divides the processors this program may use. A side that is given is taken as it is, and the other chosen around it.
-    /// Left to itself, the server gets one processor, whose core is otherwise left alone, and the generator one of each other
-    /// core, at most four, those of the server's package first. Where there are too few, they share, and `sharing` says so.
+    /// Divides the processors that this program may use. A side that is given is used as it is, and the other is chosen to fit.
+    /// By default, the server gets one processor, whose core is otherwise unused, and the generator one of each other core, at
+    /// most four, those of the server's package first. Where there are too few, they share.
     ///
-    /// Fails when a processor is given that is not online or not allowed.
+    /// Fails when a given processor is not online or not allowed.
     pub fn divide(server: Option<Cpus>, generator: Option<Cpus>) -> Result<Processors> {
-        let allowed = Cpus::allowed().context("cannot tell which processors may be used")?;
+        let allowed = Cpus::allowed().context("cannot read which processors are allowed")?;
         Processors::divide_on(&Topology::of_this_machine(), &allowed, server, generator)
     }
 
@@ -56,7 +56,7 @@ impl Processors {
         let all = threads(allowed, topology);
         let [server, generator] = [server, generator].map(|given| given.map(|cpus| threads(&cpus, topology)));
         let server = server.unwrap_or_else(|| choose(1, &all, generator.as_deref().unwrap_or_default()));
-        let generator = generator.unwrap_or_else(|| choose(MOST_OF_THE_GENERATOR, &all, &server));
+        let generator = generator.unwrap_or_else(|| choose(MAX_GENERATOR_CPUS, &all, &server));
         let sharing = sharing(&server, &generator);
         Ok(Processors { server: cpus(&server), generator: cpus(&generator), sharing })
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Processors {
         f.write_str(match self.sharing {
             Sharing::Apart => "",
             Sharing::SameCore => " (hardware threads of one core: each slows the other)",
-            Sharing::SameProcessor => " (shared: each also measures the other)",
+            Sharing::SameProcessor => " (shared: each slows the other)",
         })
     }
 }
@@ -82,12 +82,12 @@ fn check(cpus: &Cpus, topology: &Topology, allowed: &Cpus) -> Result<()> {
         bail!("{off} is not online, only {online} is");
     }
     if let Some(forbidden) = outside(allowed) {
-        bail!("{forbidden} may not be used by this program, only {allowed} may");
+        bail!("{forbidden} is not allowed for this program, only {allowed} is");
     }
     Ok(())
 }
 
-/// A processor: a hardware thread of a core, which is known by the first of its threads, in a package.
+/// A processor: a hardware thread of a core, which is identified by the first of its threads, in a package.
 #[derive(Clone, Copy)]
 struct Thread {
     cpu: usize,
@@ -95,15 +95,15 @@ struct Thread {
     package: Option<i32>,
 }
 
-/// Where nothing is known of a processor, it counts as a core of its own.
+/// A processor without a known topology counts as a core of its own.
 fn threads(cpus: &Cpus, topology: &Topology) -> Vec<Thread> {
     let core = |cpu| topology.core_of(cpu).map_or(cpu, |threads| threads.as_slice()[0]);
     let thread = |&cpu: &usize| Thread { cpu, core: core(cpu), package: topology.package_of(cpu) };
     cpus.as_slice().iter().map(thread).collect()
 }
 
-/// At most so many of them all, each of another core, that share as little with those taken as can be. Those of the same
-/// package come first: from another one, the way to the other side's memory is longer.
+/// Chooses processors of different cores that share as little as possible with those taken. Those of the same package come
+/// first: from another one, the path to the other side's memory is longer.
 fn choose(at_most: usize, all: &[Thread], taken: &[Thread]) -> Vec<Thread> {
     let sharing = |thread: &Thread| sharing(&[*thread], taken);
     let least = all.iter().map(sharing).min();
@@ -129,7 +129,7 @@ fn sharing(some: &[Thread], others: &[Thread]) -> Sharing {
 }
 
 fn cpus(threads: &[Thread]) -> Cpus {
-    Cpus::new(threads.iter().map(|thread| thread.cpu)).expect("there is a processor to run on")
+    Cpus::new(threads.iter().map(|thread| thread.cpu)).expect("at least one processor is allowed")
 }
 
 /// Processors in JSON: a list as the kernel writes it.
@@ -259,19 +259,19 @@ mod tests {
     #[test]
     fn a_processor_that_cannot_be_used_is_refused_in_one_line() {
         let sysfs = Shape { packages: 1, cores: 4, threads: 1 }.sysfs();
-        let told = |server, generator| format!("{:#}", divide(&sysfs, "0-1", server, generator).unwrap_err());
-        assert_eq!(told("1,6-7", ""), "--server-cpus 1,6-7: 6-7 is not online, only 0-3 is");
-        assert_eq!(told("0", "0-2"), "--generator-cpus 0-2: 2 may not be used by this program, only 0-1 may");
+        let refusal = |server, generator| format!("{:#}", divide(&sysfs, "0-1", server, generator).unwrap_err());
+        assert_eq!(refusal("1,6-7", ""), "--server-cpus 1,6-7: 6-7 is not online, only 0-3 is");
+        assert_eq!(refusal("0", "0-2"), "--generator-cpus 0-2: 2 is not allowed for this program, only 0-1 is");
     }
 
     #[test]
-    fn one_line_says_who_runs_where() {
-        let says = |sharing| Processors { server: list("0"), generator: list("1"), sharing }.to_string();
-        assert_eq!(says(Sharing::Apart), "server on processor 0, generator on 1");
+    fn one_line_shows_what_runs_where() {
+        let line = |sharing| Processors { server: list("0"), generator: list("1"), sharing }.to_string();
+        assert_eq!(line(Sharing::Apart), "server on processor 0, generator on 1");
         let hardware_threads = "server on processor 0, generator on 1 (hardware threads of one core: each slows the other)";
-        assert_eq!(says(Sharing::SameCore), hardware_threads);
+        assert_eq!(line(Sharing::SameCore), hardware_threads);
         let both = Processors { server: list("0,2"), generator: list("0-3"), sharing: Sharing::SameProcessor };
-        assert_eq!(both.to_string(), "server on processors 0,2, generator on 0-3 (shared: each also measures the other)");
+        assert_eq!(both.to_string(), "server on processors 0,2, generator on 0-3 (shared: each slows the other)");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What will be done, in which order, and how long it will take.
+//! The plan: which trials run, in which order, and how long they take.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::plan::{
     settings::Settings,
 };
 
-/// What a trial takes beside warm-up and window: starting, draining, stopping.
-const AROUND_A_TRIAL: Duration = Duration::from_millis(70);
+/// Time that a trial takes beside warm-up and window: starting, draining, stopping.
+const TRIAL_OVERHEAD: Duration = Duration::from_millis(70);
 
-/// What a connection adds to that: opened, registered, closed, on both sides.
-const A_CONNECTION: Duration = Duration::from_micros(120);
+/// Time that a connection adds: opening, registering, closing, on both sides.
+const CONNECTION_OVERHEAD: Duration = Duration::from_micros(120);
 
 /// All trials of a run, in order.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Plan {
     pub trials: Vec<Step>,
 }
 
-/// One trial to be made.
+/// One trial of the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub experiment: &'static Experiment,
@@ -35,9 +35,9 @@ pub struct Step {
 }
 
 impl Plan {
-    /// In each round every server meets every point once. The points come in a new order, and at each point so do the
-    /// servers, one right after the other: whatever changes in the machine over minutes then meets all of them alike. Loads that
-    /// are shares of a capacity stay together, right after that has been found out anew.
+    /// In each round every server meets every point once. The points are in random order, and at each point so are the servers,
+    /// one right after the other: a change of the machine over minutes then affects all of them alike. Loads that are shares of
+    /// a capacity stay together, right after the capacity has been measured again.
     pub fn new(settings: Settings) -> Result<Plan> {
         if let Some(name) = settings.experiments.iter().find(|name| Experiment::named(name).is_none()) {
             bail!("this version of compare has no experiment '{name}'");
@@ -48,8 +48,8 @@ impl Plan {
             let mut groups: Vec<_> =
                 settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);
-            let made = |(_, point): &PointOf| is_made(point, round, settings.rounds);
-            for (experiment, point) in groups.into_iter().flatten().filter(made) {
+            let is_planned = |(_, point): &PointOf| is_planned(point, round, settings.rounds);
+            for (experiment, point) in groups.into_iter().flatten().filter(is_planned) {
                 let mut servers: Vec<_> = (0..settings.servers.len()).collect();
                 servers.shuffle(&mut order);
                 trials.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
@@ -58,15 +58,15 @@ impl Plan {
         Ok(Plan { settings, trials })
     }
 
-    /// How many pairs of servers are compared, over all points, and at one of them by a second number, which the first screen
-    /// has: the more, the oftener chance alone makes two look different.
+    /// How many pairs of servers are compared, over all points, and at one of them by a second number, for the first screen:
+    /// the more, the more often chance alone makes two look different.
     pub fn comparisons(&self) -> usize {
         let servers = self.settings.servers.len();
         let trials = self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).count();
         (trials / servers.max(1) + 1) * (servers * servers.saturating_sub(1) / 2)
     }
 
-    /// What it comes to, for people.
+    /// The plan as text: servers, settings, and trials and duration per experiment.
     pub fn described(&self) -> String {
         let servers: Vec<_> = self.settings.servers.iter().map(|server| server.name.as_str()).collect();
         let mut lines = vec![format!("servers: {}", servers.join(", ")), self.settings.described()];
@@ -80,12 +80,12 @@ impl Plan {
         lines.join("\n")
     }
 
-    /// About how long these of its trials take, for people.
+    /// About how long these trials take, as text.
     pub fn duration_of(&self, steps: &[Step]) -> String {
         let trial = |step: &Step| {
             let load = &step.point.load;
             let under_load = self.settings.warmup(load) + self.settings.window(load);
-            under_load + AROUND_A_TRIAL + A_CONNECTION * (load.active + load.idle)
+            under_load + TRIAL_OVERHEAD + CONNECTION_OVERHEAD * (load.active + load.idle)
         };
         humantime::format_duration(Duration::from_secs(steps.iter().map(trial).sum::<Duration>().as_secs())).to_string()
     }
@@ -93,18 +93,18 @@ impl Plan {
 
 type PointOf = (&'static Experiment, &'static Point);
 
-/// Points of so many connections take several times as long as others: the connections are opened, accepted and closed.
+/// Points of this many connections take several times as long as others, for opening, accepting and closing them.
 const MANY_CONNECTIONS: u32 = 4000;
 
-/// From so many rounds on, half of them are enough for such points.
+/// With this many rounds or more, such points are in every second round.
 const MANY_ROUNDS: u32 = 9;
 
-fn is_made(point: &Point, round: u32, rounds: u32) -> bool {
+fn is_planned(point: &Point, round: u32, rounds: u32) -> bool {
     let is_costly = point.load.active + point.load.idle >= MANY_CONNECTIONS;
     !is_costly || rounds < MANY_ROUNDS || round % 2 == 1
 }
 
-/// The points of an experiment, as groups that have to stay together and in order.
+/// The points of an experiment, in groups that stay together and in order.
 fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng) -> Vec<Vec<PointOf>> {
     let of = |experiment: &'static Experiment| experiment.points_of(profile).map(move |point| (experiment, point));
     let (mut shares, others): (Vec<PointOf>, Vec<PointOf>) =
@@ -126,12 +126,9 @@ mod tests {
         plan::{experiment::EXPERIMENTS, place::Place},
     };
 
-    fn settings(args: &[&str]) -> Result<Settings> {
-        Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
-    }
-
     fn plan(args: &[&str]) -> Plan {
-        Plan::new(settings(args).unwrap()).unwrap()
+        let options = Options::parse_from([&["compare"], args].concat());
+        Plan::new(Settings::new(&options.what).unwrap()).unwrap()
     }
 
     fn order(plan: &Plan, round: u32) -> Vec<(&str, &Place, usize)> {
@@ -188,30 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_the_same_when_made_again_from_what_run_json_keeps() {
+    fn a_plan_rebuilt_from_run_json_is_the_same() {
         let plan = plan(&["--seed", "3", "--server", "mine=./mine {port}"]);
         let kept = serde_json::to_string(&plan.settings).unwrap();
         let again = Plan::new(serde_json::from_str(&kept).unwrap()).unwrap();
         assert_eq!(order(&plan, 1), order(&again, 1));
         assert_eq!(serde_json::to_string(&again.settings).unwrap(), kept);
-    }
-
-    #[test]
-    fn names_that_do_not_exist_are_told_with_those_that_do() {
-        for (args, told) in [
-            (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
-            (["--only", "select"], "there is no server 'select', only blocking, "),
-            (["--aa", "select"], "there is no model 'select', only blocking, "),
-            (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
-        ] {
-            let error = format!("{:#}", settings(&args).unwrap_err());
-            assert!(error.contains(told), "{error}");
-        }
-    }
-
-    #[test]
-    fn one_server_can_be_compared_with_itself() {
-        let names: Vec<_> = plan(&["--aa", "epoll"]).settings.servers.into_iter().map(|server| server.name).collect();
-        assert_eq!(names, ["epoll-a", "epoll-b"]);
     }
 }

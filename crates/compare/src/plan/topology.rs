@@ -1,13 +1,13 @@
-//! Which processors are hardware threads of one core, and which cores share a package, as the kernel tells it.
+//! Which processors are hardware threads of one core, and which cores share a package, as the kernel reports it.
 //!
 //! Source of the files' meaning: Linux documentation, "How CPU topology info is exported via sysfs"
-//! (Documentation/admin-guide/cputopology.rst, 2024). A guest is told what its hypervisor likes to tell.
+//! (Documentation/admin-guide/cputopology.rst, 2024). In a guest, it is what the hypervisor chooses to show.
 
 use std::{fs, path::PathBuf, str::FromStr};
 
 use host::Cpus;
 
-/// The folder in which the kernel describes the processors. What it does not say is `None`.
+/// The folder in which the kernel describes the processors. What is missing there is `None`.
 #[derive(Debug)]
 pub struct Topology(PathBuf);
 
@@ -27,14 +27,14 @@ impl Topology {
         self.read("online")
     }
 
-    /// All hardware threads of the core that this processor is one of, itself among them.
+    /// All hardware threads of this processor's core, itself included.
     pub fn core_of(&self, cpu: usize) -> Option<Cpus> {
         // Kernels before 5.3 have the second name only.
         self.read(&format!("cpu{cpu}/topology/core_cpus_list"))
             .or_else(|| self.read(&format!("cpu{cpu}/topology/thread_siblings_list")))
     }
 
-    /// The number of the package, that is the socket, this processor sits in.
+    /// The number of this processor's package, that is, its socket.
     pub fn package_of(&self, cpu: usize) -> Option<i32> {
         self.read(&format!("cpu{cpu}/topology/physical_package_id"))
     }

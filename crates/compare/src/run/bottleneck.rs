@@ -1,4 +1,4 @@
-//! Who was at its limit in a trial: the server, the generator, both, or neither.
+//! What was at its limit in a trial: the server, the generator, both, or neither.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use models::Model;
 use serde::{Deserialize, Serialize};
 use testbed::Counters;
 
-/// From this share of its time on, a processor has none to spare.
-const NO_TIME_TO_SPARE: f64 = 0.95;
+/// From this share of its time on, a processor is saturated.
+const SATURATED: f64 = 0.95;
 
-/// Of the questions of a server that asks over and over, how many find something when it is at its limit.
-const MOST: f64 = 0.6;
+/// A server that busy-polls is at its limit when more than this share of its calls find something to do.
+const MOST_CALLS: f64 = 0.6;
 
-/// Who was at its limit.
+/// What was at its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bottleneck {
@@ -22,9 +22,9 @@ pub enum Bottleneck {
     Generator,
     /// Neither had any left.
     Both,
-    /// Both had time to spare: what limits is the load, or the way there and back.
+    /// Both had time to spare: the limit is the load, or the path between them.
     Neither,
-    /// The generator had time to spare, and the server's time does not tell: it asks over and over, whatever comes.
+    /// The generator had time to spare, and the server's time shows nothing: it busy-polls, whatever the load.
     Unknown,
 }
 
@@ -41,9 +41,9 @@ impl fmt::Display for Bottleneck {
 }
 
 impl Bottleneck {
-    /// Judged by how busy either was: a share of all the time it could have used; `None` of a server where that is not known.
+    /// By how busy each was: the share of the time that it could have used; `None` of a server where that is not known.
     pub fn of(server_busy_share: Option<f64>, generator_busy_share: f64) -> Bottleneck {
-        let is_limit = |busy_share| busy_share >= NO_TIME_TO_SPARE;
+        let is_limit = |busy_share| busy_share >= SATURATED;
         match (server_busy_share.map(is_limit), is_limit(generator_busy_share)) {
             (Some(true), true) => Bottleneck::Both,
             (Some(true), false) => Bottleneck::Server,
@@ -54,17 +54,16 @@ impl Bottleneck {
     }
 }
 
-/// How busy a server was, of what its threads can use of its processors. One that asks over and over burns all its time: that
-/// it is at its limit shows when most of its questions find something, by the counters of its whole life; else nothing is known.
+/// How busy a server was, as a share of what its threads can use of its processors. One that busy-polls uses all its time: it is
+/// at its limit when most of its calls find something to do, by the counters of its whole life; otherwise nothing is known.
 pub fn server_busy_share(cpu_share: f64, threads: u64, processors: usize, counters: Option<&Counters>) -> Option<f64> {
     match counters.and_then(busy_poll_hits) {
-        Some(hits) => (hits > MOST).then_some(1.0),
+        Some(hits) => (hits > MOST_CALLS).then_some(1.0),
         None => Some(cpu_share / threads.clamp(1, processors as u64) as f64),
     }
 }
 
-/// What a server could have answered a second had it been given more to do: what it answered, by the share of its time that
-/// took.
+/// What a server could answer per second under more load: its throughput, divided by the share of time that took.
 pub fn derived_capacity(throughput_per_s: f64, server_busy_share: Option<f64>) -> Option<f64> {
     server_busy_share.filter(|&share| share > 0.0).map(|share| throughput_per_s / share)
 }
@@ -79,10 +78,9 @@ fn busy_poll_hits(counters: &Counters) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthetic::counters;
 
     #[test]
-    fn each_has_its_name() {
+    fn what_is_busy_is_the_bottleneck() {
         assert_eq!(Bottleneck::of(Some(0.99), 0.5), Bottleneck::Server);
         assert_eq!(Bottleneck::of(Some(0.5), 0.99), Bottleneck::Generator);
         assert_eq!(Bottleneck::of(Some(0.99), 0.99), Bottleneck::Both);
@@ -99,9 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_poll_is_at_its_limit_when_most_questions_find_something() {
+    fn a_busy_polling_server_is_at_its_limit_when_most_calls_find_something() {
         let busy = |model: &str, would_block| {
-            let counters = Counters { reads: 900, writes: 50, accepts: 50, would_block, ..counters(model) };
+            let counters =
+                Counters { reads: 900, writes: 50, accepts: 50, would_block, model: model.into(), ..Counters::default() };
             server_busy_share(0.9, 1, 1, Some(&counters))
         };
         let [polls, sleeps] =

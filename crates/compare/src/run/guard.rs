@@ -1,4 +1,4 @@
-//! The process between the comparison and somebody else's server: nothing the server starts outlives it, however it is stopped.
+//! The process between the comparison and an external server: nothing that the server starts outlives it, however it is stopped.
 
 use std::{
     ffi::OsString,
@@ -25,9 +25,8 @@ use signal_hook::{
 /// How long a server may take to stop in order.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs a server until it ends or is to be stopped: on SIGTERM, on SIGINT, and when the guard's own parent ends. It is then asked
-/// to stop (SIGTERM, to it and its process group). When it has ended, or does not within 2 s, every process that came from it is
-/// killed.
+/// Runs a server until it ends or the guard is to stop: on SIGTERM, on SIGINT, and when the guard's own parent ends. The server
+/// and its process group then get SIGTERM. When the server has ended, or 2 s later, every process that descends from it is killed.
 ///
 /// Returns the server's exit status; for one that a signal ended, 128 and the signal, as shells do.
 pub fn run(command: &[OsString]) -> Result<ExitCode> {
@@ -62,9 +61,9 @@ fn answer_for_descendants() -> Result<()> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::TERM))?;
     if getppid() != parent {
-        bail!("whoever started the guard has ended");
+        bail!("the guard's parent has ended");
     }
-    // Whoever kills the guard with its group reaches the server, and requests to stop reach no bystander.
+    // A signal to the guard's group reaches the server, and the guard's own SIGTERM reaches no other process.
     if getpgrp() != getpid() {
         setpgid(None, None)?;
     }
@@ -95,11 +94,11 @@ fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(by_signal).expect("a child that has ended did so in one of two ways")
 }
 
-/// Kills whatever is left, those included that left their process group or session, until there is nobody whom that helps.
+/// Kills all descendants, those included that left their process group or session, until none is left.
 fn kill_descendants() -> Result<()> {
     loop {
-        // Parents come first: a child whose parent has ended is the guard's, and can be waited for. What was started meanwhile
-        // is found by the next look.
+        // Parents come first: a child whose parent has ended is the guard's, and can be waited for. Processes started meanwhile
+        // are found in the next pass.
         let mut collected = 0;
         for pid in testbed::descendants(getpid())? {
             let killed = kill_process(pid, Signal::KILL).is_ok();
@@ -134,13 +133,13 @@ impl Signals {
         let mut sockets = [PollFd::new(&self.stop, PollFlags::IN), PollFd::new(&self.child_ended, PollFlags::IN)];
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         while let Err(error) = poll(&mut sockets, left().map(Timespec::try_from).transpose()?.as_ref()) {
-            // The signal that interrupts is one of those awaited: the next look finds it.
+            // The signal that interrupts is one of those awaited: the next call finds it.
             if error != Errno::INTR {
                 return Err(error.into());
             }
         }
         let [stop, child_ended] = sockets.map(|socket| !socket.revents().is_empty());
-        // Many signals may have come; all that is done on one is done for all.
+        // Several signals may have arrived; one reaction is enough for all.
         let mut taken = [0; 64];
         if stop {
             _ = self.stop.read(&mut taken)?;

@@ -1,4 +1,4 @@
-//! The machine and the build: results are worth nothing without them.
+//! Facts about the machine and the build, without which results cannot be judged.
 
 use std::{
     collections::HashSet,
@@ -14,21 +14,21 @@ use serde_json::Value;
 
 use crate::plan::topology::Topology;
 
-/// Facts about the machine and the build; what cannot be found out is `None`.
+/// Facts about the machine and the build; unknown ones are `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// As the processor calls itself.
+    /// The processor's name.
     pub cpu_model: Option<String>,
     /// The processors that are switched on, as a list such as `0-3`.
     pub cpus_online: Option<String>,
     /// Physical cores that are switched on.
     pub cores: Option<usize>,
-    /// Hardware threads of the core that has most.
+    /// Hardware threads of the core that has the most.
     pub threads_per_core: Option<usize>,
-    /// What decides the first processor's frequency.
+    /// The frequency governor of the first processor.
     pub cpu_governor: Option<String>,
-    /// The processor time this program's control group may use, as cgroup v2 writes it: `max`, or microseconds and the period
-    /// they are counted over. Servers that are held back by a quota seem slow.
+    /// The CPU quota of this program's control group, as cgroup v2 writes it: `max`, or microseconds and their period. A quota
+    /// makes servers seem slow.
     pub cpu_quota: Option<String>,
     /// Whether this is a guest of a hypervisor.
     pub virtualized: Option<bool>,
@@ -40,27 +40,27 @@ pub struct Machine {
     pub os: Option<String>,
     /// The longest backlog a listening socket may have.
     pub somaxconn: Option<u64>,
-    /// The ports a client is given when it asks for none, as `first-last`.
+    /// The ephemeral ports, as `first-last`.
     pub port_range: Option<String>,
-    /// How many descriptors a process may open at most, that is the hard limit: all that take part raise theirs to it.
+    /// The hard limit of descriptors per process; all programs of the suite raise theirs to it.
     pub descriptor_limit: Option<u64>,
     /// Version of the suite.
     pub version: String,
     /// The compiler that built it.
     pub rustc: Option<String>,
-    /// The commit of the checkout it was built in, marked when files differ from it.
+    /// The commit of the checkout it was built in, with `-dirty` when files differ from it.
     pub commit: Option<String>,
     /// Whether it was built without optimization.
     pub debug_build: bool,
 }
 
 impl Machine {
-    /// Looks at this machine.
+    /// This machine.
     pub fn look() -> Machine {
         Machine::look_in("/")
     }
 
-    /// Looks at the machine whose proc, sys and etc are in `root`.
+    /// The machine whose proc, sys and etc are in `root`.
     fn look_in(root: impl Into<PathBuf>) -> Machine {
         let files = Files(root.into());
         let topology = Topology::in_folder(files.0.join("sys/devices/system/cpu"));
@@ -88,17 +88,17 @@ impl Machine {
         }
     }
 
-    /// What another machine or build has different, a line each: `kernel: 6.1.0 -> 6.18.0`.
+    /// How another machine or build differs, one line per fact: `kernel: 6.1.0 -> 6.18.0`.
     pub fn differences(&self, other: &Machine) -> Vec<String> {
         let facts = |machine| serde_json::to_value(machine).expect("facts are plain values");
         let (here, there) = (facts(self), facts(other));
         let facts = here.as_object().expect("a machine is a set of facts");
         let differing = facts.iter().filter(|&(name, fact)| *fact != there[name]);
-        differing.map(|(name, fact)| format!("{name}: {} -> {}", tell(fact), tell(&there[name]))).collect()
+        differing.map(|(name, fact)| format!("{name}: {} -> {}", text(fact), text(&there[name]))).collect()
     }
 }
 
-fn tell(fact: &Value) -> String {
+fn text(fact: &Value) -> String {
     match fact {
         Value::Null => "unknown".into(),
         Value::String(text) => text.clone(),
@@ -114,7 +114,7 @@ impl Files {
         Some(fs::read_to_string(self.0.join(path)).ok()?.trim().to_owned())
     }
 
-    /// What follows `name` and the sign after it on the first line that begins so.
+    /// The value after `name` and the sign on the first line that begins so.
     fn field(&self, path: &str, name: &str, sign: char) -> Option<String> {
         let text = self.whole(path)?;
         let mut fields = text.lines().filter_map(|line| line.split_once(sign));
@@ -122,12 +122,12 @@ impl Files {
     }
 }
 
-/// The cores, each as the list of its hardware threads; `None` unless the kernel tells it of every processor.
+/// The cores, each as the list of its hardware threads; `None` unless the kernel reports it for every processor.
 fn cores(topology: &Topology, online: &Cpus) -> Option<HashSet<Vec<usize>>> {
     online.as_slice().iter().map(|&cpu| Some(topology.core_of(cpu)?.as_slice().to_vec())).collect()
 }
 
-/// As lscpu finds it out. Only x86 has a flag for it, so elsewhere its absence says nothing.
+/// As lscpu does. Only x86 has a flag for it, so elsewhere its absence means nothing.
 fn virtualized(files: &Files) -> Option<bool> {
     let named = files.whole("sys/hypervisor/type").map(|_| true);
     let flags = || files.field("proc/cpuinfo", "flags", ':');
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_read_where_the_kernel_and_the_distribution_keep_them() {
+    fn facts_are_read_from_the_files_of_kernel_and_distribution() {
         let machine = look(&[
             (
                 "proc/cpuinfo",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_told_by_the_flag_or_by_the_hypervisors_name() {
+    fn a_guest_is_recognized_by_the_flag_or_the_hypervisors_name() {
         assert_eq!(look(&[("proc/cpuinfo", "flags : fpu vme")]).virtualized, Some(false));
         assert_eq!(look(&[("proc/cpuinfo", "Features : fp"), ("sys/hypervisor/type", "xen")]).virtualized, Some(true));
         assert_eq!(look(&[("proc/cpuinfo", "Features : fp")]).virtualized, None);

@@ -1,50 +1,39 @@
-//! run.json: what was to be done, where and when.
+//! run.json: the plan, the machine and the time of a run.
 
 use std::{fs, path::Path, time::SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    plan::{experiment::Experiment, processors::Processors, settings::Settings},
+    plan::{processors::Processors, schedule::Plan, settings::Settings},
     run::machine::Machine,
-    stats::textbook,
 };
 
-/// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the last one would be misled.
+/// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the previous one would be misled.
 pub const SCHEMA: &str = "io-models.run/2";
 
-/// What run.json says.
+/// The content of run.json.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     pub schema: String,
     pub started: String,
     pub finished: Option<String>,
-    /// Whether every trial of the plan was made.
+    /// Whether every trial of the plan was run.
     pub complete: bool,
     pub machine: Machine,
     pub processors: Processors,
     pub plan: Settings,
     /// How many trials the plan has.
     pub trials: usize,
-    /// What the experiments ask: a run is to be understood without this program.
+    /// The experiments with their questions: a run can be understood without this program.
     pub experiments: Vec<Value>,
 }
 
 impl Run {
-    /// A run that begins now.
-    pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
-        let experiments = plan.experiments();
-        let describe = |experiment: &Experiment| {
-            json!({
-                "name": experiment.name,
-                "question": experiment.question,
-                "expectation": textbook::expectation(experiment),
-                "axis": experiment.axis,
-                "ranked_by": experiment.ranked_by.name,
-            })
-        };
+    /// A run that starts now.
+    pub fn new(machine: Machine, processors: Processors, plan: &Plan, experiments: Vec<Value>) -> Run {
         Run {
             schema: SCHEMA.into(),
             started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -52,19 +41,19 @@ impl Run {
             complete: false,
             machine,
             processors,
-            experiments: experiments.map(describe).collect(),
-            plan,
-            trials,
+            plan: plan.settings.clone(),
+            trials: plan.trials.len(),
+            experiments,
         }
     }
 
-    /// What run.json in this folder says.
+    /// Reads run.json in this folder.
     pub fn read(folder: &Path) -> Result<Run> {
         let path = folder.join("run.json");
         let text = fs::read_to_string(&path)
-            .with_context(|| format!("{} is no run's folder: cannot read run.json", folder.display()))?;
+            .with_context(|| format!("{} is not the folder of a run: cannot read run.json", folder.display()))?;
         let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let schema = value["schema"].as_str().unwrap_or("nothing");
+        let schema = value["schema"].as_str().unwrap_or("none");
         ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
         serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
     }

@@ -1,4 +1,4 @@
-//! What one sees while it runs: on a terminal a bar with the time left, in a pipe nothing.
+//! The progress bar of a run, with the time left; shown on terminals only.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Shows that nothing of these steps has been done yet.
+    /// Shows the bar, with none of these steps done.
     pub fn start(plan: &'a Plan, steps: &'a [Step]) -> Progress<'a> {
         let style = ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {pos}/{len}, {prefix} left  {msg}")
             .expect("the template is well-formed")
@@ -24,7 +24,7 @@ impl<'a> Progress<'a> {
         Progress { bar, plan, steps }
     }
 
-    /// This trial has begun.
+    /// Shows that this trial runs.
     pub fn begin(&self, step: &Step) {
         let left = &self.steps[self.bar.position() as usize..];
         self.bar.set_prefix(self.plan.duration_of(left));
@@ -33,12 +33,12 @@ impl<'a> Progress<'a> {
         self.bar.set_message(format!("round {round}: {server}, {} {}", experiment.name, point.place));
     }
 
-    /// A trial has ended.
+    /// Counts a trial as done.
     pub fn end(&self) {
         self.bar.inc(1);
     }
 
-    /// Nothing is left to show.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! A trial as it is kept: a line of trials.jsonl.
+//! A trial as stored: a line of trials.jsonl.
 
 use loadgen::{EncodedHistogram, Report};
 use serde::{Deserialize, Serialize};
@@ -29,12 +29,12 @@ pub struct Trial {
 pub struct Measured {
     /// Clients that were to be served.
     pub connections_asked: u64,
-    /// Of these, how many were not: no reply in the window, or (where they say nothing) never accepted.
+    /// Of these, how many were not: no reply in the window or, of idle connections, never accepted.
     pub connections_unserved: u64,
-    /// Who was at its limit.
+    /// What was at its limit.
     pub bottleneck: Bottleneck,
-    /// What the server could have answered a second, had the generator not been at its limit: a figure derived from
-    /// the server's CPU share, not measured.
+    /// What the server could have answered per second, had the generator not been at its limit: derived from the server's
+    /// CPU share, not measured.
     pub capacity_derived_per_s: Option<f64>,
     /// What the server cost.
     pub cost: Cost,
@@ -42,14 +42,14 @@ pub struct Measured {
     pub load: Report,
     /// The report of the greedy client's generator, if there was one.
     pub greedy: Option<Report>,
-    /// Latencies of all requests in nanoseconds; of those without an answer, how long they were awaited.
+    /// Latencies of all requests in nanoseconds; of those without an answer, their age when they were given up.
     pub latency_hdr: EncodedHistogram,
-    /// The same from when each was sent; `None` where that is no other time, as in a closed loop.
+    /// The same from when each was sent; `None` where it is the same, as in a closed loop.
     pub service_hdr: Option<EncodedHistogram>,
 }
 
-/// What a server cost, in the measured window where nothing else is said. A quotient "per request" is `None` when no
-/// request was answered.
+/// What a server cost, in the measured window unless stated otherwise. A quotient "per request" is `None` when no request was
+/// answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cost {
     /// Processor time of all its threads.
@@ -64,11 +64,11 @@ pub struct Cost {
     pub voluntary_switches_per_request: Option<f64>,
     /// Because a thread's time was up or another was more urgent; over the whole run.
     pub involuntary_switches_per_request: Option<f64>,
-    /// What its memory (that no file backs) grew by from before the first connection to the end, by connections; `None`
-    /// with too few of them to tell.
+    /// Growth of its anonymous memory from before the first connection to the end, per connection; `None` with too few
+    /// connections.
     pub bytes_per_connection: Option<f64>,
     pub peak_rss_bytes: u64,
     pub threads: u64,
-    /// What the server counted in its whole life, as it wrote it when it stopped; `None` of servers that are not ours.
+    /// Its counters of its whole life, as written when it stopped; `None` of external servers.
     pub counters: Option<Counters>,
 }

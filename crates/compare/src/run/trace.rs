@@ -1,4 +1,4 @@
-//! The system calls that requests cost, counted by strace from outside, beside the server's own counters.
+//! System calls per request, counted by strace, beside the server's own counters.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,17 +14,17 @@ use models::Model;
 use serde::{Deserialize, Serialize};
 use testbed::{Bench, Cpus, Server};
 
-/// The kinds of calls a server counts, by their names among its counters.
+/// The kinds of calls that a server counts, by their names among its counters.
 pub const KINDS: [&str; 5] = ["waits", "reads", "writes", "accepts", "interest_changes"];
 
-/// The load is small, as what is asked is what a request costs, not how many there can be.
+/// The load is small: the question is what a request costs, not how many the server can answer.
 const CONNECTIONS: usize = 10;
 const WINDOW: Duration = Duration::from_millis(500);
 
-/// How long replies still owed at the end are awaited.
+/// How long to wait for outstanding replies at the end.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long a server may take to stop. Traced, every call takes it many times as long.
+/// How long a server may take to stop: traced, every call takes many times as long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The system calls of one server's life, from when it listens until it ends.
@@ -36,8 +36,8 @@ pub struct Trace {
     pub requests: u64,
     /// The calls that servers count: every kind once.
     pub calls: Vec<Calls>,
-    /// All others that strace has seen: threads, memory, closing, the stop. A server that makes some of them for every request
-    /// has a cost that its counters hide.
+    /// All others: threads, memory, closing, the stop. A server that makes some of them per request has a cost that its
+    /// counters hide.
     pub other_calls: u64,
 }
 
@@ -46,14 +46,14 @@ pub struct Trace {
 pub struct Calls {
     /// Which, by its name among the server's counters.
     pub kind: String,
-    /// How many the server says it has made.
+    /// How many the server counted.
     pub counted_by_server: u64,
-    /// How many it was seen to make.
+    /// How many strace counted.
     pub counted_by_strace: u64,
 }
 
 impl Trace {
-    /// Whether the server has counted what it was seen to do, call by call.
+    /// Whether the server and strace counted the same, kind by kind.
     pub fn agrees(&self) -> bool {
         self.calls.iter().all(Calls::agree)
     }
@@ -65,13 +65,14 @@ impl Calls {
     }
 }
 
-/// Makes sure that there is a strace, and that it may trace here; the error says in one line what is missing.
+/// Checks that strace is installed and may trace here; the error is one line.
 pub fn check_available() -> Result<()> {
-    let folder = tempfile::tempdir().context("no place for what strace writes")?;
+    let folder = tempfile::tempdir().context("no folder for strace's output")?;
     let mut strace_itself = Command::new("strace");
     strace_itself.arg("-V");
-    let output = traced(&strace_itself, folder.path()).stdin(Stdio::null()).output().context("there is no strace")?;
-    // The program goes on when it cannot be traced: whether it was shows only in what was written.
+    let output =
+        traced(&strace_itself, folder.path()).stdin(Stdio::null()).output().context("cannot run strace (is it installed?)")?;
+    // A program that cannot be traced runs all the same: only the log shows whether it was traced.
     logs(folder.path(), &String::from_utf8_lossy(&output.stderr)).map(drop)
 }
 
@@ -143,12 +144,12 @@ fn traced(program: &Command, folder: &Path) -> Command {
     command
 }
 
-/// The logs strace has written into `folder`, one a thread. Without any, the reason is in what it `said`.
-fn logs(folder: &Path, said: &str) -> Result<Vec<String>> {
+/// The logs that strace has written into `folder`, one per thread. Without any, the reason is in its `stderr`.
+fn logs(folder: &Path, stderr: &str) -> Result<Vec<String>> {
     let read = |entry: std::io::Result<fs::DirEntry>| Ok(String::from_utf8_lossy(&fs::read(entry?.path())?).into_owned());
     let logs = fs::read_dir(folder)?.map(read).collect::<Result<Vec<_>>>()?;
     if logs.iter().all(String::is_empty) {
-        let why = said.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
+        let why = stderr.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
         bail!("strace cannot trace here ({why})");
     }
     Ok(logs)
@@ -161,11 +162,11 @@ struct Seen {
     others: u64,
 }
 
-/// The descriptors by which calls of the same name are told apart.
+/// The descriptors that distinguish calls of the same name.
 #[derive(Debug, Default)]
 struct Descriptors<'a> {
-    /// Sockets that were accepted. Reads and writes of anything else, like the pair of sockets by which a signal is passed on,
-    /// are not the model's.
+    /// Sockets that were accepted. Reads and writes of anything else, like the pair of sockets that passes on a signal, are not
+    /// the model's.
     clients: HashSet<&'a str>,
     /// Ends of pipes that are written to.
     pipes: HashSet<&'a str>,
@@ -179,9 +180,9 @@ struct Call<'a> {
 }
 
 impl Seen {
-    /// Of these logs, one a thread.
+    /// Counts the calls in these logs, one per thread.
     fn of(logs: &[String]) -> Seen {
-        // What comes before it listens is the start of a program, the same whatever it will do.
+        // What comes before it listens is the start of a program, the same for every model.
         let logs = logs.iter().map(|log| log.split_once("\nlisten(").map_or(&log[..], |(_, serving)| serving));
         let threads: Vec<Vec<Call>> = logs.map(|log| log.lines().filter_map(Call::parse).collect()).collect();
         let descriptors = Descriptors::in_calls(threads.iter().flatten());
@@ -194,13 +195,13 @@ impl Seen {
 
     fn add(&mut self, thread: &[Call], descriptors: &Descriptors) {
         for call in thread {
-            // Cut short by the signal to stop and made again, for a program that knows of one call: accept and read by the
-            // kernel (signal(7), SA_RESTART), ppoll by the crate `polling`.
+            // Interrupted by the signal to stop and restarted, for a program that sees one call: accept and read by the kernel
+            // (signal(7), SA_RESTART), ppoll by the crate `polling`.
             if call.result.starts_with("? ERESTART") {
                 continue;
             }
             match call.kind(descriptors) {
-                // To watch the listener and the signal to stop is set-up: it is done before the first wait.
+                // Registering the listener and the signal to stop is set-up, done before the first wait.
                 Some("interest_changes") if self.calls("waits") == 0 => self.others += 1,
                 Some(kind) => *self.kinds.entry(kind).or_default() += 1,
                 None => self.others += 1,
@@ -245,8 +246,8 @@ impl<'a> Call<'a> {
             "read" | "readv" | "recvfrom" | "recvmsg" if of.clients.contains(descriptor) => Some("reads"),
             "write" | "writev" | "sendto" | "sendmsg" if of.clients.contains(descriptor) => Some("writes"),
             "epoll_ctl" => Some("interest_changes"),
-            // For poll(2) the kernel keeps no list to be changed. The crate `polling` changes its own, and each time wakes
-            // whoever may be waiting, by a byte through a pipe: one change, whose read and futex are among the others.
+            // For poll(2) the kernel keeps no list. The crate `polling` changes its own, and each time wakes a waiting thread by
+            // a byte through a pipe: one change, whose read and futex are among the others.
             "write" if of.pipes.contains(descriptor) => Some("interest_changes"),
             _ => None,
         }
@@ -318,7 +319,7 @@ recvfrom(8<socket:[51]>, "", 16384, 0, NULL, NULL) = 0
     ];
 
     #[test]
-    fn only_what_the_model_does_counts_and_each_call_once() {
+    fn only_the_models_calls_count_and_each_once() {
         let counts = |logs: &[&str]| {
             let seen = Seen::of(&logs.iter().map(|log| log.to_string()).collect::<Vec<_>>());
             (KINDS.map(|kind| seen.calls(kind)), seen.others)
@@ -331,15 +332,15 @@ recvfrom(8<socket:[51]>, "", 16384, 0, NULL, NULL) = 0
     }
 
     #[test]
-    fn a_log_that_is_missing_is_explained_in_one_line() {
+    fn a_missing_log_is_explained_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
-        let said = "listening on nothing\nstrace: attach: ptrace(PTRACE_ATTACH, 7): Operation not permitted\n";
-        let error = logs(folder.path(), said).unwrap_err().to_string();
+        let stderr = "listening on nothing\nstrace: attach: ptrace(PTRACE_ATTACH, 7): Operation not permitted\n";
+        let error = logs(folder.path(), stderr).unwrap_err().to_string();
         assert_eq!(error, "strace cannot trace here (strace: attach: ptrace(PTRACE_ATTACH, 7): Operation not permitted)");
     }
 
     #[test]
-    fn every_model_has_counted_what_it_was_seen_to_do() {
+    fn every_models_counters_agree_with_strace() {
         if let Err(reason) = check_available() {
             let _ = writeln!(io::stderr(), "skipped: {reason:#}");
             return;

@@ -1,25 +1,22 @@
-//! A textbook's claim about an experiment, and whether the data bear it out: at each point it speaks of, never in general.
+//! A textbook's claim about an experiment, and whether the data support it, at each point that it is about.
 
 use std::fmt;
 
 use models::Model;
+use statistics::{CLEAR_FACTOR, is_ahead, is_below};
 
 use crate::{
-    plan::place::Place,
-    stats::{
+    plan::{
         metric::{self, Metric},
-        summary::Field,
+        place::Place,
     },
+    stats::summary::Field,
 };
 
-/// What a claim calls a difference. Where none is found, and the 95 % interval leaves no room for one of this factor, a claim of a
-/// difference does not hold; and within this factor things are as good as even.
-const CLEARLY: f64 = 1.5;
-
-/// What a textbook says, and how it can be told.
+/// A textbook's claim, and how it is tested.
 #[derive(Debug)]
 pub struct Claim {
-    pub says: &'static str,
+    pub text: &'static str,
     /// The models it is about.
     pub about: &'static [&'static Model],
     /// The number by which it is judged.
@@ -29,20 +26,20 @@ pub struct Claim {
     pub test: Test,
 }
 
-/// Whether a claim holds at a point: `None` where the data cannot tell.
+/// Whether a claim holds at a point: `None` where the data are inconclusive.
 #[derive(Clone, Copy, Debug)]
 pub enum Test {
-    /// By what was measured there.
+    /// By the measurements there.
     There(fn(&Field) -> Option<bool>),
-    /// By what was measured there, second, against the first point of its curve.
+    /// By the measurements there (second) against those at the first point of its curve (first).
     SinceFirst(fn(&Field, &Field) -> Option<bool>),
 }
 
-/// What the data say of a claim.
+/// Whether the data support a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Holds,
-    /// At some points it does, at others not.
+    /// At some points, and not at others.
     HoldsInPart,
     DoesNotHold,
     Inconclusive,
@@ -71,7 +68,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A claim, with the points it speaks of by what the data say of it there.
+/// A claim, and the points that it is about by whether it holds there.
 #[derive(Debug)]
 pub struct Judged<'a> {
     pub claim: &'static Claim,
@@ -80,7 +77,7 @@ pub struct Judged<'a> {
     pub undecided: Vec<Case<'a>>,
 }
 
-/// A point of which a claim speaks, with the first one of its curve.
+/// A point that a claim is about, with the first one of its curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     pub first: &'a Field<'a>,
@@ -99,12 +96,12 @@ impl Judged<'_> {
 }
 
 impl Claim {
-    /// Whether all took part that it is about.
+    /// Whether all models that it is about took part.
     pub fn is_about(&self, fields: &[Field]) -> bool {
         self.about.iter().all(|model| fields.iter().any(|field| field.cell(model.name).is_some()))
     }
 
-    /// Holds the claim against all points of its experiment.
+    /// Tests the claim at the points of its experiment.
     pub fn judged<'a>(&'static self, fields: &'a [Field<'a>]) -> Judged<'a> {
         let mut judged = Judged { claim: self, holds: Vec::new(), fails: Vec::new(), undecided: Vec::new() };
         for here in fields.iter().filter(|field| (self.of)(&field.point.place)) {
@@ -130,46 +127,34 @@ impl Claim {
 
 /// Whether one server is better than another.
 pub fn ahead(field: &Field, one: &Model, other: &Model) -> Option<bool> {
-    match (field.is_ahead(one.name, other.name)?, field.is_ahead(other.name, one.name)?) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => (field.times_better(one.name, other.name)?.interval?.1 < CLEARLY).then_some(false),
-    }
+    let (one, other) = (one.name, other.name);
+    is_ahead(field.is_ahead(one, other)?, field.is_ahead(other, one)?, field.times_better(one, other))
 }
 
-/// Whether the best and the worst of those that have ranks are as good as even.
+/// Whether the best and the worst of those with ranks are even.
 pub fn even(field: &Field) -> Option<bool> {
-    within(field.slowest_to_fastest?.interval?, CLEARLY)
+    is_below(field.slowest_to_fastest?.interval?, CLEAR_FACTOR)
 }
 
 /// Whether a server's number is this many times what it was.
 pub fn grew(first: &Field, here: &Field, model: &Model, metric: &Metric, times: f64) -> Option<bool> {
     let interval = |field: &Field| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
     let ((before_least, before_most), (least, most)) = (interval(first)?, interval(here)?);
-    within((least / before_most, most / before_least), times).map(|within| !within)
+    is_below((least / before_most, most / before_least), times).map(|below| !below)
 }
 
-/// Whether a server gets clearly less done than it did.
+/// Whether a server answers clearly less than it did.
 pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
-    grew(here, first, model, &metric::THROUGHPUT, CLEARLY)
+    grew(here, first, model, &metric::THROUGHPUT, CLEAR_FACTOR)
 }
 
 /// Whether a server's number is less than this.
 pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
-    let told = field.cell(model.name)?.estimate(metric)?;
-    within(told.interval.unwrap_or((told.median, told.median)), limit)
+    let estimate = field.cell(model.name)?.estimate(metric)?;
+    is_below(estimate.interval.unwrap_or((estimate.median, estimate.median)), limit)
 }
 
-/// Whether every client is served by it.
+/// Whether it serves every client.
 pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
     field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
-}
-
-/// Whether an interval lies below a limit; `None` of one that holds it.
-fn within((least, most): (f64, f64), limit: f64) -> Option<bool> {
-    match (most < limit, least >= limit) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
-    }
 }

@@ -1,4 +1,4 @@
-//! What the trials come to: for each server at each point its rounds, and at each point who is better.
+//! The trials of a run, by experiment, point and server: medians of the rounds, and ranks at each point.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +14,7 @@ use statistics::{Better, Estimate, Ranking, outliers, rank};
 use crate::{
     plan::{
         experiment::{self, CAPACITY, Experiment, Point},
+        metric::{self, Metric},
         place::Place,
         schedule::{Plan, Step},
     },
@@ -21,10 +22,10 @@ use crate::{
         bottleneck::Bottleneck,
         record::{Measured, Trial},
     },
-    stats::metric::{self, Metric},
+    stats::values::value,
 };
 
-/// All finished trials, by experiment, point and server, in the order of the plan's lists.
+/// All finished trials, in the order of the plan's lists.
 #[derive(Debug)]
 pub struct Summary {
     servers: Vec<String>,
@@ -32,10 +33,10 @@ pub struct Summary {
     cells: BTreeMap<CellKey, Cell>,
 }
 
-/// Where a cell stands in all tables: experiment, point and server, by their places in the lists.
+/// Experiment, point and server, by their indices in the lists.
 type CellKey = (usize, usize, usize);
 
-/// One server at one point: its trials, one a round.
+/// One server at one point: its trials, one per round.
 #[derive(Debug)]
 pub struct Cell {
     pub experiment: &'static Experiment,
@@ -52,27 +53,27 @@ pub struct Field<'a> {
     pub metric: &'static Metric,
     /// In the order of the plan.
     pub cells: Vec<&'a Cell>,
-    /// The rank of each; `None` of one that failed, or left clients without service, or where there are too few rounds.
+    /// The rank of each; `None` of one that failed or left clients unserved, or with too few rounds.
     pub ranks: Vec<Option<usize>>,
-    /// For each, the places here of those that are better and told apart from it.
+    /// For each, the indices of those that are significantly better.
     better: Vec<Vec<usize>>,
     /// The paired ratio of the largest to the smallest median of those ranked.
     pub slowest_to_fastest: Option<Estimate>,
-    /// The ratio from which on two could have been told apart here.
-    pub told_apart_from: Option<f64>,
+    /// The smallest ratio of two servers that would have been significant here.
+    pub smallest_detectable: Option<f64>,
 }
 
 impl Summary {
-    /// Nothing yet of this plan.
+    /// Without any trial.
     pub fn new(plan: &Plan) -> Summary {
         let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
         Summary { servers, comparisons: plan.comparisons(), cells: BTreeMap::new() }
     }
 
-    /// Adds a trial, and returns the cell it went to; `None` when the plan has no such trial.
+    /// Adds a trial, and returns its cell; `None` when the plan has no such trial.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
         let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
-        let experiment = experiment::all().nth(key.0).expect("it was found there");
+        let experiment = experiment::all().nth(key.0).expect("the key was made from this list");
         let cell = self.cells.entry(key).or_insert_with(|| Cell {
             experiment,
             point: &experiment.points[key.1],
@@ -94,7 +95,7 @@ impl Summary {
         self.cells.values().map(|cell| cell.trials.len()).sum()
     }
 
-    /// Whether there is the trial of this step.
+    /// Whether the trial of this step is finished.
     pub fn has(&self, step: &Step) -> bool {
         let key = self.key(step.experiment.name, &step.point.place, &self.servers[step.server]);
         key.and_then(|key| self.cells.get(&key)).is_some_and(|cell| cell.trials.contains_key(&step.round))
@@ -105,15 +106,15 @@ impl Summary {
         self.cells.values()
     }
 
-    /// The most that a server answered to all its clients in this round.
+    /// The highest throughput in this round of a server that served all its clients.
     pub fn capacity_per_s(&self, round: u32) -> Option<f64> {
         let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);
         let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.failure.is_none());
         let serving = trials.filter_map(|trial| trial.measured.as_ref()).filter(|measured| measured.connections_unserved == 0);
-        serving.filter_map(metric::THROUGHPUT.of).max_by(f64::total_cmp)
+        serving.filter_map(|measured| value(&metric::THROUGHPUT, measured)).max_by(f64::total_cmp)
     }
 
-    /// The least and the greatest of the rounds' capacities.
+    /// The lowest and the highest of the rounds' capacities.
     pub fn capacities_per_s(&self) -> Option<(f64, f64)> {
         let rounds: BTreeSet<u32> = self.cells.values().flat_map(|cell| cell.trials.keys().copied()).collect();
         let capacities: Vec<f64> = rounds.into_iter().filter_map(|round| self.capacity_per_s(round)).collect();
@@ -155,7 +156,7 @@ pub fn servers_of<'a>(fields: &[&Field<'a>]) -> Vec<&'a str> {
 impl<'a> Field<'a> {
     fn new(cells: Vec<&'a Cell>, metric: &'static Metric, comparisons: usize) -> Field<'a> {
         let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
-        // While a run is under way, or after it was interrupted, some servers have a round more.
+        // In an unfinished run, some servers have one round more.
         let rounds = rows.iter().flatten().map(Vec::len).min().unwrap_or(0);
         let in_play: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_some()).collect();
         let ranked: Vec<Vec<f64>> = rows.iter().flatten().map(|row| row[..rounds].to_vec()).collect();
@@ -165,8 +166,8 @@ impl<'a> Field<'a> {
             ranks[index] = ranking.ranks[place];
             better[index] = ranking.better[place].iter().map(|&other| in_play[other]).collect();
         }
-        let Ranking { slowest_to_fastest, told_apart_from, .. } = ranking;
-        Field { point: cells[0].point, metric, cells, ranks, better, slowest_to_fastest, told_apart_from }
+        let Ranking { slowest_to_fastest, smallest_detectable, .. } = ranking;
+        Field { point: cells[0].point, metric, cells, ranks, better, slowest_to_fastest, smallest_detectable }
     }
 
     /// The server of this name.
@@ -174,7 +175,7 @@ impl<'a> Field<'a> {
         self.cells.iter().find(|cell| cell.server == server).copied()
     }
 
-    /// Whether one is better than another and told apart from it; `None` unless both have ranks.
+    /// Whether one is significantly better than another; `None` unless both have ranks.
     pub fn is_ahead(&self, one: &str, other: &str) -> Option<bool> {
         let place =
             |server| self.cells.iter().position(|cell| cell.server == server).filter(|&place| self.ranks[place].is_some());
@@ -182,7 +183,7 @@ impl<'a> Field<'a> {
         Some(self.better[other].contains(&one))
     }
 
-    /// How many times better one is than another, by their rounds: less than 1 when it is worse. `None` unless both have ranks.
+    /// How many times better one is than another, round by round: less than 1 when it is worse. `None` unless both have ranks.
     pub fn times_better(&self, one: &str, other: &str) -> Option<Estimate> {
         self.is_ahead(one, other)?;
         let (one, other) = (self.cell(one)?.row(self.metric)?, self.cell(other)?.row(self.metric)?);
@@ -193,9 +194,9 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Servers with their ranks, from the best to the worst; those without a rank last, in order of how much they served.
+    /// Servers with their ranks, from the best to the worst; those without a rank last, by their medians.
     pub fn standing(&self) -> Vec<(&'a Cell, Option<usize>)> {
-        let value = |cell: &Cell| cell.estimate(self.metric).map_or(f64::NAN, |told| told.median);
+        let value = |cell: &Cell| cell.estimate(self.metric).map_or(f64::NAN, |estimate| estimate.median);
         let mut standing: Vec<_> = self.cells.iter().copied().zip(self.ranks.iter().copied()).collect();
         standing.sort_by(|(one, one_rank), (other, other_rank)| {
             let by_value = match self.metric.better {
@@ -210,8 +211,8 @@ impl<'a> Field<'a> {
 }
 
 impl Cell {
-    /// All requests' latencies of all rounds (of those without an answer, how long they were awaited), in nanoseconds:
-    /// counts added, never percentiles averaged.
+    /// Latencies of all requests of all rounds in nanoseconds; of those without an answer, their age when given up. Counts are
+    /// added, percentiles are not averaged.
     pub fn latency(&self) -> Histogram<u64> {
         let mut all = Times::default().all;
         for measured in self.good() {
@@ -220,19 +221,19 @@ impl Cell {
         all
     }
 
-    /// The same of each round in turn; of one that failed it is empty.
+    /// The same of each round in turn; empty of one that failed.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
         let good =
             |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.decode());
         self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
-    /// How many requests there are in that.
+    /// The number of requests in these histograms.
     pub fn latency_count(&self) -> u64 {
         self.good().filter_map(|measured| Some(measured.load.latency_ns.as_ref()?.count)).sum()
     }
 
-    /// The latencies round by round, as intervals since the run began.
+    /// Latencies round by round, as intervals since the start of the run.
     pub fn intervals(&self, run_started: SystemTime) -> Vec<Interval> {
         let interval = |measured: &Measured| {
             let started = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(measured.load.started_unix_s);
@@ -252,75 +253,75 @@ impl Cell {
         format!("{}-{}-{}", self.experiment.name, self.point.place.slug(), self.server)
     }
 
-    /// How many rounds it has.
+    /// The number of its rounds.
     pub fn rounds(&self) -> usize {
         self.trials.len()
     }
 
-    /// Why rounds failed, a reason for each that did.
+    /// The reasons of the rounds that failed.
     pub fn failures(&self) -> Vec<&str> {
         self.trials.values().filter_map(|trial| trial.failure.as_deref()).collect()
     }
 
-    /// Clients that were to be served, and how many of them were not, in the middle of the rounds.
+    /// How many clients were to be served, and how many were not, in the median round.
     pub fn clients(&self) -> Option<(u64, u64)> {
         let asked = self.good().map(|measured| measured.connections_asked).max()?;
         let unserved: Vec<f64> = self.good().map(|measured| measured.connections_unserved as f64).collect();
         Some((asked, Estimate::of(&unserved)?.median.round() as u64))
     }
 
-    /// Who was at its limit in most rounds.
+    /// What was at its limit in most rounds.
     pub fn bottleneck(&self) -> Option<Bottleneck> {
         let mut times: BTreeMap<Bottleneck, usize> = BTreeMap::new();
         self.good().for_each(|measured| *times.entry(measured.bottleneck).or_default() += 1);
         times.into_iter().max_by_key(|&(_, times)| times).map(|(bottleneck, _)| bottleneck)
     }
 
-    /// Of the values that the rounds that did not fail have.
+    /// The estimate from the rounds that did not fail.
     pub fn estimate(&self, metric: &Metric) -> Option<Estimate> {
         Estimate::of(&self.values(metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>())
     }
 
-    /// Which of a latency's numbers are lower bounds in some round, as requests without an answer count: `p99` and the like.
+    /// Which figures of the latency, such as `p99`, are lower bounds in some round, because of requests without an answer.
     pub fn at_least(&self) -> BTreeSet<&'static str> {
         let latencies = self.good().filter_map(|measured| measured.load.latency_ns.as_ref());
         latencies.flat_map(|latency| &latency.at_least).map(|statistic| statistic.name()).collect()
     }
 
-    /// The median for people, without its unit, marked where it is a lower bound.
+    /// The median as text, without its unit, marked where it is a lower bound.
     pub fn number(&self, metric: &Metric) -> Option<String> {
-        let told = self.estimate(metric)?;
-        Some(self.at_least_mark(metric).to_owned() + &metric.number(told.median))
+        let estimate = self.estimate(metric)?;
+        Some(self.at_least_mark(metric).to_owned() + &metric.number(estimate.median))
     }
 
-    /// A mark before a latency that is a lower bound in some round, as requests without an answer count.
+    /// The mark before a latency that is a lower bound in some round.
     pub fn at_least_mark(&self, metric: &Metric) -> &'static str {
         let name = metric.name.strip_prefix("latency_").and_then(|name| name.strip_suffix("_us"));
         if name.is_some_and(|name| self.at_least().contains(name)) { ">= " } else { "" }
     }
 
-    /// The rounds whose value lies far from the others', with it.
+    /// Rounds with an outlying value, and that value.
     pub fn outliers(&self, metric: &Metric) -> Vec<(u32, f64)> {
         let values = self.values(metric);
         let of_rounds: Vec<f64> = values.iter().map(|&(_, value)| value).collect();
         outliers(&of_rounds).into_iter().map(|index| values[index]).collect()
     }
 
-    /// Whether every client got its replies, or at least was let in, in every round.
+    /// Whether every client was served in every round.
     pub fn serves_all(&self) -> bool {
         self.failures().is_empty() && self.good().all(|measured| measured.connections_unserved == 0)
     }
 
-    /// A value for each round, of a server that can be ranked.
+    /// The values of all rounds, of a server that can be ranked.
     fn row(&self, metric: &Metric) -> Option<Vec<f64>> {
         let values: Vec<f64> = self.values(metric).into_iter().map(|(_, value)| value).collect();
         (self.serves_all() && values.len() == self.rounds()).then_some(values)
     }
 
-    /// Rounds that did not fail and have a value, with it.
+    /// Rounds that did not fail and have a value, and that value.
     fn values(&self, metric: &Metric) -> Vec<(u32, f64)> {
         let good = self.trials.values().filter(|trial| trial.failure.is_none());
-        good.filter_map(|trial| Some((trial.round, (metric.of)(trial.measured.as_ref()?)?))).collect()
+        good.filter_map(|trial| Some((trial.round, value(metric, trial.measured.as_ref()?)?))).collect()
     }
 
     fn good(&self) -> impl Iterator<Item = &Measured> {

@@ -2,12 +2,17 @@
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
 use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+use serde_json::{Value, json};
 
 use crate::{
-    plan::{experiment::Experiment, place::Place},
+    plan::{
+        experiment::Experiment,
+        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+        place::Place,
+        settings::Settings,
+    },
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
-        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
         summary::Field,
     },
 };
@@ -27,13 +32,13 @@ const HARDLY_ANY_CPU: f64 = 0.05;
 const MOST_OF_A_CPU: f64 = 0.8;
 
 const fn claim(
-    says: &'static str,
+    text: &'static str,
     about: &'static [&'static Model],
     by: &'static Metric,
     of: fn(&Place) -> bool,
     test: Test,
 ) -> Claim {
-    Claim { says, about, by, of, test }
+    Claim { text, about, by, of, test }
 }
 
 static SCALING: [Claim; 5] = [
@@ -239,9 +244,18 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
     }
 }
 
-/// The same as a paragraph.
-pub fn expectation(experiment: &Experiment) -> String {
-    claims(experiment).iter().map(|claim| claim.says).collect::<Vec<_>>().join(" ")
+/// The experiments of a run with their questions and the textbooks' answers, for run.json.
+pub fn descriptions(settings: &Settings) -> Vec<Value> {
+    let describe = |experiment: &Experiment| {
+        json!({
+            "name": experiment.name,
+            "question": experiment.question,
+            "expectation": claims(experiment).iter().map(|claim| claim.text).collect::<Vec<_>>().join(" "),
+            "axis": experiment.axis,
+            "ranked_by": experiment.ranked_by.name,
+        })
+    };
+    settings.experiments().map(describe).collect()
 }
 
 #[cfg(test)]
@@ -254,7 +268,7 @@ mod tests {
         let claims_of = |only: &str| {
             let summary = SyntheticRun::of(&["--experiment", "scaling", "--only", only]).summary();
             let scaling = Experiment::named("scaling").unwrap();
-            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.says).collect::<Vec<_>>()
+            judged(scaling, &summary.fields(scaling)).iter().map(|judged| judged.claim.text).collect::<Vec<_>>()
         };
         assert_eq!(claims_of("thread-per-conn,epoll"), ["With many clients, a thread per connection is slower than epoll."]);
         assert!(claims_of("nonblocking").is_empty());
@@ -266,9 +280,9 @@ mod tests {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {
                 assert!(
-                    claim.says.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
+                    claim.text.ends_with('.') && experiment.points.iter().any(|point| (claim.of)(&point.place)),
                     "{}",
-                    claim.says
+                    claim.text
                 );
             }
         }

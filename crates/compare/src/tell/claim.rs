@@ -19,7 +19,7 @@ use crate::{
 /// A claim, its verdict, and why.
 #[derive(Debug)]
 pub struct ClaimText {
-    pub says: &'static str,
+    pub text: &'static str,
     pub verdict: Verdict,
     pub because: String,
 }
@@ -45,7 +45,7 @@ fn claim(experiment: &Experiment, judged: &Judged) -> ClaimText {
     } else {
         format!("; inconclusive {}", at(experiment, undecided))
     };
-    ClaimText { says: claim.says, verdict: judged.verdict(), because: because + &elsewhere }
+    ClaimText { text: claim.text, verdict: judged.verdict(), because: because + &elsewhere }
 }
 
 /// Where these cases are, and the values of the last of them.
@@ -113,7 +113,7 @@ mod tests {
     fn judged(run: &SyntheticRun, experiment: &str, claim: &str) -> (Verdict, String) {
         let experiment = Experiment::named(experiment).unwrap();
         let all = claims(experiment, &run.summary().fields(experiment));
-        let judged = all.into_iter().find(|one| one.says.starts_with(claim)).unwrap();
+        let judged = all.into_iter().find(|one| one.text.starts_with(claim)).unwrap();
         (judged.verdict, judged.because)
     }
 

@@ -495,7 +495,7 @@ mod tests {
     fn a_folder_without_a_run_of_this_schema_is_refused_in_one_line() {
         let (_good_results, good) = kept(five_rounds());
         let refused = |folder: &Path| format!("{:#}", report(&good, folder).unwrap_err());
-        assert!(refused(Path::new("no/such/run")).starts_with("no/such/run is no run's folder"));
+        assert!(refused(Path::new("no/such/run")).starts_with("no/such/run is not the folder of a run"));
 
         let mut other = five_rounds();
         other.run.schema = "io-models.run/1".into();

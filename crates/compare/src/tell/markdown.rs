@@ -48,8 +48,8 @@ fn experiment(found: &ExperimentFindings) -> String {
     let experiment = found.experiment;
     let mut text = format!("\n## {}\n\n{}\n\n{}\n", experiment.name, experiment.question, found.sentences.join("\n\n"));
     if !found.claims.is_empty() {
-        let claim = |ClaimText { says, verdict, because }: &ClaimText| format!("- {says} **{verdict}**: {because}.\n");
-        let _ = write!(text, "\nThe textbook says:\n\n{}", found.claims.iter().map(claim).collect::<String>());
+        let claim = |ClaimText { text, verdict, because }: &ClaimText| format!("- {text} **{verdict}**: {because}.\n");
+        let _ = write!(text, "\nTextbook claims:\n\n{}", found.claims.iter().map(claim).collect::<String>());
     }
     if let Some(full_scale) = &found.full_scale {
         let _ = writeln!(text, "\n{full_scale}");

@@ -7,13 +7,11 @@ use statistics::{Estimate, FEWEST_ROUNDS};
 use crate::{
     plan::{
         experiment::{EXPERIMENTS, Experiment},
+        metric::{self, Metric},
         settings::Settings,
     },
     run::manifest::Run,
-    stats::{
-        metric::{self, Metric},
-        summary::{Cell, Field, Summary, servers_of},
-    },
+    stats::summary::{Cell, Field, Summary, servers_of},
     tell::{
         sentences::sentences,
         text::{capitalized, clause, listed, place, ratio},
@@ -201,7 +199,7 @@ fn widest_gap(fields: &[(&Experiment, &Field)]) -> Option<String> {
     Some(format!(
         "The widest gap is at {}: {} ({}) against {} ({}), a factor of {} in the median round.",
         place(experiment, field.point),
-        field.metric.said(best.estimate(field.metric)?.median),
+        field.metric.labelled(best.estimate(field.metric)?.median),
         best.server,
         field.metric.number(worst.estimate(field.metric)?.median),
         worst.server,

@@ -1,4 +1,4 @@
-//! summary.csv: one row a server at a point of an experiment.
+//! summary.csv: one row per server and point of an experiment.
 
 use std::io::Write;
 
@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::{
     plan::experiment,
     stats::{
-        metric::METRICS,
         summary::{Cell, Summary},
+        values::metrics,
     },
 };
 
@@ -32,7 +32,7 @@ const KEYS: [&str; 13] = [
 /// Writes all rows. Of each metric they have the median, and the ends of its interval.
 pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
+    let of_metrics = metrics().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
     for experiment in experiment::all() {
         for field in summary.fields(experiment) {
@@ -45,7 +45,7 @@ pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
 }
 
 fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
-    let told = |value: Option<String>| value.unwrap_or_default();
+    let text = |value: Option<String>| value.unwrap_or_default();
     let clients = cell.clients();
     let mut row = vec![
         cell.experiment.name.into(),
@@ -54,20 +54,20 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         cell.server.clone(),
         cell.rounds().to_string(),
         cell.failures().len().to_string(),
-        told(clients.map(|(asked, _)| asked.to_string())),
-        told(clients.map(|(_, unserved)| unserved.to_string())),
-        told(cell.bottleneck().map(|bottleneck| bottleneck.to_string())),
+        text(clients.map(|(asked, _)| asked.to_string())),
+        text(clients.map(|(_, unserved)| unserved.to_string())),
+        text(cell.bottleneck().map(|bottleneck| bottleneck.to_string())),
         cell.experiment.ranked_by.name.into(),
-        told(rank.map(|rank| rank.to_string())),
+        text(rank.map(|rank| rank.to_string())),
         cell.latency_count().to_string(),
         cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
     ];
-    for metric in METRICS {
+    for metric in metrics() {
         let estimate = cell.estimate(metric);
-        let interval = estimate.and_then(|told| told.interval);
-        row.push(told(estimate.map(|told| told.median.to_string())));
-        row.push(told(interval.map(|(low, _)| low.to_string())));
-        row.push(told(interval.map(|(_, high)| high.to_string())));
+        let interval = estimate.and_then(|estimate| estimate.interval);
+        row.push(text(estimate.map(|estimate| estimate.median.to_string())));
+        row.push(text(interval.map(|(low, _)| low.to_string())));
+        row.push(text(interval.map(|(_, high)| high.to_string())));
     }
     row
 }

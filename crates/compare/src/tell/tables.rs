@@ -3,13 +3,13 @@
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{CAPACITY, Experiment},
-    run::bottleneck::Bottleneck,
-    stats::{
+    plan::{
+        experiment::{CAPACITY, Experiment},
         metric::{self, Metric},
         number::grouped,
-        summary::{Cell, Field, Summary},
     },
+    run::bottleneck::Bottleneck,
+    stats::summary::{Cell, Field, Summary},
     tell::{text::place, tie::noise},
 };
 
@@ -101,7 +101,7 @@ pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let mut notes = Vec::new();
     for field in fields {
         let place = place(experiment, field.point);
-        if let (Some(ratio), Some(smallest)) = (field.slowest_to_fastest, field.told_apart_from) {
+        if let (Some(ratio), Some(smallest)) = (field.slowest_to_fastest, field.smallest_detectable) {
             let (title, ratio, noise) = (metric.title(), with_interval(ratio, 2), noise(smallest));
             notes.push(format!("{place}: ratio of largest to smallest {title}: {ratio}; noise: {noise}"));
         }

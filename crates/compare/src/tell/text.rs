@@ -2,9 +2,9 @@
 
 use indicatif::HumanCount;
 
-use crate::{
-    plan::experiment::{Experiment, Point},
-    stats::number::grouped,
+use crate::plan::{
+    experiment::{Experiment, Point},
+    number::grouped,
 };
 
 /// `one, another and a third`.

@@ -13,6 +13,6 @@ pub fn noise(smallest_detectable: f64) -> String {
 
 /// The noise where it is larger than the difference between best and worst; `None` where the rounds vary too much instead.
 pub fn noise_of_tie(field: &Field) -> Option<String> {
-    let (smallest_detectable, spread) = (field.told_apart_from?, field.slowest_to_fastest?.median);
+    let (smallest_detectable, spread) = (field.smallest_detectable?, field.slowest_to_fastest?.median);
     (spread < smallest_detectable).then(|| noise(smallest_detectable))
 }

@@ -1,4 +1,4 @@
-//! A place of its own for a comparison under test: its results, and servers under a path that only its processes have.
+//! A folder for a comparison under test: its results, and links to the servers under a path that only its processes have.
 
 use std::{
     fs,
@@ -7,16 +7,19 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use models::Set;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The names of the five servers.
-pub const MODELS: [&str; 5] = ["blocking", "thread-per-conn", "nonblocking", "poll", "epoll"];
+/// The names of the models that are compared by default.
+pub fn core_models() -> Vec<&'static str> {
+    models::CATALOGUE.iter().filter(|model| model.set == Set::Core).map(|model| model.name).collect()
+}
 
-/// Trials so short that their numbers say nothing.
+/// Trials so short that their numbers mean nothing.
 pub const SHORT: [&str; 8] = ["--profile", "quick", "--warmup", "20ms", "--window", "50ms", "--seed", "1"];
 
-/// Where a comparison is run.
+/// Where a comparison runs.
 pub struct Place {
     /// Its folder: servers, and results.
     pub folder: TempDir,
@@ -26,7 +29,7 @@ impl Place {
     /// A place with all servers.
     pub fn new() -> Place {
         let place = Place { folder: tempfile::tempdir().unwrap() };
-        for model in MODELS {
+        for model in core_models() {
             let server = built(model);
             assert!(server.is_file(), "{} is not built: run `cargo test --workspace`", server.display());
             symlink(server, place.server(model)).unwrap();
@@ -41,7 +44,7 @@ impl Place {
         fs::set_permissions(self.server(model), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A comparison in this place, of nothing in particular yet.
+    /// A comparison in this place, without further options.
     pub fn compare(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
         command.arg("--results").arg(self.results()).arg("--servers").arg(self.folder.path());
@@ -49,12 +52,12 @@ impl Place {
         command
     }
 
-    /// Makes a short comparison and sees that it is finished; returns what it said.
+    /// Runs a short comparison, which must succeed; returns its output.
     pub fn run(&self, args: &[&str]) -> String {
         succeeded(self.compare().args(SHORT).args(args).output().unwrap())
     }
 
-    /// Where runs are kept.
+    /// The folder for runs.
     pub fn results(&self) -> PathBuf {
         self.folder.path().join("results")
     }
@@ -85,9 +88,9 @@ pub fn built(model: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_compare")).with_file_name(format!("echo-{model}"))
 }
 
-/// What a command that must succeed said.
+/// The output of a command that must succeed.
 pub fn succeeded(output: Output) -> String {
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }

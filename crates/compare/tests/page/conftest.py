@@ -1,4 +1,4 @@
-"""What the tests of the page share: a browser without a network, and the reports it opens."""
+"""Shared by the tests of the page: a browser without a network, and the reports it opens."""
 
 import os
 import shutil
@@ -10,13 +10,13 @@ from playwright.sync_api import sync_playwright
 from runs import Report, all_failed, marred, unchanged
 
 ROOT = Path(__file__).parents[4]
-# Addresses that are answered without a network.
+# Addresses that need no network.
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
 def pytest_addoption(parser):
     parser.addoption("--run", type=Path, default=ROOT / "results/sample", help="the folder of a complete run")
-    parser.addoption("--compare", type=Path, default=ROOT / "target/debug/compare", help="the program that makes the report")
+    parser.addoption("--compare", type=Path, default=ROOT / "target/debug/compare", help="the program that builds the report")
     parser.addoption("--chromium", default="chromium", help="the browser")
 
 
@@ -44,13 +44,13 @@ def make_report(pytestconfig, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def complete(make_report):
-    """The report of a run in which nothing went wrong but what always does."""
+    """The report of an unchanged run."""
     return make_report(unchanged)
 
 
 @pytest.fixture(scope="session")
 def damaged(make_report):
-    """The report of a run with failed and missing trials, and with markup where people and programs write text."""
+    """The report of a run with failed and missing trials, and with markup in every free text."""
     return make_report(marred)
 
 
@@ -69,7 +69,7 @@ def any_report(request):
 def blank(browser):
     """Opens a fresh window without a network; the arguments are those of Playwright's contexts.
 
-    A test in which a page writes an error to the console or asks for anything over a network fails.
+    A test fails when its page writes an error to the console or makes a network request.
     """
     contexts, faults = [], []
 
@@ -79,7 +79,7 @@ def blank(browser):
         page = context.new_page()
         page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(LOCAL) else faults.append(f"asks for {request.url}"))
+        page.on("request", lambda request: None if request.url.startswith(LOCAL) else faults.append(f"requests {request.url}"))
         return page
 
     yield blank

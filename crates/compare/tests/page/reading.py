@@ -1,4 +1,4 @@
-"""Reads a page as its reader does: what can be seen, and what the marks of its pictures say."""
+"""Reads a page as a user does: what is visible, and the tooltips of the marks."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ IS_SEEN = """element => {
     return box.width > 0 && box.height > 0 && element.checkVisibility({visibilityProperty: true, opacityProperty: true});
 }"""
 
-# Every mark of a picture that can be seen, with the middle of its last shape, which is the one that stands for the value.
+# Every visible mark of a picture, with the middle of its last shape, which represents the value.
 MARKS = (
     """figure => {
     const isSeen = %s;
@@ -25,7 +25,7 @@ MARKS = (
     % IS_SEEN
 )
 
-# Scrolling and layout shifts are told with the frame after the one in which they happen.
+# Scrolling and layout shifts are reported with the frame after the one in which they happen.
 AFTER_THREE_FRAMES = """() => new Promise(resolve => {
     let frames = 3;
     const next = () => frames-- ? requestAnimationFrame(next) : setTimeout(resolve);
@@ -34,8 +34,8 @@ AFTER_THREE_FRAMES = """() => new Promise(resolve => {
 
 FIGURES = "section.experiment figure.picture"
 
-# A mark says "epoll at 100: p99 1,118.2 µs (874.0 .. 2,117.6); ..."; what stands before the value may be another word, or nothing.
-SAYS = re.compile(
+# A tooltip is "epoll at 100: p99 1,118.2 µs (874.0 .. 2,117.6); ..."; the word before the value varies, or is missing.
+TOOLTIP = re.compile(
     r" at (?P<x>[\d,.]+).*?: (?:>= )?(?:p[\d.]+ |[A-Za-z][^\d;]* )?(?P<y>[\d,.]+) [^(;]*(?:\((?P<low>[\d,.]+) \.\. (?P<high>[\d,.]+)\))?",
     re.DOTALL,
 )
@@ -43,7 +43,7 @@ SAYS = re.compile(
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark that can be seen in a picture."""
+    """A visible mark of a picture."""
 
     experiment: str
     metric: str
@@ -60,14 +60,14 @@ class Mark:
 
 
 def marks(figure):
-    """All marks of a picture that can be seen."""
+    """All visible marks of a picture."""
     number = lambda text: float(text) if text else None
     fields = ({**mark, "x": number(mark["x"]), "y": number(mark["y"])} for mark in figure.evaluate(MARKS))
     return [Mark(**{**mark, "middle": tuple(mark["middle"])}) for mark in fields]
 
 
 def figures_of_values(page, report):
-    """The pictures that can be seen and show a metric of summary.csv at each point."""
+    """The visible pictures that show a metric of summary.csv at each point."""
     columns = next(iter(report.summary.values())).keys()
     figures = page.locator(FIGURES).filter(visible=True).all()
     return [figure for figure in figures if figure.get_attribute("data-metric") in columns]
@@ -82,19 +82,19 @@ def values(page, report):
     return [mark for mark in all_marks(page, report) if mark.y is not None]
 
 
-def assert_says(text, mark, report):
-    """Checks that what is shown of a mark is what summary.csv holds, rounded."""
+def assert_shows(text, mark, report):
+    """Checks that a tooltip has the rounded values of summary.csv."""
     row = mark.row(report)
-    assert text.startswith(mark.server), f"{text!r} is not of {mark.server}"
-    told = SAYS.match(text[len(mark.server) :])
-    assert told, f"{text!r} tells no value"
+    assert text.startswith(mark.server), f"{text!r} is not about {mark.server}"
+    match = TOOLTIP.match(text[len(mark.server) :])
+    assert match, f"{text!r} has no value"
     columns = {"x": "point", "y": mark.metric, "low": f"{mark.metric}_low", "high": f"{mark.metric}_high"}
     for part, column in columns.items():
-        assert is_rounded(told[part], row[column]), f"{text!r}: {column} is {row[column]!r}"
+        assert is_rounded(match[part], row[column]), f"{text!r}: {column} is {row[column]!r}"
 
 
 def is_rounded(shown, exact):
-    """Whether a number with separators is another one with fewer digits; nothing is shown of nothing."""
+    """Whether a number with separators is the exact one with fewer digits, or both are missing."""
     if not shown or not exact:
         return not shown and not exact
     digits = len(shown.partition(".")[2])
@@ -102,7 +102,7 @@ def is_rounded(shown, exact):
 
 
 def seen(page, selector):
-    """The texts of all elements that can be seen."""
+    """The texts of all visible elements."""
     script = f"elements => elements.filter({IS_SEEN}).map(element => element.textContent.trim())"
     return page.locator(selector).evaluate_all(script)
 
@@ -112,5 +112,5 @@ def open_folds(page, selector="details"):
 
 
 def settle(page):
-    """Waits until the page has been told of all that has happened to it."""
+    """Waits until the page has handled all events."""
     page.evaluate(AFTER_THREE_FRAMES)

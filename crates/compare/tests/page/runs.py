@@ -1,4 +1,4 @@
-"""Runs to make reports of: a real one, and what becomes of it when trials fail or are missing."""
+"""Runs for reports: a real one, and variants of it with failed and missing trials."""
 
 import csv
 import json
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-# Each would become an element, end a script or an attribute, or be heard of in the console if it were read as HTML.
+# Each part would become an element, end a script or an attribute, or cause an error in the console if it were read as HTML.
 MARKUP = "</script></title><img src=x onerror=alert(1)> \"quoted\" 'single' &lt; --> ]]>"
-# Names become files' names: there is no slash in them.
+# Without a slash, as names become names of files.
 MARKUP_NAME = "<img src=x onerror=alert(2)>\"'&lt;"
 
-# What `marred` does, all of it in experiments that every run has.
+# The changes of `marred`, in experiments that every run has.
 RENAMED_SERVER = "thread-per-conn"
 FAILING_SERVER = "poll"
 MISSING_POINT = ("scaling", 1000)
@@ -23,13 +23,13 @@ ONE_ROUND = "payload"
 
 @dataclass
 class Report:
-    """A run's folder in which the report was made."""
+    """A run's folder with its report."""
 
     folder: Path
 
     @staticmethod
     def make(run, folder, change, compare):
-        """Copies the files that a report is made from, lets `change` edit their contents, and makes the rest again."""
+        """Copies the files that a report is built from, lets `change` edit their contents, and builds the rest."""
         folder.mkdir()
         description = json.loads((run / "run.json").read_text())
         trials = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]

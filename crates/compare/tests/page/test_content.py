@@ -1,13 +1,13 @@
-"""The page shows every experiment, the values of summary.csv, and what failed; and takes no text for markup."""
+"""The page shows every experiment, the values of summary.csv and the failures, and escapes all text."""
 
 import re
 
 import pytest
 
-from reading import all_marks, assert_says, open_folds, seen, values
+from reading import all_marks, assert_shows, open_folds, seen, values
 from runs import FAILING_SERVER, MARKUP, MARKUP_NAME, MISSING_CELL, MISSING_POINT, SOMETIMES_FAILING_CELL
 
-# What numbers become that are none, and what scripts write for nothing.
+# How missing numbers look when they are formatted by mistake.
 NO_NUMBER = re.compile(r"\b(NaN|inf|infinity|undefined|null)\b", re.IGNORECASE)
 
 
@@ -44,17 +44,17 @@ def test_every_value_of_summary_csv_that_has_a_picture_is_in_it(page_of, complet
     assert places == expected
 
 
-def test_marks_say_what_summary_csv_holds(page_of, any_report):
+def test_tooltips_show_the_values_of_summary_csv(page_of, any_report):
     shown = values(page_of(any_report), any_report)
     # Where every trial failed, there is no value.
     assert bool(shown) == any(row["throughput_per_s"] for row in any_report.summary.values())
     for mark in shown:
-        # The page's script takes titles away, so that there are not two tooltips.
+        # The page's script removes titles, so that there are not two tooltips.
         if mark.title is not None:
-            assert_says(mark.title, mark, any_report)
+            assert_shows(mark.title, mark, any_report)
 
 
-def test_no_number_is_none(page_of, any_report):
+def test_no_number_is_missing(page_of, any_report):
     page = page_of(any_report)
     open_folds(page)
     assert NO_NUMBER.findall(page.locator("body").inner_text()) == []
@@ -64,7 +64,7 @@ def test_no_number_is_none(page_of, any_report):
     assert attributes == []
 
 
-def test_what_failed_or_is_missing_is_said(visit, damaged):
+def test_failures_and_missing_trials_are_shown(visit, damaged):
     page = visit(damaged, java_script_enabled=False)
     drawn = all_marks(page, damaged)
     failed = [mark for mark in drawn if mark.server == FAILING_SERVER]
@@ -82,14 +82,14 @@ def test_what_failed_or_is_missing_is_said(visit, damaged):
     assert re.search(r"Incomplete: \d+ of \d+ trials were made", page.locator("body").inner_text())
 
 
-def test_clients_without_service_are_said(visit, complete):
+def test_unserved_clients_are_shown(visit, complete):
     page = visit(complete, java_script_enabled=False)
     starving = [mark for mark in values(page, complete) if int(mark.row(complete)["connections_unserved"])]
     assert starving
     assert all("unserved" in mark.title for mark in starving)
 
 
-def test_where_everything_failed_the_page_says_so(visit, hopeless):
+def test_a_run_in_which_everything_failed(visit, hopeless):
     page = visit(hopeless, java_script_enabled=False)
     assert values(page, hopeless) == []
     assert {mark.experiment for mark in all_marks(page, hopeless)} == set(hopeless.experiments)
@@ -99,7 +99,7 @@ def test_where_everything_failed_the_page_says_so(visit, hopeless):
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-def test_no_text_is_taken_for_markup(visit, damaged, scripts):
+def test_all_text_is_escaped(visit, damaged, scripts):
     page = visit(damaged, java_script_enabled=scripts)
     open_folds(page)
     text = page.locator("body").inner_text()

@@ -1,4 +1,4 @@
-"""The page opens from a disk, is small, stands still, fits its window, and is there for everybody."""
+"""The page opens from a disk, is small, stands still, fits its window, and is accessible."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -13,7 +13,7 @@ PROJECTOR = {"width": 1920, "height": 1080}
 
 each_window = pytest.mark.parametrize("viewport", [PHONE, LAPTOP, PROJECTOR], ids=["phone", "laptop", "projector"])
 
-# What is wider than the window, but for what lies in a box that scrolls or cuts it; and words that leave their picture.
+# Elements wider than the window, unless they are in a box that scrolls or clips; and text that leaves its picture.
 OVERFLOWING = (
     """() => {
     const isSeen = %s;
@@ -31,7 +31,7 @@ OVERFLOWING = (
         const svg = element.closest('svg');
         if (!svg || svg === element) return right > width + 1 && !isHeld(element);
         const frame = svg.getBoundingClientRect();
-        // A line of words is higher than its letters.
+        // A line of text is higher than its letters.
         const around = box.height / 5;
         return element.tagName === 'text' && (left < frame.left - 1 || right > frame.right + 1 ||
             box.top < frame.top - around || box.bottom > frame.bottom + around);
@@ -58,7 +58,7 @@ def test_it_opens_without_a_network_and_without_an_error(visit, any_report):
     print(f"open after {page.evaluate(OPENED_AFTER_MS):.0f} ms, {any_report.page.stat().st_size} bytes")
 
 
-def test_it_is_small_enough_to_be_sent(complete):
+def test_it_is_small_enough_for_mail(complete):
     assert complete.page.stat().st_size < LARGEST_BYTES
 
 
@@ -86,9 +86,9 @@ def test_nothing_leaves_the_window_or_its_picture(visit, any_report, viewport):
 @pytest.mark.parametrize(
     "name, color_scheme", [("complete", "light"), ("complete", "dark"), ("damaged", "light"), ("hopeless", "dark")]
 )
-def test_axe_finds_no_serious_fault(visit, request, name, color_scheme):
+def test_axe_finds_no_serious_violation(visit, request, name, color_scheme):
     page = visit(request.getfixturevalue(name), color_scheme=color_scheme)
-    # What is in the other folds are pictures like those that are seen; looking at hundreds of them takes minutes.
+    # The other folds hold hundreds of pictures like the visible ones; checking them takes minutes.
     open_folds(page, "details.table, details.key")
     found = Axe().run(page).response["violations"]
     grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
@@ -96,7 +96,7 @@ def test_axe_finds_no_serious_fault(visit, request, name, color_scheme):
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_in_print_folds_are_open_and_nothing_is_to_be_clicked(visit, complete, javascript):
+def test_in_print_folds_are_open_and_there_are_no_controls(visit, complete, javascript):
     page = visit(complete, java_script_enabled=javascript)
     page.emulate_media(media="print")
     assert seen(page, "button, input, select, .tooltip") == []

@@ -1,4 +1,4 @@
-"""What can be done with the page: point at marks, walk over them, choose servers and scales, take pictures along."""
+"""Using the page: pointing at marks, moving through them with keys, choosing servers and scales, downloading pictures."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from reading import FIGURES, IS_SEEN, assert_says, figures_of_values, marks, settle
+from reading import FIGURES, IS_SEEN, assert_shows, figures_of_values, marks, settle
 
-# So far, in pixels, a mark has to be from others of its picture to be meant by who points at it.
+# In pixels: marks nearer than this to another one are hard to point at.
 APART = 4
 
-# So many links and controls may lie before the choice of servers.
+# At most this number of links and controls precede the choice of servers.
 MOST_STOPS = 40
 
 # The colour of each server in a picture of the page.
 COLORS = """picture => Object.fromEntries([...picture.querySelectorAll('g.server')].map(
     group => [group.dataset.server, getComputedStyle(group).color]))"""
 
-# What each server's marks are painted with, in any picture.
+# The paints of each server's marks, in any picture.
 PAINTS = """() => Object.fromEntries([...document.querySelectorAll('g.server')].map(group => [group.dataset.server,
     [...group.querySelectorAll('.mark *')].map(getComputedStyle).flatMap(style => [style.fill, style.stroke])]))"""
 
@@ -29,7 +29,7 @@ scripts = pytest.mark.parametrize("java_script_enabled", [True, False], ids=["sc
 
 
 @pytest.mark.parametrize("name", ["complete", "damaged"])
-def test_who_points_at_a_mark_reads_its_value(visit, request, name):
+def test_pointing_at_a_mark_shows_its_value(visit, request, name):
     report = request.getfixturevalue(name)
     page = visit(report)
     tooltip = page.locator("div.tooltip[role=status]")
@@ -48,7 +48,7 @@ def test_who_points_at_a_mark_reads_its_value(visit, request, name):
             expect(tooltip).to_be_hidden()
             page.mouse.move(*mark.middle)
             expect(tooltip).to_be_visible()
-            assert_says(tooltip.inner_text(), mark, report)
+            assert_shows(tooltip.inner_text(), mark, report)
             assert_is_in_the_window(page, tooltip)
             pointed_at.add((mark.metric, mark.server))
     assert {metric for metric, _ in there} >= {experiment["ranked_by"] for experiment in report.run["experiments"]}
@@ -61,7 +61,7 @@ def assert_is_in_the_window(page, tooltip):
     assert box["x"] + box["width"] <= window["width"] and box["y"] + box["height"] <= window["height"]
 
 
-def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
+def test_the_arrow_keys_reach_every_mark(visit, complete):
     page = visit(complete)
     tooltip = page.locator("div.tooltip[role=status]")
     for experiment in complete.experiments:
@@ -69,7 +69,7 @@ def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
         here = {(mark.server, mark.x): mark for mark in marks(figure)}
         points, servers = len({x for _, x in here}), len({server for server, _ in here})
         figure.locator("svg:visible").focus()
-        # The page hides what it shows when it is scrolled, as it may have been to the picture.
+        # The page hides the tooltip when it is scrolled, as it may have been to the picture.
         settle(page)
         walked, before = set(), None
         for key in (["ArrowLeft"] * points + ["ArrowRight"] * points + ["ArrowDown"]) * servers:
@@ -79,7 +79,7 @@ def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
             if here[place].y is None:
                 assert "failed" in text
             else:
-                assert_says(text, here[place], complete)
+                assert_shows(text, here[place], complete)
             if before:
                 assert (place[0] == before[0]) == (key != "ArrowDown")
             walked.add(place)
@@ -91,7 +91,7 @@ def test_a_walk_with_the_arrow_keys_comes_to_every_mark(visit, complete):
 
 @scripts
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
-def test_a_server_that_is_not_chosen_is_in_no_picture_and_no_table(visit, complete, how, java_script_enabled):
+def test_a_server_that_is_not_chosen_is_hidden_everywhere(visit, complete, how, java_script_enabled):
     page = visit(complete, java_script_enabled=java_script_enabled)
     before = shown_servers(page)
     assert set(before) == set(complete.servers)
@@ -104,7 +104,7 @@ def test_a_server_that_is_not_chosen_is_in_no_picture_and_no_table(visit, comple
 
 
 def shown_servers(page):
-    """How many things can be seen of each server, but for its checkbox."""
+    """How many elements of each server are visible, without its checkbox."""
     counts = defaultdict(int)
     script = f"all => all.filter(one => !one.closest('#servers')).filter({IS_SEEN}).map(one => one.dataset.server)"
     for server in page.locator("[data-server]").evaluate_all(script):
@@ -119,7 +119,7 @@ def toggle(page, server, how):
     if how == "mouse":
         page.locator("#servers label").filter(has=page.locator(box)).click()
     else:
-        # The way of the focus begins where something was clicked last.
+        # The focus starts where something was clicked last.
         page.locator("h1").click()
         for _ in range(MOST_STOPS):
             page.keyboard.press("Tab")
@@ -152,7 +152,7 @@ def shown_views(figure):
     return figure.locator(".view").evaluate_all(script)
 
 
-def test_a_picture_is_taken_along_as_svg(visit, complete, tmp_path):
+def test_a_picture_is_downloaded_as_svg(visit, complete, tmp_path):
     page = visit(complete)
     figure = page.locator(FIGURES).first
     colors = figure.locator("svg:visible").evaluate(COLORS)
@@ -164,7 +164,7 @@ def test_a_picture_is_taken_along_as_svg(visit, complete, tmp_path):
     assert all(colors[server] in paints[server] for server in colors)
 
 
-def test_a_picture_is_taken_along_as_png(visit, complete, tmp_path):
+def test_a_picture_is_downloaded_as_png(visit, complete, tmp_path):
     page = visit(complete)
     figure = page.locator(FIGURES).first
     colors = figure.locator("svg:visible").evaluate(COLORS)

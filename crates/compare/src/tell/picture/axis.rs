@@ -62,8 +62,8 @@ impl Ruler {
         ruler
     }
 
-    /// For measured points, each with a label where there is room for it: one as wide as the function says, a whole axis
-    /// being 1. What a log scale has no place for is one step left of its least value.
+    /// For measured points, each with a label where there is room for it: its width is a share of
+    /// the axis. Values that a log scale has no place for are one step left of its least value.
     pub fn of_points(scale: Scale, points: impl Iterator<Item = f64>, width: impl Fn(&str) -> f64) -> Ruler {
         let mut points: Vec<f64> = points.filter(|point| point.abs() <= GREATEST).collect();
         points.sort_by(f64::total_cmp);
@@ -86,7 +86,7 @@ impl Ruler {
         ruler
     }
 
-    /// From one value to another, linear, with these labels where there is room for them: one is as wide as the function says.
+    /// From one value to another, linear, with these labels where there is room for them: `width` is a share of the axis.
     pub fn of_ticks(ends: (f64, f64), ticks: impl Iterator<Item = (f64, String)>, width: impl Fn(&str) -> f64) -> Ruler {
         let mut ruler = Ruler { scale: Scale::Linear, ends, zero: None, ticks: Vec::new() };
         let labels = ticks.map(|(value, label)| (ruler.nearest(value), label));

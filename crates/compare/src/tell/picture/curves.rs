@@ -7,7 +7,7 @@ use super::{
     canvas::{self, Sheet, at, line},
     data::{Axis, Curve, Dot, Server, ValueKind},
     frame::{self, Frame},
-    marker,
+    marker::{self, RADIUS},
     palette::Paint,
 };
 
@@ -50,11 +50,13 @@ fn note(curves: &[Curve], y: &Ruler) -> String {
     notes.into_iter().filter(|(is_there, _)| *is_there).map(|(_, note)| note).collect::<Vec<_>>().join(" · ")
 }
 
-/// How far apart servers' points at one place are: never nearer to the next place's.
+/// How far apart servers' points at one place are: never nearer to the next place's, nor beyond the ends of the axis.
 fn apart(x: &Ruler, frame: &Frame, servers: usize) -> f64 {
-    let place = |tick: &(f64, String)| frame.place(tick.0, 0.0).0;
-    let nearest = x.ticks.windows(2).map(|pair| place(&pair[1]) - place(&pair[0])).fold(f64::INFINITY, f64::min);
-    (0.7 * nearest / servers as f64).min(DODGE)
+    let place = |x: f64| frame.place(x, 0.0).0;
+    let places: Vec<f64> = x.ticks.iter().map(|(x, _)| place(*x)).collect();
+    let nearest = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let to_end = places.iter().map(|x| (x - place(0.0)).min(place(1.0) - x)).fold(f64::INFINITY, f64::min);
+    (0.7 * nearest / servers as f64).min((to_end - RADIUS) * 2.0 / servers as f64).min(DODGE)
 }
 
 /// Where a server's shapes go.

@@ -22,7 +22,7 @@ const CELLS: usize = 24;
 const LEAST_OPACITY: f64 = 0.15;
 const SHADES: f64 = 18.0;
 const LEAST_SHARE: f64 = 1e-6;
-/// Shares whose shade is explained.
+/// Shares in the legend of shades.
 const EXPLAINED: [(f64, &str); 4] = [(1e-6, "0.0001 %"), (1e-4, "0.01 %"), (1e-2, "1 %"), (1.0, "100 %")];
 /// No seams between cells.
 const CELLS_ALIGNED: &str = "shape-rendering=\"crispEdges\"";

@@ -13,7 +13,7 @@ const KINDS: usize = 6;
 /// What something is painted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
-    /// The colour of the server in whose group it is.
+    /// The colour of the server that its group belongs to.
     Server,
     Paper,
     Ink,

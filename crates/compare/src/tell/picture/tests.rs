@@ -129,8 +129,8 @@ fn percentiles_are_marked_where_ten_requests_lie_beyond() {
     let latencies = histogram((1..=100).map(|index| index * 1000));
     let svg = percentiles("", Scale::Log, &[Distribution { server: EPOLL, latency_ns: &latencies }]);
     let picture = Document::parse(&svg).unwrap();
-    let says = ["epoll: 50 % of 100 requests within 50.0 µs", "epoll: 90 % of 100 requests within 90.0 µs"];
-    assert_eq!(titles(&picture), says);
+    let expected = ["epoll: 50 % of 100 requests within 50.0 µs", "epoll: 90 % of 100 requests within 90.0 µs"];
+    assert_eq!(titles(&picture), expected);
     // The faint part goes on where the other ends: at 90 %.
     let faint = of_class(&picture, "faint")[0];
     let solid = faint.prev_sibling_element().unwrap();
@@ -156,8 +156,8 @@ fn a_single_slow_request_shows_in_a_heat_map() {
     latencies.record_n(1000, 1_000_000).unwrap();
     let svg = heat("", &EPOLL, &[latencies.clone(), latencies], (1000, 1_000_000));
     let picture = Document::parse(&svg).unwrap();
-    let says = |round| format!("epoll, round {round}: 50 % within 1.0 µs, 99 % within 1.0 µs, slowest 1,000 µs");
-    assert_eq!(titles(&picture), [says(1), says(2)]);
+    let tooltip = |round| format!("epoll, round {round}: 50 % within 1.0 µs, 99 % within 1.0 µs, slowest 1,000 µs");
+    assert_eq!(titles(&picture), [tooltip(1), tooltip(2)]);
     let cells = picture.descendants().find(|node| node.attribute("shape-rendering").is_some()).unwrap();
     let opacities: Vec<_> = cells.children().map(|cell| cell.attribute("opacity")).collect();
     assert_eq!(opacities, [None, Some("0.15"), None, Some("0.15")]);

@@ -4,13 +4,13 @@ use hdrhistogram::Histogram;
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::Experiment,
-    run::bottleneck::Bottleneck,
-    stats::{
+    plan::{
+        experiment::Experiment,
         metric::{self, Metric},
         number::grouped,
-        summary::{Cell, Field},
     },
+    run::bottleneck::Bottleneck,
+    stats::summary::{Cell, Field},
     tell::{
         legend::Legend,
         picture::{self, Axis, Bar, Curve, Distribution, Dot, Scale, Server, Value, ValueKind},
@@ -148,7 +148,7 @@ fn dot(cell: &Cell, metric: &Metric) -> Option<Dot> {
 /// `137,480 replies/s (99,940 .. 150,987)`, `p99 118.2 µs (101.5 .. 130.0)`.
 fn with_interval(metric: &Metric, estimate: Estimate) -> String {
     let interval = estimate.interval.map(|(low, high)| format!(" ({} .. {})", metric.number(low), metric.number(high)));
-    metric.said(estimate.median) + &interval.unwrap_or_default()
+    metric.labelled(estimate.median) + &interval.unwrap_or_default()
 }
 
 fn kind(cell: &Cell) -> ValueKind {

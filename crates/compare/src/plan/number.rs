@@ -18,9 +18,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_told_apart() {
-        let said: Vec<_> = [0.0, 999.96, 1000.0, 1_234_567.89, -1234.0].map(|value| grouped(value, 1)).into();
-        assert_eq!(said, ["0.0", "1,000.0", "1,000.0", "1,234,567.9", "-1,234.0"]);
+    fn thousands_have_separators() {
+        let numbers: Vec<_> = [0.0, 999.96, 1000.0, 1_234_567.89, -1234.0].map(|value| grouped(value, 1)).into();
+        assert_eq!(numbers, ["0.0", "1,000.0", "1,000.0", "1,234,567.9", "-1,234.0"]);
         assert_eq!(grouped(84_360.4, 0), "84,360");
         assert_eq!(grouped(f64::INFINITY, 0), "inf");
     }
