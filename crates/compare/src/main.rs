@@ -35,7 +35,7 @@ use crate::{
         settings::Settings,
     },
     run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
-    stats::summary::Summary,
+    stats::{summary::Summary, textbook},
     tell::{diff, files, findings::Findings, terminal},
 };
 
@@ -137,7 +137,7 @@ fn begin(options: &Options) -> Result<Option<Begun>> {
     }
     // Missing servers are reported before anything is written.
     bench(options, &processors, &plan.settings, Arc::default())?;
-    let run = Run::new(Machine::look(), processors, plan.settings.clone(), plan.trials.len());
+    let run = Run::new(Machine::look(), processors, &plan, textbook::descriptions(&plan.settings));
     let folder = RunFolder::create(&options.results, run)?;
     let summary = Summary::new(&plan);
     Ok(Some((folder, plan, summary)))

@@ -35,7 +35,7 @@ impl SyntheticRun {
         let machine = Machine { commit: Some("abc".into()), ..Machine::look() };
         let plan = Plan::new(Settings::new(&options.what).unwrap()).unwrap();
         let trials = plan.trials.iter().map(|step| trial(step, &plan.settings.servers[step.server].name)).collect();
-        SyntheticRun { run: Run::new(machine, processors, plan.settings.clone(), plan.trials.len()), trials }
+        SyntheticRun { run: Run::new(machine, processors, &plan, Vec::new()), trials }
     }
 
     pub fn trials_of(&mut self, server: &str) -> impl Iterator<Item = &mut Trial> {

@@ -129,8 +129,8 @@ fn csv_has_the_documented_columns_in_this_order() {
     assert_columns(&place, |row| assert!(ends(row).iter().all(Option::is_none), "one round has no intervals"));
     place.run(&["--experiment", "churn", "--only", "epoll", "--rounds", "5"]);
     assert_columns(&place, |row| {
-        let told = ends(row);
-        assert!(told[0].is_some() && told.iter().flatten().all(|(low, value, high)| low <= value && value <= high), "{row:?}");
+        let ends = ends(row);
+        assert!(ends[0].is_some() && ends.iter().flatten().all(|(low, value, high)| low <= value && value <= high), "{row:?}");
     });
 }
 

@@ -150,8 +150,8 @@ fn a_server_starts_with_no_signal_blocked() {
 #[test]
 fn a_program_that_does_not_exist_is_named_in_one_line() {
     let output = Command::new(GUARD).args(["guard", "--", "/nowhere/server"]).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("cannot start /nowhere/server: No such file") && told.lines().count() == 1, "{told}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("cannot start /nowhere/server: No such file") && error.lines().count() == 1, "{error}");
     assert!(!output.status.success());
 }
 

@@ -3,9 +3,9 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    plan::place::Place,
-    stats::metric::{self, Metric},
+use crate::plan::{
+    metric::{self, Metric},
+    place::Place,
 };
 
 /// How thorough a comparison is.

@@ -2,6 +2,8 @@
 
 pub mod contestant;
 pub mod experiment;
+pub mod metric;
+pub mod number;
 pub mod options;
 pub mod place;
 pub mod processors;

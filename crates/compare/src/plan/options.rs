@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use loadgen::Wire;
 use testbed::ExternalServer;
 
@@ -28,9 +28,9 @@ pub struct What {
     #[arg(long, value_name = "NAME=COMMAND")]
     pub server: Vec<ExternalServer>,
 
-    /// How messages are delimited for the servers given with --server
-    #[arg(long, value_enum, default_value = "frames")]
-    pub server_wire: WireOption,
+    /// How messages are delimited for the servers given with --server: frames (4-byte big-endian length, then the payload) or raw
+    #[arg(long, value_name = "WIRE", default_value_t)]
+    pub server_wire: Wire,
 
     /// Working directory of the servers given with --server. Default: the current one
     #[arg(long, value_name = "DIR")]
@@ -59,21 +59,4 @@ pub struct What {
     /// At the end, count the models' system calls with strace, too
     #[arg(long)]
     pub trace: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum WireOption {
-    /// 4-byte big-endian length, then the payload
-    Frames,
-    /// Plain bytes
-    Raw,
-}
-
-impl From<WireOption> for Wire {
-    fn from(option: WireOption) -> Wire {
-        match option {
-            WireOption::Frames => Wire::Frames,
-            WireOption::Raw => Wire::Raw,
-        }
-    }
 }

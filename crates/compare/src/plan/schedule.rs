@@ -126,12 +126,9 @@ mod tests {
         plan::{experiment::EXPERIMENTS, place::Place},
     };
 
-    fn settings(args: &[&str]) -> Result<Settings> {
-        Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
-    }
-
     fn plan(args: &[&str]) -> Plan {
-        Plan::new(settings(args).unwrap()).unwrap()
+        let options = Options::parse_from([&["compare"], args].concat());
+        Plan::new(Settings::new(&options.what).unwrap()).unwrap()
     }
 
     fn order(plan: &Plan, round: u32) -> Vec<(&str, &Place, usize)> {
@@ -194,24 +191,5 @@ mod tests {
         let again = Plan::new(serde_json::from_str(&kept).unwrap()).unwrap();
         assert_eq!(order(&plan, 1), order(&again, 1));
         assert_eq!(serde_json::to_string(&again.settings).unwrap(), kept);
-    }
-
-    #[test]
-    fn an_unknown_name_is_reported_with_the_known_ones() {
-        for (args, expected) in [
-            (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
-            (["--only", "select"], "there is no server 'select', only blocking, "),
-            (["--aa", "select"], "there is no model 'select', only blocking, "),
-            (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
-        ] {
-            let error = format!("{:#}", settings(&args).unwrap_err());
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn one_server_can_be_compared_with_itself() {
-        let names: Vec<_> = plan(&["--aa", "epoll"]).settings.servers.into_iter().map(|server| server.name).collect();
-        assert_eq!(names, ["epoll-a", "epoll-b"]);
     }
 }

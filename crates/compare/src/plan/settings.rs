@@ -95,7 +95,7 @@ fn contestants(what: &What) -> Result<Vec<Contestant>> {
         return Ok(["a", "b"].map(|copy| Contestant::model(format!("{name}-{copy}"), model)).into());
     }
     for given in &what.server {
-        let server = ExternalServer { wire: what.server_wire.into(), cwd: what.server_cwd.clone(), ..given.clone() };
+        let server = ExternalServer { wire: what.server_wire, cwd: what.server_cwd.clone(), ..given.clone() };
         ensure!(all.iter().all(|other| other.name != server.name), "there are two servers called '{}'", server.name);
         all.push(Contestant::external(server));
     }
@@ -114,4 +114,60 @@ fn contestants(what: &What) -> Result<Vec<Contestant>> {
 
 fn names(contestants: &[Contestant]) -> String {
     contestants.iter().map(|contestant| contestant.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use models::Set;
+
+    use super::*;
+    use crate::options::Options;
+
+    fn settings(args: &[&str]) -> Result<Settings> {
+        Settings::new(&Options::try_parse_from([&["compare"], args].concat())?.what)
+    }
+
+    fn servers(args: &[&str]) -> Vec<String> {
+        settings(args).unwrap().servers.into_iter().map(|server| server.name).collect()
+    }
+
+    #[test]
+    fn an_unknown_name_is_reported_with_the_known_ones() {
+        for (args, expected) in [
+            (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
+            (["--only", "select"], "there is no server 'select', only blocking, "),
+            (["--aa", "select"], "there is no model 'select', only blocking, "),
+            (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
+        ] {
+            let error = format!("{:#}", settings(&args).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_server_can_be_compared_with_itself() {
+        assert_eq!(servers(&["--aa", "epoll"]), ["epoll-a", "epoll-b"]);
+    }
+
+    #[test]
+    fn core_models_and_external_servers_are_the_default_and_sets_can_be_selected() {
+        let of_set = |in_set: fn(&Set) -> bool| {
+            CATALOGUE.iter().filter(|model| in_set(&model.set)).map(|model| model.name).collect::<Vec<_>>()
+        };
+        let mine = ["--server", "mine=./mine {port}"];
+        assert_eq!(servers(&mine), [of_set(|set| *set == Set::Core), vec!["mine"]].concat());
+        assert_eq!(servers(&["--only", "core"]), of_set(|set| *set == Set::Core));
+        assert_eq!(servers(&["--only", "all"]), of_set(|_| true));
+        assert_eq!(
+            servers(&[&mine[..], &["--only", "mine,more"]].concat()),
+            [of_set(|set| *set == Set::More), vec!["mine"]].concat()
+        );
+    }
+
+    #[test]
+    fn a_model_that_is_not_in_the_catalogue_is_refused() {
+        let error = serde_json::from_str::<Contestant>(r#"{"name": "mine", "model": "carrier-pigeon"}"#).unwrap_err();
+        assert!(error.to_string().contains("there is no model 'carrier-pigeon'"), "{error}");
+    }
 }

@@ -4,12 +4,11 @@ use std::{fs, path::Path, time::SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    plan::{experiment::Experiment, processors::Processors, settings::Settings},
+    plan::{processors::Processors, schedule::Plan, settings::Settings},
     run::machine::Machine,
-    stats::textbook,
 };
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the previous one would be misled.
@@ -28,23 +27,13 @@ pub struct Run {
     pub plan: Settings,
     /// How many trials the plan has.
     pub trials: usize,
-    /// The experiments' questions: a run can be understood without this program.
+    /// The experiments with their questions: a run can be understood without this program.
     pub experiments: Vec<Value>,
 }
 
 impl Run {
     /// A run that starts now.
-    pub fn new(machine: Machine, processors: Processors, plan: Settings, trials: usize) -> Run {
-        let experiments = plan.experiments();
-        let describe = |experiment: &Experiment| {
-            json!({
-                "name": experiment.name,
-                "question": experiment.question,
-                "expectation": textbook::expectation(experiment),
-                "axis": experiment.axis,
-                "ranked_by": experiment.ranked_by.name,
-            })
-        };
+    pub fn new(machine: Machine, processors: Processors, plan: &Plan, experiments: Vec<Value>) -> Run {
         Run {
             schema: SCHEMA.into(),
             started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -52,9 +41,9 @@ impl Run {
             complete: false,
             machine,
             processors,
-            experiments: experiments.map(describe).collect(),
-            plan,
-            trials,
+            plan: plan.settings.clone(),
+            trials: plan.trials.len(),
+            experiments,
         }
     }
 

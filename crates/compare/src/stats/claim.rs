@@ -5,11 +5,11 @@ use std::fmt;
 use models::Model;
 
 use crate::{
-    plan::place::Place,
-    stats::{
+    plan::{
         metric::{self, Metric},
-        summary::Field,
+        place::Place,
     },
+    stats::summary::Field,
 };
 
 /// The factor of a clear difference. A claim of a difference does not hold where none is significant and the 95 % interval excludes

@@ -11,6 +11,7 @@ use statistics::{Better, Change, Estimate, changed};
 use crate::{
     plan::{
         experiment::{CAPACITY, Experiment},
+        metric::{self, Metric},
         place::Place,
     },
     run::{
@@ -18,7 +19,7 @@ use crate::{
         manifest::Run,
         record::{Measured, Trial},
     },
-    stats::metric::{self, Metric},
+    stats::values::value,
 };
 
 /// What is compared of each cell beside what its experiment ranks by. Each further number makes it harder for all others to be
@@ -176,7 +177,7 @@ impl Compared<'_> {
 fn pairs<'a>(key: &'a CellKey, before: &[Trial], after: &[Trial]) -> Vec<Pair<'a>> {
     let ranked_by = Experiment::named(&key.experiment).map(|experiment| experiment.ranked_by);
     let others = ALSO_COMPARED.into_iter().filter(|metric| ranked_by.is_none_or(|ranked_by| ranked_by.name != metric.name));
-    let values = |trials, metric: &Metric| good(trials).filter_map(metric.of).collect::<Vec<_>>();
+    let values = |trials, metric: &Metric| good(trials).filter_map(|measured| value(metric, measured)).collect::<Vec<_>>();
     let pair = |metric| Pair { key, metric, before: values(before, metric), after: values(after, metric) };
     ranked_by.into_iter().chain(others).map(pair).filter(|pair| !pair.before.is_empty() || !pair.after.is_empty()).collect()
 }

@@ -2,7 +2,6 @@
 
 pub mod claim;
 pub mod diff;
-pub mod metric;
-pub mod number;
 pub mod summary;
 pub mod textbook;
+pub mod values;

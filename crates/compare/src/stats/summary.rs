@@ -14,6 +14,7 @@ use statistics::{Better, Estimate, Ranking, outliers, rank};
 use crate::{
     plan::{
         experiment::{self, CAPACITY, Experiment, Point},
+        metric::{self, Metric},
         place::Place,
         schedule::{Plan, Step},
     },
@@ -21,7 +22,7 @@ use crate::{
         bottleneck::Bottleneck,
         record::{Measured, Trial},
     },
-    stats::metric::{self, Metric},
+    stats::values::value,
 };
 
 /// All finished trials, in the order of the plan's lists.
@@ -110,7 +111,7 @@ impl Summary {
         let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);
         let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.failure.is_none());
         let serving = trials.filter_map(|trial| trial.measured.as_ref()).filter(|measured| measured.connections_unserved == 0);
-        serving.filter_map(metric::THROUGHPUT.of).max_by(f64::total_cmp)
+        serving.filter_map(|measured| value(&metric::THROUGHPUT, measured)).max_by(f64::total_cmp)
     }
 
     /// The lowest and the highest of the rounds' capacities.
@@ -320,7 +321,7 @@ impl Cell {
     /// Rounds that did not fail and have a value, and that value.
     fn values(&self, metric: &Metric) -> Vec<(u32, f64)> {
         let good = self.trials.values().filter(|trial| trial.failure.is_none());
-        good.filter_map(|trial| Some((trial.round, (metric.of)(trial.measured.as_ref()?)?))).collect()
+        good.filter_map(|trial| Some((trial.round, value(metric, trial.measured.as_ref()?)?))).collect()
     }
 
     fn good(&self) -> impl Iterator<Item = &Measured> {

@@ -2,12 +2,17 @@
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
 use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+use serde_json::{Value, json};
 
 use crate::{
-    plan::{experiment::Experiment, place::Place},
+    plan::{
+        experiment::Experiment,
+        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+        place::Place,
+        settings::Settings,
+    },
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
-        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
         summary::Field,
     },
 };
@@ -239,9 +244,18 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
     }
 }
 
-/// The same as a paragraph.
-pub fn expectation(experiment: &Experiment) -> String {
-    claims(experiment).iter().map(|claim| claim.text).collect::<Vec<_>>().join(" ")
+/// The experiments of a run with their questions and the textbooks' answers, for run.json.
+pub fn descriptions(settings: &Settings) -> Vec<Value> {
+    let describe = |experiment: &Experiment| {
+        json!({
+            "name": experiment.name,
+            "question": experiment.question,
+            "expectation": claims(experiment).iter().map(|claim| claim.text).collect::<Vec<_>>().join(" "),
+            "axis": experiment.axis,
+            "ranked_by": experiment.ranked_by.name,
+        })
+    };
+    settings.experiments().map(describe).collect()
 }
 
 #[cfg(test)]

@@ -7,13 +7,11 @@ use statistics::{Estimate, FEWEST_ROUNDS};
 use crate::{
     plan::{
         experiment::{EXPERIMENTS, Experiment},
+        metric::{self, Metric},
         settings::Settings,
     },
     run::manifest::Run,
-    stats::{
-        metric::{self, Metric},
-        summary::{Cell, Field, Summary, servers_of},
-    },
+    stats::summary::{Cell, Field, Summary, servers_of},
     tell::{
         sentences::sentences,
         text::{capitalized, clause, listed, place, ratio},

@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::{
     plan::experiment::CAPACITY,
     stats::{
-        metric::METRICS,
         summary::{Cell, Summary},
+        values::metrics,
     },
     tell::findings::Findings,
 };
@@ -33,7 +33,7 @@ const KEYS: [&str; 13] = [
 /// Writes all rows, those of the capacity first. Of each metric they have the median, and the ends of its interval.
 pub fn write(summary: &Summary, findings: &Findings, out: &mut impl Write) -> Result<()> {
     let mut csv = csv::Writer::from_writer(out);
-    let of_metrics = METRICS.iter().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
+    let of_metrics = metrics().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
     let capacity = summary.fields(&CAPACITY);
     for field in capacity.iter().chain(findings.experiments.iter().flat_map(|found| &found.fields)) {
@@ -62,7 +62,7 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         cell.latency_count().to_string(),
         cell.at_least().into_iter().collect::<Vec<_>>().join(" "),
     ];
-    for metric in METRICS {
+    for metric in metrics() {
         let estimate = cell.estimate(metric);
         let interval = estimate.and_then(|estimate| estimate.interval);
         row.push(text(estimate.map(|estimate| estimate.median.to_string())));

@@ -3,13 +3,13 @@
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::{CAPACITY, Experiment},
-    run::bottleneck::Bottleneck,
-    stats::{
+    plan::{
+        experiment::{CAPACITY, Experiment},
         metric::{self, Metric},
         number::grouped,
-        summary::{Cell, Field, Summary},
     },
+    run::bottleneck::Bottleneck,
+    stats::summary::{Cell, Field, Summary},
     tell::{text::place, tie::noise},
 };
 

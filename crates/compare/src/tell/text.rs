@@ -4,9 +4,9 @@ use std::fmt::Display;
 
 use indicatif::HumanCount;
 
-use crate::{
-    plan::experiment::{Experiment, Point},
-    stats::number::grouped,
+use crate::plan::{
+    experiment::{Experiment, Point},
+    number::grouped,
 };
 
 /// `one, another and a third`.

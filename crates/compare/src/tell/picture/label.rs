@@ -1,7 +1,7 @@
 //! Short numbers for axes, bars and tooltips.
 
 use super::data::NS_PER_US;
-use crate::stats::number::grouped;
+use crate::plan::number::grouped;
 
 /// A number as short as it is exact: 0.25, 10k, 1.5M, 64Ki.
 pub fn human(value: f64) -> String {

@@ -4,13 +4,13 @@ use hdrhistogram::Histogram;
 use statistics::Estimate;
 
 use crate::{
-    plan::experiment::Experiment,
-    run::bottleneck::Bottleneck,
-    stats::{
+    plan::{
+        experiment::Experiment,
         metric::{self, Metric},
         number::grouped,
-        summary::{Cell, Field},
     },
+    run::bottleneck::Bottleneck,
+    stats::summary::{Cell, Field},
     tell::{
         legend::Legend,
         picture::{self, Axis, Bar, Curve, Distribution, Dot, Scale, Server, Value, ValueKind},
