@@ -42,7 +42,9 @@ fn serve(server: &mut Server) -> io::Result<()> {
         worker.count_wait(waited, !events.is_empty())?;
 
         // Choose what to serve: clients left over, those whose sockets have changed, and those whose work is done.
-        mem::swap(&mut chosen, &mut unfinished);
+        if !nothing_left {
+            mem::swap(&mut chosen, &mut unfinished);
+        }
         for event in &events {
             match event.token() {
                 LISTENER => accepting = true,
