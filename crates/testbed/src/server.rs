@@ -50,7 +50,7 @@ pub struct Stopped {
 impl Stopped {
     /// The counters it wrote to standard output, as built-in servers with `--stats -` do.
     pub fn counters(&self) -> Result<Counters> {
-        serde_json::from_str(&self.stdout)
+        Counters::parse(&self.stdout)
             .with_context(|| format!("cannot parse the server's counters; standard error: {}", self.stderr.trim_end()))
     }
 }
