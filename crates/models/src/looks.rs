@@ -25,7 +25,6 @@ pub enum Mark {
     Hexagon,
     FivePointStar,
     FourPointStar,
-    Plus,
     // For servers without an entry in the catalogue.
     TriangleRight,
     TriangleLeft,

@@ -15,7 +15,7 @@ use crate::{
 pub fn write_summaries(folder: &RunFolder, summary: &Summary, findings: &Findings) -> Result<()> {
     let markdown = markdown::summary(findings, folder.traces());
     folder.write("summary.md", |out| Ok(out.write_all(markdown.as_bytes())?))?;
-    folder.write("summary.csv", |out| summary_csv::write(summary, out))
+    folder.write("summary.csv", |out| summary_csv::write(summary, findings, out))
 }
 
 /// Writes the page, and its main pictures as files of their own.

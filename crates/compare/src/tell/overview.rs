@@ -92,7 +92,7 @@ impl<'a> Overview<'a> {
     pub fn of(run: &Run, summary: &'a Summary, fields: &[(&Experiment, &Field)]) -> Overview<'a> {
         let concerns: Vec<_> = CONCERNS.iter().filter_map(|concern| measured(concern, &run.plan, summary)).collect();
         Overview {
-            title: listed(&run.plan.servers.iter().map(|server| &server.name).collect::<Vec<_>>()),
+            title: listed(run.plan.servers.iter().map(|server| &server.name)),
             machine: machine(run),
             method: format!("{}. {}", run.plan.described(), how_to_read(run.plan.rounds)),
             answer: answer(concerns.first(), fields),

@@ -5,11 +5,12 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::{
-    plan::experiment,
+    plan::experiment::CAPACITY,
     stats::{
         summary::{Cell, Summary},
         values::metrics,
     },
+    tell::findings::Findings,
 };
 
 /// The columns of summary.csv that are not metrics.
@@ -29,16 +30,15 @@ const KEYS: [&str; 13] = [
     "latency_at_least",
 ];
 
-/// Writes all rows. Of each metric they have the median, and the ends of its interval.
-pub fn write(summary: &Summary, out: &mut impl Write) -> Result<()> {
+/// Writes all rows, those of the capacity first. Of each metric they have the median, and the ends of its interval.
+pub fn write(summary: &Summary, findings: &Findings, out: &mut impl Write) -> Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     let of_metrics = metrics().flat_map(|metric| ["", "_low", "_high"].map(|end| format!("{}{end}", metric.name)));
     csv.write_record(KEYS.iter().map(ToString::to_string).chain(of_metrics))?;
-    for experiment in experiment::all() {
-        for field in summary.fields(experiment) {
-            for (cell, rank) in field.cells.iter().zip(&field.ranks) {
-                csv.write_record(row(cell, *rank))?;
-            }
+    let capacity = summary.fields(&CAPACITY);
+    for field in capacity.iter().chain(findings.experiments.iter().flat_map(|found| &found.fields)) {
+        for (cell, rank) in field.cells.iter().zip(&field.ranks) {
+            csv.write_record(row(cell, *rank))?;
         }
     }
     Ok(csv.flush()?)

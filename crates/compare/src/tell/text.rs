@@ -1,5 +1,7 @@
 //! Pieces of text: lists, places on an axis, ratios.
 
+use std::fmt::Display;
+
 use indicatif::HumanCount;
 
 use crate::plan::{
@@ -8,14 +10,11 @@ use crate::plan::{
 };
 
 /// `one, another and a third`.
-pub fn listed<W: AsRef<str>>(words: &[W]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => one.as_ref().into(),
-        [most @ .., last] => {
-            let most: Vec<_> = most.iter().map(AsRef::as_ref).collect();
-            format!("{} and {}", most.join(", "), last.as_ref())
-        }
+pub fn listed<W: Display>(words: impl IntoIterator<Item = W>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| word.to_string()).collect();
+    match &words[..] {
+        [most @ .., last] if !most.is_empty() => format!("{} and {last}", most.join(", ")),
+        few => few.concat(),
     }
 }
 
@@ -42,19 +41,16 @@ pub fn capitalized(sentence: &str) -> String {
 
 /// Points of an experiment: `10, 100 and 1,000 active connections`.
 pub fn places(experiment: &Experiment, points: &[&Point]) -> String {
-    let of_curve = |curve: &[&Point]| match curve {
-        [.., last] => {
-            format!("{} {}", listed(&curve.iter().map(|point| count(point)).collect::<Vec<_>>()), unit(experiment, last))
-        }
-        [] => String::new(),
+    let of_curve = |curve: &[&Point]| {
+        format!("{} {}", listed(curve.iter().map(|point| count(point))), unit(experiment, curve[curve.len() - 1]))
     };
-    listed(&points.chunk_by(|one, other| one.place.variant == other.place.variant).map(of_curve).collect::<Vec<_>>())
+    listed(points.chunk_by(|one, other| one.place.variant == other.place.variant).map(of_curve))
 }
 
 /// The same without the axis, where the axis was mentioned before: `10, 100 and 1,000`, `50 and 75 %`.
 pub fn numbers(experiment: &Experiment, points: &[&Point]) -> String {
     let sign = if experiment.axis.starts_with('%') { " %" } else { "" };
-    listed(&points.iter().map(|point| count(point)).collect::<Vec<_>>()) + sign
+    listed(points.iter().map(|point| count(point))) + sign
 }
 
 /// A point of an experiment: `100 active connections`, `0 idle connections (1 active)`.
@@ -81,7 +77,7 @@ mod tests {
     #[test]
     fn lists_end_with_and() {
         assert_eq!(
-            [listed::<&str>(&[]), listed(&["a"]), listed(&["a", "b"]), listed(&["a", "b", "c"])],
+            [listed::<&str>([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])],
             ["", "a", "a and b", "a, b and c"]
         );
     }

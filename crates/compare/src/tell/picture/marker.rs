@@ -17,22 +17,6 @@ use super::{
 /// How far a mark goes from its middle.
 pub const RADIUS: f64 = 4.5;
 
-/// To the right and down from the middle, in radii.
-const PLUS: [(f64, f64); 12] = [
-    (-0.4, -1.2),
-    (0.4, -1.2),
-    (0.4, -0.4),
-    (1.2, -0.4),
-    (1.2, 0.4),
-    (0.4, 0.4),
-    (0.4, 1.2),
-    (-0.4, 1.2),
-    (-0.4, 0.4),
-    (-1.2, 0.4),
-    (-1.2, -0.4),
-    (-0.4, -0.4),
-];
-
 /// A server's mark by itself, in the colour of the text around it.
 pub fn glyph(server: &Server) -> String {
     let middle = RADIUS * 1.5;
@@ -56,7 +40,6 @@ pub fn draw(sheet: &Sheet, mark: Mark, (x, y): (f64, f64), inside: Paint) {
         Mark::Hexagon => star(6, 0.0, [1.1; 2]),
         Mark::FivePointStar => star(10, 0.0, [1.4, 0.6]),
         Mark::FourPointStar => star(8, 0.0, [1.4, 0.45]),
-        Mark::Plus => PLUS.to_vec(),
         Mark::TriangleRight => vec![(-1.0, -1.15), (1.0, 0.0), (-1.0, 1.15)],
         Mark::TriangleLeft => vec![(1.0, -1.15), (-1.0, 0.0), (1.0, 1.15)],
         Mark::Hourglass => vec![(-1.1, -1.1), (1.1, -1.1), (-1.1, 1.1), (1.1, 1.1)],
