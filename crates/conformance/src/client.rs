@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    slice,
     thread::{self, ScopedJoinHandle},
     time::Duration,
 };
@@ -27,9 +28,10 @@ const SMALL_BUFFERS: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Client {
     pub(crate) stream: TcpStream,
-    sent_bytes: usize,
-    /// What it sent last, as a failure shows it.
-    sent_last: String,
+    /// Bytes it sent before the last time.
+    sent_before: usize,
+    /// What it sent last: how many bytes, and how a failure shows them.
+    sent_last: (usize, String),
 }
 
 impl Client {
@@ -40,9 +42,14 @@ impl Client {
 
     /// Connects with small buffers.
     pub fn connect_with_small_buffers(server: &Running) -> Result<Client> {
+        Client::connect_with_buffers(server, SMALL_BUFFERS)
+    }
+
+    /// Connects with buffers of about that many bytes; the system has a minimum.
+    pub fn connect_with_buffers(server: &Running, bytes: usize) -> Result<Client> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_recv_buffer_size(SMALL_BUFFERS)?;
-        socket.set_send_buffer_size(SMALL_BUFFERS)?;
+        socket.set_recv_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes)?;
         Client::connect_by(socket, server)
     }
 
@@ -55,14 +62,13 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, sent_bytes: 0, sent_last: String::new() })
+        Ok(Client { stream, sent_before: 0, sent_last: Default::default() })
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result {
+        self.remember(bytes.len(), shown(bytes));
         let sent = self.stream.write_all(bytes);
-        self.sent_bytes += bytes.len();
-        self.sent_last = shown(bytes);
         sent.map_err(|error| self.failure(format!("the server to take {}", shown(bytes)), described(&error)))
     }
 
@@ -73,9 +79,8 @@ impl Client {
 
     /// Sends a byte of urgent data (TCP's "out of band").
     pub fn send_urgent(&mut self, byte: u8) -> Result {
+        self.remember(1, format!("an urgent byte, {byte:02x}"));
         send(&self.stream, &[byte], SendFlags::OOB)?;
-        self.sent_bytes += 1;
-        self.sent_last = format!("an urgent byte, {}", shown(&[byte]));
         Ok(())
     }
 
@@ -114,7 +119,7 @@ impl Client {
     /// neither side can be blocked by buffers that are full.
     pub fn exchange(self, request: &[u8], reply: &[u8]) -> Result {
         let (mut sender, mut receiver) = self.into_halves()?;
-        receiver.sent_last = shown(request);
+        receiver.remember(request.len(), shown(request));
         thread::scope(|scope| {
             let sent = scope.spawn(move || {
                 sender.send(request)?;
@@ -171,8 +176,7 @@ impl Client {
 
     /// A client that sends and one that receives, on the same connection.
     pub fn into_halves(self) -> Result<(Client, Client)> {
-        let sender =
-            Client { stream: self.stream.try_clone()?, sent_bytes: self.sent_bytes, sent_last: self.sent_last.clone() };
+        let sender = Client { stream: self.stream.try_clone()?, sent_last: self.sent_last.clone(), ..self };
         Ok((sender, self))
     }
 
@@ -206,10 +210,7 @@ impl Client {
 
     /// Waits until the server has read all it was sent.
     pub fn wait_until_read(&self) -> Result {
-        wait_until("the server to read all it was sent", || {
-            let sockets = tcp_sockets()?;
-            Ok(self.bytes_under_way(&sockets)? == 0 && self.bytes_unread(&sockets)? == 0)
-        })
+        wait_until_read(slice::from_ref(self))
     }
 
     /// Bytes it has sent that have not reached the server's socket.
@@ -228,11 +229,17 @@ impl Client {
         Failure::new(expected, got).after_sending(self.sent())
     }
 
+    fn remember(&mut self, bytes: usize, shown: String) {
+        self.sent_before += self.sent_last.0;
+        self.sent_last = (bytes, shown);
+    }
+
     fn sent(&self) -> String {
-        if self.sent_last.is_empty() {
-            return "nothing".into();
+        match (self.sent_before, &self.sent_last) {
+            (_, (0, _)) => "nothing".into(),
+            (0, (_, shown)) => shown.clone(),
+            (before, (_, shown)) => format!("{shown} (after {before} bytes)"),
         }
-        format!("{} (the last of {} bytes)", self.sent_last, self.sent_bytes)
     }
 }
 
@@ -240,13 +247,25 @@ impl Client {
 pub fn wait_until_arrived(clients: &[Client]) -> Result {
     wait_until("all that was sent to arrive", || {
         let sockets = tcp_sockets()?;
-        for client in clients {
-            if client.bytes_under_way(&sockets)? > 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0))
     })
+}
+
+/// Waits until the server has read all that these clients have sent.
+pub fn wait_until_read(clients: &[Client]) -> Result {
+    wait_until("the server to read all it was sent", || {
+        let sockets = tcp_sockets()?;
+        all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0 && client.bytes_unread(&sockets)? == 0))
+    })
+}
+
+fn all(clients: &[Client], condition: impl Fn(&Client) -> Result<bool>) -> Result<bool> {
+    for client in clients {
+        if !condition(client)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The TCP sockets of this machine.
