@@ -20,6 +20,10 @@ truth: ## Try the load generator on servers whose answer is known (about five mi
 	$(CARGO) build --release --package loadgen
 	target/release/loadgen calibrate
 
+.PHONY: instructions
+instructions: release ## Count the user-mode instructions of each server per request (needs valgrind and python3)
+	@python3 docs/instructions.py $(sort $(wildcard target/release/echo-*[!.d]))
+
 .PHONY: lesson
 lesson: release ## List the lessons: textbook claims, tried live; NAME=head-of-line plays one
 	@target/release/lesson $(NAME)

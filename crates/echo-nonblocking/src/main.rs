@@ -1,53 +1,49 @@
-//! Busy-poll: ask every socket, over and over, never sleep.
+//! Busy polling: try every socket, again and again, never sleep.
 //!
-//! No call blocks: accept(2) and read(2) return at once, mostly with EWOULDBLOCK ("nothing there"). The loop asks again, and
-//! again: nobody answers sooner, and a processor is always busy, whether there is anything to do or not.
+//! No call blocks: accept4(2) and recvfrom(2) return at once, mostly with EAGAIN ("nothing there"). The loop tries again, and
+//! again: no other model answers sooner, and a processor is always busy, whether there is anything to do or not.
 #![forbid(unsafe_code)]
-
-mod ask_every;
 
 use std::{io, process::ExitCode};
 
-use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run_with_own_options};
+use echo_server::{Accept, Connection, MAX_ACCEPTS, Server, Turn, drain, run};
 use slab::Slab;
 
-use crate::ask_every::AskEvery;
-
 fn main() -> ExitCode {
-    run_with_own_options("nonblocking", env!("CARGO_PKG_DESCRIPTION"), serve)
+    run(&models::NONBLOCKING, serve)
 }
 
-fn serve(server: &mut Server, ask_every: AskEvery) -> io::Result<()> {
+fn serve(server: &mut Server) -> io::Result<()> {
     // Set up: sockets that never block, and nothing that watches them.
     server.use_nonblocking_sockets()?;
+    let Server { acceptor, worker, .. } = server;
     let mut connections: Slab<Connection> = Slab::new();
 
-    while !server.stopping() {
-        // Wait for the data: not at all, unless --ask-every lets time pass.
-        ask_every.pause();
+    while !worker.stopping() {
+        // Wait for the data: not at all.
 
-        // Serve everybody: a turn asks for the data and, if some is there, copies it.
-        connections.retain(|_, client| match client.turn(&mut server.worker) {
-            Turn::Wait | Turn::More => true,
+        // Serve all: a turn tries recvfrom(2), which copies the data if there is any, and sendto(2) if replies are owed.
+        connections.retain(|_, client| match client.turn(worker) {
+            Turn::Wait | Turn::More | Turn::Working(_) => true,
             Turn::Over => false,
         });
 
-        // Accept whoever waits in the backlog.
-        for _ in 0..ACCEPTS_A_TURN {
-            match server.accept(connections.len())? {
+        // Accept the clients in the backlog: accept4(2) until it returns EAGAIN.
+        for _ in 0..MAX_ACCEPTS {
+            match acceptor.accept(worker)? {
                 Accept::Client(client) => _ = connections.insert(client),
                 Accept::NotServed => {}
-                Accept::Nobody => break,
+                Accept::Shortage | Accept::BacklogIsEmpty => break,
             }
         }
 
         // Close connections on which nothing has moved for too long.
-        if server.worker.some_may_have_expired() {
-            connections.retain(|_, client| !client.has_expired(&mut server.worker));
+        if worker.some_may_have_expired() {
+            connections.retain(|_, client| !client.has_expired(worker));
         }
     }
 
     // Stop: answer what has arrived.
-    drain(connections.drain(), &mut server.worker);
+    drain(connections.drain(), worker);
     Ok(())
 }

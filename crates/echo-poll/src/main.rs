@@ -1,7 +1,7 @@
 //! One thread waits in poll(2), level-triggered, for any of its sockets, and serves those that are ready.
 //!
-//! Each call hands the kernel the whole list of sockets, and the kernel looks at each of them: what a wait costs grows with the
-//! number watched, ready or not. In return it forgets nothing: as long as a socket has data, every call says so again.
+//! Each call passes the kernel the whole list of sockets, and the kernel looks at each of them: what a wait costs grows with
+//! the number watched, ready or not. In return nothing is forgotten: as long as a socket has data, every call reports it.
 
 #[cfg(not(polling_test_poll_backend))]
 compile_error!(
@@ -12,19 +12,19 @@ compile_error!(
 
 use std::{io, os::fd::AsRawFd, process::ExitCode};
 
-use echo_server::{ACCEPTS_A_TURN, Accept, Connection, Server, Turn, drain, run};
+use echo_server::{Accept, Connection, MAX_ACCEPTS, Server, Turn, Worker, drain, run};
 use polling::{Event, Events, PollMode, Poller};
 use slab::Slab;
 
-/// Keys of the two descriptors that are not clients.
+/// Keys of the two descriptors that are not clients; clients' are indices, which never come near them.
 const LISTENER: usize = usize::MAX - 1;
 const STOP: usize = usize::MAX - 2;
 
 fn main() -> ExitCode {
-    run("poll", env!("CARGO_PKG_DESCRIPTION"), serve)
+    run(&models::POLL, serve)
 }
 
-/// A client and what poll(2) is asked about it.
+/// A client, and what poll(2) is to report about it.
 struct Client {
     connection: Connection,
     interest: Event,
@@ -33,87 +33,96 @@ struct Client {
 fn serve(server: &mut Server) -> io::Result<()> {
     // Set up: sockets that never block, and a list of them for poll(2).
     server.use_nonblocking_sockets()?;
+    let Server { acceptor, worker, stop, .. } = server;
     let poller = Poller::new()?;
     if poller.supports_edge() {
-        return Err(io::Error::other("`polling` was built to wait in something else than poll(2)"));
+        return Err(io::Error::other("`polling` was built to wait in another call than poll(2)"));
     }
-    watch(&poller, &server.listener, Event::readable(LISTENER))?;
-    watch(&poller, &server.stop, Event::readable(STOP))?;
+    watch(&poller, acceptor, Event::readable(LISTENER))?;
+    watch(&poller, stop.as_ref(), Event::readable(STOP))?;
     let mut events = Events::new();
-    let mut connections = Slab::new();
+    let mut connections: Slab<Client> = Slab::new();
 
-    while !server.stopping() {
-        // Wait for the data: sleep until a socket is ready.
+    while !worker.stopping() {
+        // Wait for the data: poll(2) sleeps until a socket is ready.
         events.clear();
-        let waited = poller.wait(&mut events, server.worker.timeout());
-        server.worker.count_wait(waited.map(drop), !events.is_empty())?;
+        let waited = poller.wait(&mut events, worker.timeout());
+        worker.count_wait(waited.map(drop), !events.is_empty())?;
 
-        // Serve those that are ready: a turn copies the data. What it leaves, the next wait reports again.
+        // Serve the clients whose sockets are ready, and those whose work is done: recvfrom(2) copies the data, sendto(2)
+        // returns the replies. What a turn leaves in a socket, the next wait reports again.
         let mut accepting = false;
         for event in events.iter() {
             match event.key {
                 LISTENER => accepting = true,
                 STOP => {}
-                key => {
-                    let client: &mut Client = &mut connections[key];
-                    match client.connection.turn(&mut server.worker) {
-                        Turn::Wait | Turn::More => client.watch_for_what_it_wants(&poller, server)?,
-                        Turn::Over => connections.remove(key).unwatch(&poller, server)?,
-                    }
-                }
+                key => serve_one(key, &mut connections, &poller, worker)?,
             }
         }
+        while let Some(key) = worker.next_to_serve_again() {
+            serve_one(key, &mut connections, &poller, worker)?;
+        }
 
-        // Accept whoever waits in the backlog.
-        let accepts = if accepting { ACCEPTS_A_TURN } else { 0 };
+        // Accept the clients in the backlog: accept4(2) until it returns EAGAIN.
+        let accepts = if accepting { MAX_ACCEPTS } else { 0 };
         for _ in 0..accepts {
-            match server.accept(connections.len())? {
+            match acceptor.accept(worker)? {
                 Accept::Client(connection) => {
-                    // Asked about what it waits for: bytes to read now, room to write only while replies are owed.
+                    // Watched for what it waits for: bytes to read now, room to write only while replies are owed.
                     let entry = connections.vacant_entry();
                     let interest = Event::readable(entry.key());
-                    server.worker.counters.interest_changes.add(1);
+                    worker.counters().interest_changes.add(1);
                     match watch(&poller, &connection, interest) {
                         Ok(()) => _ = entry.insert(Client { connection, interest }),
-                        Err(_) => server.count_turned_away(),
+                        Err(_) => worker.count_turned_away(),
                     }
                 }
                 Accept::NotServed => {}
-                Accept::Nobody => break,
+                Accept::Shortage | Accept::BacklogIsEmpty => break,
             }
         }
 
         // Close connections on which nothing has moved for too long.
-        if server.worker.some_may_have_expired() {
-            let worker = &mut server.worker;
+        if worker.some_may_have_expired() {
             let expired = connections.iter_mut().filter_map(|(key, c)| c.connection.has_expired(worker).then_some(key));
             for key in expired.collect::<Vec<_>>() {
-                connections.remove(key).unwatch(&poller, server)?;
+                connections.remove(key).unwatch(&poller, worker)?;
             }
         }
     }
 
-    // Stop: watch nobody any more, and answer what has arrived.
+    // Stop: watch nothing any more, and answer what has arrived.
     drop(poller);
-    drain(connections.drain().map(|client| client.connection), &mut server.worker);
+    drain(connections.drain().map(|client| client.connection), worker);
     Ok(())
 }
 
+/// Gives a client a turn, unless it has ended since it was reported.
+fn serve_one(key: usize, connections: &mut Slab<Client>, poller: &Poller, worker: &mut Worker) -> io::Result<()> {
+    let Some(client) = connections.get_mut(key) else { return Ok(()) };
+    match client.connection.turn(worker) {
+        Turn::Over => return connections.remove(key).unwatch(poller, worker),
+        Turn::Working(until) => worker.serve_again(until, key),
+        Turn::Wait | Turn::More => {}
+    }
+    client.watch_for_what_it_wants(poller, worker)
+}
+
 impl Client {
-    /// Asks for what it waits for, if that has changed. In this backend of `polling` each change costs a write to a pipe and a
-    /// read from it: asking anew after every turn would measure that.
-    fn watch_for_what_it_wants(&mut self, poller: &Poller, server: &Server) -> io::Result<()> {
+    /// Watches it for what it waits for, if that has changed. In this backend of `polling` each change costs a write to a pipe
+    /// and a read from it: a change after every turn would measure that.
+    fn watch_for_what_it_wants(&mut self, poller: &Poller, worker: &Worker) -> io::Result<()> {
         let wanted = Event::new(self.interest.key, self.connection.wants_read(), self.connection.wants_write());
         if wanted != self.interest {
             self.interest = wanted;
-            server.worker.counters.interest_changes.add(1);
+            worker.counters().interest_changes.add(1);
             poller.modify_with_mode(&self.connection, wanted, PollMode::Level)?;
         }
         Ok(())
     }
 
-    fn unwatch(self, poller: &Poller, server: &Server) -> io::Result<()> {
-        server.worker.counters.interest_changes.add(1);
+    fn unwatch(self, poller: &Poller, worker: &Worker) -> io::Result<()> {
+        worker.counters().interest_changes.add(1);
         poller.delete(&self.connection)
     }
 }

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 
 const MAX_FRAME_BYTES: u32 = 40_000;
 
-/// How the outside world treats a session: bytes offered by one read, bytes taken by one write (0: would block).
+/// What happens to a session: bytes offered by one read, bytes taken by one write (0: would block).
 #[derive(Clone, Debug)]
 enum Step {
     Read(usize),
     Write(usize),
 }
 
-/// What a whole conversation came to.
+/// The outcome of a whole conversation.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     replies: Vec<u8>,
@@ -34,26 +34,17 @@ fn converse(rules: Rules, input: &[u8], steps: &[Step]) -> Outcome {
     for step in steps.iter().cycle() {
         match *step {
             Step::Read(most) if session.wants_read() && !unread.is_empty() => {
-                let space = session.space(&mut buffers);
+                let space = session.space(&mut buffers).unwrap();
                 assert!(!space.is_empty(), "room to read into is never empty");
                 assert!(space.len() <= greatest, "memory stays bounded");
                 let n = most.min(space.len()).min(unread.len());
                 space[..n].copy_from_slice(&unread[..n]);
                 unread = &unread[n..];
                 session.received(n);
-                loop {
-                    match session.serve_next() {
-                        Ok(true) => outcome.frames += 1,
-                        Ok(false) => break,
-                        Err(error) => assert_eq!(outcome.error.replace(error), None, "an error is told once"),
-                    }
-                }
             }
             Step::Read(_) if session.wants_read() && !ended => {
                 ended = true;
-                if let Err(error) = session.input_ended() {
-                    assert_eq!(outcome.error.replace(error), None, "an error is told once");
-                }
+                session.input_ended();
             }
             Step::Read(_) => {}
             Step::Write(most) => {
@@ -62,15 +53,28 @@ fn converse(rules: Rules, input: &[u8], steps: &[Step]) -> Outcome {
                 session.sent(n);
             }
         }
+        loop {
+            match session.next_request() {
+                Ok(true) => {
+                    assert!(session.has_request() && !session.wants_read(), "one request at a time");
+                    assert_eq!(session.next_request(), Ok(false), "a request is found once");
+                    session.answer();
+                    outcome.frames += 1;
+                }
+                Ok(false) => break,
+                Err(error) => assert_eq!(outcome.error.replace(error), None, "an error is reported once"),
+            }
+        }
         let owed = session.owed().len();
         assert!(owed < UNSENT_BYTES || !session.wants_read(), "no reading past the bound of unsent bytes");
-        assert!(owed > 0 || ended || session.wants_read(), "reading goes on when all is sent");
-        session.rest(&mut buffers);
-        if session.is_over() {
+        let refused = session.is_refused();
+        assert!(owed > 0 || ended || refused || session.wants_read(), "reading goes on when everything is sent");
+        assert!(!(refused && session.wants_read()), "nothing is read from a peer that broke the rules");
+        session.release_buffer(&mut buffers);
+        if session.is_over() || (refused && owed == 0) {
             break;
         }
     }
-    assert!(ended && session.is_over());
     outcome
 }
 
@@ -98,9 +102,9 @@ fn expected(rules: Rules, mut input: &[u8]) -> Outcome {
             outcome.error = Some(ProtocolError::EndInsideFrame);
             break;
         };
-        let said = if rules.reply == Reply::Upper { payload.to_ascii_uppercase() } else { payload.to_vec() };
+        let reply = if rules.reply == Reply::Upper { payload.to_ascii_uppercase() } else { payload.to_vec() };
         outcome.replies.extend_from_slice(header);
-        outcome.replies.extend_from_slice(&said);
+        outcome.replies.extend_from_slice(&reply);
         outcome.frames += 1;
         input = rest;
     }
@@ -176,16 +180,22 @@ fn every_way_of_cutting_a_short_stream_in_three_and_byte_by_byte() {
 fn a_frame_becomes_ready_where_it_was_read_and_an_idle_session_holds_nothing() {
     let mut buffers = Buffers::new(FRAMES);
     let mut session = Session::new(FRAMES);
-    let space = session.space(&mut buffers);
+    let space = session.space(&mut buffers).unwrap();
     let (at, request) = (space.as_ptr(), frame(b"hello"));
     space[..request.len()].copy_from_slice(&request);
     session.received(request.len());
-    assert_eq!(session.serve_next(), Ok(true));
+    assert_eq!(session.next_request(), Ok(true));
+    assert!(session.owed().is_empty(), "nothing is owed before the request is answered");
+    session.answer();
     assert_eq!(session.owed(), frame(b"HELLO"));
     assert_eq!(session.owed().as_ptr(), at, "no copy");
     session.sent(request.len());
-    session.rest(&mut buffers);
-    assert_eq!(Session::new(FRAMES).space(&mut buffers).as_ptr(), at, "the next session gets the buffer this one gave back");
+    session.release_buffer(&mut buffers);
+    assert_eq!(
+        Session::new(FRAMES).space(&mut buffers).unwrap().as_ptr(),
+        at,
+        "the next session gets the buffer that this one returned"
+    );
     assert!(size_of::<Session>() <= 64, "{} bytes", size_of::<Session>());
 }
 
@@ -194,10 +204,10 @@ fn a_header_alone_claims_no_memory() {
     let rules = Rules { max_frame_bytes: u32::MAX, ..FRAMES };
     let mut buffers = Buffers::new(rules);
     let mut session = Session::new(rules);
-    session.space(&mut buffers)[..HEADER_BYTES].copy_from_slice(&u32::MAX.to_be_bytes());
+    session.space(&mut buffers).unwrap()[..HEADER_BYTES].copy_from_slice(&u32::MAX.to_be_bytes());
     session.received(HEADER_BYTES);
-    assert_eq!(session.serve_next(), Ok(false));
-    assert!(session.space(&mut buffers).len() <= READ_BYTES);
+    assert_eq!(session.next_request(), Ok(false));
+    assert!(session.space(&mut buffers).unwrap().len() <= READ_BYTES);
 }
 
 #[test]
@@ -205,21 +215,34 @@ fn a_refused_peer_gets_what_it_is_owed_and_what_it_still_sends_is_discarded() {
     let mut buffers = Buffers::new(FRAMES);
     let mut session = Session::new(FRAMES);
     let input = [frame(b"owed"), (MAX_FRAME_BYTES + 1).to_be_bytes().to_vec()].concat();
-    session.space(&mut buffers)[..input.len()].copy_from_slice(&input);
+    session.space(&mut buffers).unwrap()[..input.len()].copy_from_slice(&input);
     session.received(input.len());
-    assert_eq!(session.serve_next(), Ok(true));
+    assert_eq!(session.next_request(), Ok(true));
+    session.answer();
     let too_long = ProtocolError::FrameTooLong { length: MAX_FRAME_BYTES + 1, limit: MAX_FRAME_BYTES };
-    assert_eq!(session.serve_next(), Err(too_long));
+    assert_eq!(session.next_request(), Err(too_long));
     assert_eq!(session.owed(), frame(b"OWED"));
-    assert!(!session.is_refused(), "not before the owed reply is sent");
+    assert!(session.is_refused() && !session.wants_read(), "nothing is read before this side has ended");
     session.sent(session.owed().len());
-    assert!(session.is_refused() && session.wants_read() && !session.is_over());
     for _ in 0..100 {
-        let n = session.space(&mut buffers).len();
+        let n = session.space(&mut buffers).unwrap().len();
         session.received(n);
-        assert_eq!(session.serve_next(), Ok(false));
+        assert_eq!(session.next_request(), Ok(false));
     }
-    assert!(session.space(&mut buffers).len() <= READ_BYTES, "discarding takes no memory");
-    assert_eq!(session.input_ended(), Ok(()));
+    assert!(session.space(&mut buffers).unwrap().len() <= READ_BYTES, "discarding takes no memory");
+}
+
+#[test]
+fn a_frame_that_this_side_cuts_off_is_no_error() {
+    let mut buffers = Buffers::new(FRAMES);
+    let mut session = Session::new(FRAMES);
+    let input = [frame(b"whole"), frame(b"cut off")[..9].to_vec()].concat();
+    session.space(&mut buffers).unwrap()[..input.len()].copy_from_slice(&input);
+    session.received(input.len());
+    session.cut_off();
+    assert_eq!(session.next_request(), Ok(true));
+    session.answer();
+    assert_eq!(session.next_request(), Ok(false));
+    session.sent(session.owed().len());
     assert!(session.is_over());
 }

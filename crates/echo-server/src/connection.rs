@@ -1,53 +1,54 @@
-//! One client: its socket, its conversation, and what one turn of service does with both.
+//! A client's socket and its conversation: moves the bytes between the two, one turn at a time.
 
 use std::{
     ffi::c_int,
-    io::{self, ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use echo_protocol::Session;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
 
-use crate::{Worker, deadlines::Millis, work::Work};
+use crate::{
+    Worker,
+    admission::Place,
+    client::{Client, Ending},
+    interrupt,
+    time::Time,
+};
 
-/// Bytes read and written in one turn at most, so that no connection holds a loop for long.
+/// The most bytes read and written in one turn, so that no connection holds a loop for long.
 const TURN_BYTES: usize = 128 * 1024;
 
-/// How long a peer that broke the rules may take to see that we have ended our side. Closed sooner, with its bytes unread, the
-/// socket would be reset, and the reset could destroy replies that are still under way (RFC 1122, 4.2.2.13).
+/// How long a peer that broke the rules has to end its side after we have ended ours.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Bytes left to be read by a connection that is not draining.
-const NO_LIMIT: u32 = u32::MAX;
-
-/// A client being served.
+/// A client being served, with its socket: for models that block or wait for readiness.
 #[derive(Debug)]
 pub struct Connection {
-    /// Shared so that a thread blocked on it can be reached ([`crate::Server::use_blocking_sockets`]).
-    stream: Arc<TcpStream>,
-    session: Session,
-    /// While draining, the bytes that had arrived in time and are still to be read.
-    input_left: u32,
-    deadline: Millis,
-    nonblocking: bool,
+    stream: TcpStream,
+    client: Client,
+    is_nonblocking: bool,
     /// A short read does not mean that the socket is empty.
     more_announced: bool,
-    /// Our side has ended; what the peer still sends is discarded.
-    lingering: bool,
+    _place: Place,
 }
 
 /// How a turn of service ended.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// All that could be done is done: wait until the socket is ready again.
+    /// Everything that can be done is done: wait until the socket is ready again.
     Wait,
     /// The turn's budget is spent, with data or room left in the socket.
     More,
-    /// The connection is over and may be dropped.
+    /// The work of a request is waited for: serve the connection again at that time.
+    Working(Time),
+    /// The connection has ended and may be dropped.
     Over,
 }
 
@@ -58,267 +59,287 @@ struct Can {
     move_bytes: usize,
 }
 
-/// Why a connection did not end in order.
-#[derive(Debug)]
-enum Broken {
-    /// The peer or the network ended it.
-    Reset,
-    /// Nothing moved for the idle timeout.
-    TimedOut,
-    /// The drain timeout passed before all was answered.
-    Abandoned,
-}
-
-impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Broken {
-        Broken::Reset
-    }
-}
-
 impl Connection {
-    pub(crate) fn new(stream: Arc<TcpStream>, nonblocking: bool, worker: &mut Worker) -> Connection {
-        Connection {
-            stream,
-            session: Session::new(worker.rules),
-            input_left: NO_LIMIT,
-            deadline: worker.deadlines.when_idle(),
-            nonblocking,
-            more_announced: false,
-            lingering: false,
-        }
+    pub(crate) fn new(stream: TcpStream, is_nonblocking: bool, place: Place, worker: &mut Worker) -> Connection {
+        let client = Client::new(worker.rules);
+        let mut connection = Connection { stream, client, is_nonblocking, more_announced: false, _place: place };
+        // It may be the first in a long time.
+        worker.deadlines.take_time();
+        connection.has_moved(worker);
+        connection
     }
 
-    /// Serves this client for one turn: reads what is there, answers whole frames, writes what is owed.
+    /// Serves this client for one turn: reads (recvfrom(2)) what is there, answers whole requests, writes (sendto(2)) what is
+    /// owed.
     ///
-    /// On a nonblocking socket the turn ends when there is nothing to do; on a blocking one, it waits in read for the next
-    /// bytes and, if the peer does not take its replies, in write.
+    /// On a nonblocking socket the turn ends when there is nothing to do; on a blocking one it waits, in recvfrom for the next
+    /// bytes and, if the peer does not take its replies, in sendto.
     pub fn turn(&mut self, worker: &mut Worker) -> Turn {
+        if !self.is_nonblocking {
+            return self.blocking_turn(worker);
+        }
         let turn = self.exchange(worker);
-        // A thread that is about to block in read needs its buffer there.
-        if self.nonblocking || !matches!(turn, Ok(Turn::Wait | Turn::More)) {
-            self.session.rest(&mut worker.buffers);
+        if matches!(turn, Turn::Over) {
+            self.close(worker);
+        } else {
+            self.client.release_buffer(&mut worker.buffers);
         }
-        match turn {
-            Ok(Turn::Over) => {
-                worker.counters.connections_closed.add(1);
-                Turn::Over
-            }
-            Ok(turn) => turn,
-            Err(broken) => {
-                self.count_broken(broken, worker);
-                Turn::Over
-            }
+        turn
+    }
+
+    /// A turn that may block, until the server is to stop. The thread keeps the buffer: it needs it for the next read.
+    fn blocking_turn(&mut self, worker: &mut Worker) -> Turn {
+        interrupt::may_block_on_client(&self.stream);
+        worker.settle();
+        if worker.stopping() {
+            return Turn::Wait;
         }
+        let turn = self.exchange(worker);
+        if matches!(turn, Turn::Over) {
+            interrupt::no_longer_blocks_on_client();
+            self.close(worker);
+        }
+        turn
     }
 
     /// Whether it waits for the peer to send.
     pub fn wants_read(&self) -> bool {
-        self.session.wants_read()
+        self.client.wants_read()
     }
 
     /// Whether it waits for the peer to take its replies.
     pub fn wants_write(&self) -> bool {
-        !self.session.owed().is_empty()
+        self.client.wants_write()
     }
 
     /// The socket has reported something at which a read stops short of what is there: the peer's end of input, or urgent
-    /// data. An edge is told once, so from now on every turn reads until nothing is left.
+    /// data. An edge is reported once, so from now on every turn reads until nothing is left.
     pub fn expect_more_than_a_read(&mut self) {
         self.more_announced = true;
     }
 
-    /// Whether its deadline has passed; if so it is over, and counted.
+    /// Whether nothing has moved on it for too long; if so it has ended, and is counted.
     pub fn has_expired(&mut self, worker: &mut Worker) -> bool {
-        if !worker.deadlines.is_past(self.deadline) {
-            worker.deadlines.keep(self.deadline);
+        if self.client.is_working() {
             return false;
         }
-        self.count_broken(Broken::TimedOut, worker);
+        let deadline = self.client.deadline();
+        if !worker.deadlines.has_passed(deadline) {
+            worker.deadlines.keep(deadline);
+            return false;
+        }
+        if !self.client.is_lingering() && self.is_ready() {
+            // Not idle: the loop has been busy elsewhere, and serves it next.
+            self.has_moved(worker);
+            return false;
+        }
+        self.client.time_out(&mut worker.buffers);
+        self.close(worker);
         true
     }
 
     /// From now on answers only what has reached the socket by now.
     pub(crate) fn begin_drain(&mut self) {
-        // None of these fails on an open socket; on a broken one, the next read or write will tell.
+        // It does not fail on an open socket; on a broken one, the next read or write will.
         let _ = self.stream.set_nonblocking(true);
-        self.nonblocking = true;
-        self.input_left = rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as u32;
-        self.end_input_if_none_is_left();
+        self.is_nonblocking = true;
+        self.client.begin_drain(rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as u32);
     }
 
-    /// A turn of draining. True when the connection is over and everything owed has arrived, or never will.
+    /// A turn of draining. True when the connection has ended and everything owed has arrived, or never will.
     pub(crate) fn drain(&mut self, worker: &mut Worker) -> bool {
-        let turn = self.exchange(worker);
-        self.session.rest(&mut worker.buffers);
-        match turn {
-            Ok(Turn::Wait | Turn::More) => false,
-            Ok(Turn::Over) if unacknowledged_bytes(&self.stream) == 0 => {
-                worker.counters.connections_closed.add(1);
-                true
-            }
-            Ok(Turn::Over) => match self.stream.take_error() {
-                Ok(None) => false,
+        if !matches!(self.exchange(worker), Turn::Over) {
+            return false;
+        }
+        if self.client.ending() == Some(Ending::Closed) && unacknowledged_bytes(&self.stream) > 0 {
+            match self.stream.take_error() {
+                Ok(None) => return false,
                 Ok(Some(_)) | Err(_) => {
-                    self.count_broken(Broken::Reset, worker);
-                    true
+                    worker.counters().count_ending(Ending::Reset);
+                    return true;
                 }
-            },
-            Err(broken) => {
-                self.count_broken(broken, worker);
-                true
             }
         }
+        self.close(worker);
+        true
     }
 
-    fn exchange(&mut self, worker: &mut Worker) -> Result<Turn, Broken> {
-        if self.lingering && worker.deadlines.is_past_now(self.deadline) {
-            return Err(Broken::TimedOut);
+    /// The pump: moves bytes until nothing more can be moved.
+    #[inline(always)]
+    fn exchange(&mut self, worker: &mut Worker) -> Turn {
+        if self.client.has_timer() {
+            self.check_timer(worker);
         }
         let mut can = Can { read: true, write: true, move_bytes: TURN_BYTES };
-        self.send(worker, &mut can)?;
-        while can.read && can.move_bytes > 0 && self.session.wants_read() {
-            self.receive(worker, &mut can)?;
-            self.answer(worker, &mut can)?;
-            self.end_input_if_none_is_left();
+        loop {
+            if let Some(turn) = self.answer(worker, &mut can) {
+                return turn;
+            }
+            self.send(worker, &mut can);
+            if !can.read || can.move_bytes == 0 || !self.client.wants_read() {
+                break;
+            }
+            self.receive(worker, &mut can);
         }
-        if self.session.is_over() {
-            return Ok(Turn::Over);
+        match can.move_bytes {
+            _ if !self.client.goes_on() => self.end(worker),
+            0 => Turn::More,
+            _ => Turn::Wait,
         }
-        if self.session.is_refused() && !self.lingering {
-            self.end_our_side(worker)?;
-            return Ok(Turn::More);
+    }
+
+    /// The client has ended, or its peer is to be told that our side has.
+    #[cold]
+    fn end(&mut self, worker: &mut Worker) -> Turn {
+        if self.client.ending().is_some() {
+            return Turn::Over;
         }
-        let more_to_do = (can.read && self.wants_read()) || (can.write && self.wants_write());
-        Ok(if more_to_do { Turn::More } else { Turn::Wait })
+        if self.client.wants_end() {
+            self.end_our_side(worker);
+            return Turn::More;
+        }
+        Turn::Wait
+    }
+
+    /// Ends lingering or work whose time has come.
+    #[cold]
+    fn check_timer(&mut self, worker: &mut Worker) {
+        if Time::now() < self.client.deadline() {
+            return;
+        }
+        if self.client.is_working() {
+            worker.answer(&mut self.client);
+        } else {
+            self.client.time_out(&mut worker.buffers);
+        }
+    }
+
+    /// Answers every whole request that has arrived. Returns how the turn ends if the work of one takes longer than the turn.
+    #[inline(always)]
+    fn answer(&mut self, worker: &mut Worker, can: &mut Can) -> Option<Turn> {
+        loop {
+            match self.client.next_request() {
+                Ok(true) if worker.has_work() => {
+                    if let Some(turn) = self.work(worker, can) {
+                        return Some(turn);
+                    }
+                }
+                Ok(true) => worker.answer(&mut self.client),
+                Ok(false) => return None,
+                Err(_) => worker.counters().protocol_errors.add(1),
+            }
+        }
+    }
+
+    /// Works on the request found, and answers it if its work does not take longer than the turn.
+    #[cold]
+    fn work(&mut self, worker: &mut Worker, can: &mut Can) -> Option<Turn> {
+        // A reply whose work is done does not wait for the next one's.
+        self.send(worker, can);
+        if let Some(done) = worker.work_for(&mut self.client, self.is_nonblocking) {
+            return Some(Turn::Working(done));
+        }
+        worker.is_out_of_time().then_some(Turn::Wait)
     }
 
     /// Reads once.
-    fn receive(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
-        let space = self.session.space(&mut worker.buffers);
-        let most = space.len().min(can.move_bytes).min(self.input_left as usize);
-        worker.counters.reads.add(1);
-        match (&*self.stream).read(&mut space[..most]) {
-            Ok(0) => {
-                can.read = false;
-                // If our own stop has ended this read, not the peer, what is to be done now is the drain's to say.
-                if worker.stopping() && !self.is_draining() {
-                    return Ok(());
-                }
-                if self.session.input_ended().is_err() {
-                    worker.counters.protocol_errors.add(1);
-                }
-            }
-            Ok(n) => {
-                self.session.received(n);
-                worker.counters.bytes_in.add(n as u64);
-                if self.is_draining() {
-                    self.input_left -= n as u32;
-                }
+    #[inline(always)]
+    fn receive(&mut self, worker: &mut Worker, can: &mut Can) {
+        let Ok(space) = self.client.space(&mut worker.buffers) else {
+            return self.client.reset(&mut worker.buffers);
+        };
+        let most = space.len().min(can.move_bytes);
+        worker.counters().reads.add(1);
+        match recv(&self.stream, &mut space[..most], RecvFlags::empty()) {
+            Ok((0, _)) => self.client.input_ended(),
+            Ok((n, _)) => {
+                self.client.received(n);
+                worker.counters().bytes_in.add(n as u64);
                 can.move_bytes -= n;
-                // A short read has emptied the socket; asking once more would only cost a call (epoll(7), question 9).
+                // A short read has emptied the socket; one more would only cost a call (epoll(7), question 9).
                 can.read = n == most || self.more_announced;
                 self.has_moved(worker);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::INTR) => {}
             Err(error) => {
-                self.would_block(error, worker)?;
                 can.read = false;
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers every whole frame that has come.
-    fn answer(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
-        loop {
-            match self.session.serve_next() {
-                Ok(true) => {
-                    worker.counters.frames.add(1);
-                    if worker.work != Work::None {
-                        worker.work.perform();
-                        if worker.stopping() && Instant::now() >= worker.stop.deadline() {
-                            return Err(Broken::Abandoned);
-                        }
-                        // A reply whose work is done does not wait for the next one's.
-                        self.send(worker, can)?;
-                    }
-                }
-                Ok(false) => return self.send(worker, can),
-                Err(_) => worker.counters.protocol_errors.add(1),
+                self.would_block(error, worker);
             }
         }
     }
 
     /// Writes what is owed; what the socket does not take is kept.
-    fn send(&mut self, worker: &mut Worker, can: &mut Can) -> Result<(), Broken> {
-        while self.wants_write() && can.write && can.move_bytes > 0 {
-            let owed = self.session.owed();
+    #[inline(always)]
+    fn send(&mut self, worker: &mut Worker, can: &mut Can) {
+        while can.write && self.client.wants_write() && can.move_bytes > 0 {
+            let owed = self.client.owed();
             let most = owed.len().min(can.move_bytes);
-            worker.counters.writes.add(1);
-            match (&*self.stream).write(&owed[..most]) {
+            worker.counters().writes.add(1);
+            match send(&self.stream, &owed[..most], SendFlags::NOSIGNAL) {
                 Ok(n) => {
-                    self.session.sent(n);
-                    worker.counters.bytes_out.add(n as u64);
+                    self.client.sent(n);
+                    worker.counters().bytes_out.add(n as u64);
                     can.move_bytes -= n;
-                    // A short write has filled the socket. (On a blocking one it is an interrupted write, to be taken up again.)
-                    can.write = n == most || !self.nonblocking;
+                    // A short write has filled the socket. (On a blocking one it was interrupted, and is taken up again.)
+                    can.write = n == most || !self.is_nonblocking;
                     self.has_moved(worker);
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 Err(error) => {
-                    self.would_block(error, worker)?;
                     can.write = false;
+                    self.would_block(error, worker);
                 }
             }
         }
-        Ok(())
     }
 
-    /// Passes over an error that says "not now". A blocking socket says so when its idle timeout has passed.
-    fn would_block(&self, error: io::Error, worker: &Worker) -> Result<(), Broken> {
-        if error.kind() != ErrorKind::WouldBlock {
-            return Err(error.into());
-        }
-        worker.counters.would_block.add(1);
-        if self.nonblocking { Ok(()) } else { Err(Broken::TimedOut) }
-    }
-
+    #[inline]
     fn has_moved(&mut self, worker: &mut Worker) {
-        if !self.lingering {
-            self.deadline = worker.deadlines.when_idle();
+        if let Some(deadline) = worker.deadlines.when_idle() {
+            self.client.set_deadline(deadline);
         }
     }
 
-    /// Tells a refused peer that nothing more will come, and gives it time to hear it.
-    fn end_our_side(&mut self, worker: &mut Worker) -> io::Result<()> {
-        self.lingering = true;
-        self.deadline = worker.deadlines.after(LINGER);
-        if !self.nonblocking {
-            self.stream.set_read_timeout(Some(LINGER))?;
+    /// A call has failed. A blocking socket returns EAGAIN when its timeout has passed, or when the server is to stop.
+    #[cold]
+    fn would_block(&mut self, error: Errno, worker: &mut Worker) {
+        if error != Errno::AGAIN {
+            self.client.reset(&mut worker.buffers);
+            return;
         }
-        self.stream.shutdown(Shutdown::Write)
-    }
-
-    fn end_input_if_none_is_left(&mut self) {
-        if self.input_left == 0 {
-            // Cut off by our own stop, a frame that is not whole is nobody's error.
-            let _ = self.session.input_ended();
+        worker.counters().would_block.add(1);
+        if !self.is_nonblocking && !worker.stopping() {
+            self.client.time_out(&mut worker.buffers);
         }
     }
 
-    fn is_draining(&self) -> bool {
-        self.input_left != NO_LIMIT
+    /// Tells a refused peer that nothing more will come, and gives it time to learn of it.
+    #[cold]
+    fn end_our_side(&mut self, worker: &mut Worker) {
+        let deadline = Time::now().after(LINGER);
+        self.client.linger(worker.deadlines.keep(deadline));
+        let timeout = if self.is_nonblocking { Ok(()) } else { self.stream.set_read_timeout(Some(LINGER)) };
+        if timeout.and_then(|()| self.stream.shutdown(Shutdown::Write)).is_err() {
+            self.client.reset(&mut worker.buffers);
+        }
     }
 
-    fn count_broken(&self, broken: Broken, worker: &Worker) {
-        let counters = &worker.counters;
-        let drain_is_over = || worker.stopping() && Instant::now() >= worker.stop.deadline();
-        match broken {
-            Broken::TimedOut if self.lingering => counters.connections_closed.add(1),
-            Broken::TimedOut => counters.connections_timed_out.add(1),
-            Broken::Reset if !drain_is_over() => counters.connections_reset.add(1),
-            Broken::Reset | Broken::Abandoned => counters.connections_abandoned.add(1),
+    /// The connection has ended, and will be dropped: counts it.
+    #[cold]
+    fn close(&mut self, worker: &mut Worker) {
+        self.client.release_buffer(&mut worker.buffers);
+        if let Some(ending) = self.client.ending() {
+            worker.counters().count_ending(ending);
         }
+    }
+
+    /// Whether the socket has what the client waits for.
+    fn is_ready(&self) -> bool {
+        let mut wanted = PollFlags::empty();
+        wanted.set(PollFlags::IN, self.wants_read());
+        wanted.set(PollFlags::OUT, self.wants_write());
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.stream, wanted)], Some(&now)).is_ok_and(|ready| ready > 0)
     }
 }
 
@@ -344,10 +365,10 @@ fn unacknowledged_bytes(stream: &TcpStream) -> c_int {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{io::Write, net::TcpListener, sync::Arc};
 
     use super::*;
-    use crate::{options::Options, stop::Stop};
+    use crate::{admission::Admission, options::Options, stop::Stop};
 
     fn worker(options: &[&str]) -> Worker {
         Worker::new(&Options::from_args(options), Arc::new(Stop::never()), Arc::default())
@@ -360,11 +381,11 @@ mod tests {
         let stream = listener.accept().unwrap().0;
         peer.set_nonblocking(true).unwrap();
         stream.set_nonblocking(true).unwrap();
-        (Connection::new(Arc::new(stream), true, worker), peer)
+        (Connection::new(stream, true, Admission::new(None).admit().unwrap(), worker), peer)
     }
 
     #[test]
-    fn a_turn_moves_no_more_than_its_budget_and_says_that_more_is_there() {
+    fn a_turn_moves_no_more_than_its_budget_and_reports_that_more_is_there() {
         let mut worker = worker(&["--wire", "raw"]);
         let (mut connection, mut peer) = connection(&mut worker);
         let block = vec![b'x'; TURN_BYTES];
@@ -373,12 +394,12 @@ mod tests {
         assert!(waiting() > TURN_BYTES / 2, "only {} bytes wait, which one turn may echo", waiting());
 
         assert_eq!(connection.turn(&mut worker), Turn::More);
-        let moved = worker.counters.bytes_in.get() + worker.counters.bytes_out.get();
+        let moved = worker.counters().bytes_in.get() + worker.counters().bytes_out.get();
         assert!(moved > 0 && moved <= TURN_BYTES as u64, "{moved} bytes");
     }
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection>() <= 96, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 104, "{} bytes", size_of::<Connection>());
     }
 }

@@ -6,8 +6,13 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::{
+    resource::{Usage, UsageWho, getrusage},
+    time::TimeVal,
+};
 use serde::Serialize;
+
+use crate::client::Ending;
 
 /// A number that one thread counts up and others may read. A plain addition: no lock, no locked instruction.
 #[derive(Debug, Default)]
@@ -20,7 +25,7 @@ impl Counter {
         self.0.store(self.0.load(Relaxed) + n, Relaxed);
     }
 
-    /// Takes back `n` that turned out not to have happened.
+    /// Takes back `n` that did not happen after all.
     pub fn take_back(&self, n: u64) {
         self.0.store(self.0.load(Relaxed) - n, Relaxed);
     }
@@ -52,6 +57,13 @@ macro_rules! counters {
                 $(self.$name += counters.$name.get();)*
             }
         }
+
+        impl Counters {
+            /// Sets all to 0, for the next thread that counts with them.
+            pub fn clear(&self) {
+                $(self.$name.0.store(0, Relaxed);)*
+            }
+        }
     };
 }
 
@@ -79,21 +91,38 @@ counters! {
     accepts,
     /// Connections accepted for service. Each ends as exactly one of closed, reset, timed out and abandoned.
     connections_accepted,
-    /// Connections turned away: over the limit, or no descriptor or thread was left for them.
+    /// Connections turned away: over the limit, or no descriptor, thread or memory was left for them.
     connections_rejected,
     /// Connections that ended in order.
     connections_closed,
-    /// Connections that broke: reset or aborted by the peer or the network.
+    /// Connections that broke: reset or aborted by the peer or the network, or by the server when memory ran out.
     connections_reset,
     /// Connections closed because nothing moved for the idle timeout.
     connections_timed_out,
-    /// Connections whose owed replies did not arrive within the drain timeout.
-    connections_abandoned,
     /// Frames too long, or cut short by the end of input.
     protocol_errors,
 }
 
-/// A server's counters and what the process cost, as `--stats` writes them.
+impl Counters {
+    /// Counts a connection's end.
+    pub fn count_ending(&self, ending: Ending) {
+        match ending {
+            Ending::Closed => self.connections_closed.add(1),
+            Ending::Reset => self.connections_reset.add(1),
+            Ending::TimedOut => self.connections_timed_out.add(1),
+        }
+    }
+}
+
+impl Totals {
+    /// Connections that have been accepted and have not ended.
+    fn open(&self) -> u64 {
+        let ended = self.connections_closed + self.connections_reset + self.connections_timed_out;
+        self.connections_accepted.saturating_sub(ended)
+    }
+}
+
+/// A server's counters and what its processes cost, as `--stats` writes them.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The I/O model.
@@ -101,7 +130,9 @@ pub struct Report {
     /// What was counted.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Processor time in user mode, in seconds.
+    /// Connections still open when the server ended: their replies had not all arrived within the drain timeout.
+    pub connections_abandoned: u64,
+    /// Processor time in user mode, in seconds; that of ended child processes included, as in the next three.
     pub user_cpu_s: f64,
     /// Processor time in the kernel, in seconds.
     pub system_cpu_s: f64,
@@ -109,29 +140,41 @@ pub struct Report {
     pub voluntary_switches: u64,
     /// Context switches because a thread's time was up or another was more urgent.
     pub involuntary_switches: u64,
-    /// The most memory the process held, in bytes.
+    /// The most memory that the process held, in bytes.
     pub peak_rss_bytes: u64,
-    /// The most threads at one time.
+    /// The most memory that any one of its child processes held, in bytes; what it shares with its parent included.
+    pub child_peak_rss_bytes: u64,
+    /// The most threads at one time, in all its processes.
     pub threads: u64,
+    /// The most processes at one time.
+    pub processes: u64,
 }
 
 impl Report {
-    /// The report of this process, now.
-    pub fn new(model: &'static str, totals: Totals, threads: u64) -> io::Result<Report> {
-        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    /// The report of this process and of the children it has waited for, now.
+    pub fn new(model: &'static str, totals: Totals, threads: u64, processes: u64) -> io::Result<Report> {
+        let (own, children) = (getrusage(UsageWho::RUSAGE_SELF)?, getrusage(UsageWho::RUSAGE_CHILDREN)?);
         let seconds =
-            |time: nix::sys::time::TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000).as_secs_f64();
+            |time: fn(&Usage) -> TimeVal| duration(time(&own)).as_secs_f64() + duration(time(&children)).as_secs_f64();
+        let sum = |count: fn(&Usage) -> i64| (count(&own) + count(&children)) as u64;
         Ok(Report {
             model,
             totals,
-            user_cpu_s: seconds(usage.user_time()),
-            system_cpu_s: seconds(usage.system_time()),
-            voluntary_switches: usage.voluntary_context_switches() as u64,
-            involuntary_switches: usage.involuntary_context_switches() as u64,
-            peak_rss_bytes: usage.max_rss() as u64 * 1024,
+            connections_abandoned: totals.open(),
+            user_cpu_s: seconds(Usage::user_time),
+            system_cpu_s: seconds(Usage::system_time),
+            voluntary_switches: sum(Usage::voluntary_context_switches),
+            involuntary_switches: sum(Usage::involuntary_context_switches),
+            peak_rss_bytes: own.max_rss() as u64 * 1024,
+            child_peak_rss_bytes: children.max_rss() as u64 * 1024,
             threads,
+            processes,
         })
     }
+}
+
+fn duration(time: TimeVal) -> Duration {
+    Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000)
 }
 
 impl fmt::Display for Report {
@@ -146,7 +189,7 @@ impl fmt::Display for Report {
             t.connections_closed,
             t.connections_reset,
             t.connections_timed_out,
-            t.connections_abandoned
+            self.connections_abandoned
         )?;
         writeln!(
             f,
@@ -161,14 +204,15 @@ impl fmt::Display for Report {
         write!(
             f,
             "cost: CPU {:.3} s user, {:.3} s system; switches {} voluntary, {} involuntary; \
-             peak memory {:.1} MiB; at most {} thread{}",
+             peak memory {:.1} MiB; at most {} thread{}{}",
             self.user_cpu_s,
             self.system_cpu_s,
             self.voluntary_switches,
             self.involuntary_switches,
             self.peak_rss_bytes as f64 / (1024.0 * 1024.0),
             self.threads,
-            if self.threads == 1 { "" } else { "s" }
+            if self.threads == 1 { "" } else { "s" },
+            if self.processes == 1 { String::new() } else { format!(" in {} processes", self.processes) }
         )
     }
 }

@@ -1,28 +1,25 @@
-//! The last thing a server does: answers all that had reached its sockets when it was told to stop.
+//! The last thing a server does: answers everything that had reached its connections when it was asked to stop.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
-use crate::{Connection, Worker};
+use crate::{Connection, Worker, time::Time};
 
-/// How often a draining connection is looked at. Nothing announces that a peer has acknowledged the last reply.
+/// How often a draining connection is looked at. No event announces that a peer has acknowledged the last reply.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Serves what had reached these connections, and closes each when its peer has everything it is owed.
+/// Answers what had reached these connections, and closes each when its peer has everything it is owed.
 ///
-/// Bounded by `--drain-timeout`. The I/O model has no part in this: whichever it was, the rest is the same.
+/// Bounded by `--drain-timeout`; what is still open then is reported as abandoned. The I/O model has no part in this: it is
+/// the same for all.
 pub fn drain(connections: impl IntoIterator<Item = Connection>, worker: &mut Worker) {
     let deadline = worker.stop.deadline();
     let mut connections: Vec<Connection> = connections.into_iter().collect();
     connections.iter_mut().for_each(Connection::begin_drain);
     loop {
         connections.retain_mut(|connection| !connection.drain(worker));
-        if connections.is_empty() || Instant::now() >= deadline {
+        if connections.is_empty() || Time::now() >= deadline {
             break;
         }
         thread::sleep(PAUSE);
     }
-    worker.counters.connections_abandoned.add(connections.len() as u64);
 }

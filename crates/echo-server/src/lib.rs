@@ -1,26 +1,36 @@
-//! What all five servers share that is not an I/O model: options, listener, connection, shutdown, counters.
+//! What all servers share that is not an I/O model: options, accepting, conversations, counters, stopping.
 //!
-//! A server's `main.rs` is its loop: it waits, chooses whom to serve, and gives that [`Connection`] a [`Turn`]. Everything a
-//! loop needs for that hangs on [`Server`]; everything a connection needs while it is served, on its [`Worker`].
+//! A server's `main.rs` is its loop: it waits, chooses what to serve, and gives that [`Connection`] a [`Turn`]. Everything a
+//! loop needs for that is part of [`Server`]; everything a connection needs while it is served, of its [`Worker`].
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("io-models compares the I/O models of Linux (accept4, poll, epoll, /proc) and builds on Linux only");
 
+mod acceptor;
+mod admission;
+mod client;
 mod connection;
 mod counters;
 mod deadlines;
 mod drain;
+mod interrupt;
 mod listener;
 mod options;
 mod server;
+mod shared_memory;
 mod stop;
+mod team;
+mod time;
 mod work;
 mod worker;
 
+pub use acceptor::{Accept, Acceptor};
+pub use admission::Place;
+pub use client::{Client, Ending};
 pub use connection::{Connection, Turn};
 pub use counters::{Counter, Counters};
 pub use drain::drain;
-pub use listener::Listener;
-pub use server::{ACCEPTS_A_TURN, Accept, Server, run, run_with_own_options};
+pub use server::{MAX_ACCEPTS, Server, run};
 pub use stop::Stop;
+pub use time::Time;
 pub use worker::Worker;

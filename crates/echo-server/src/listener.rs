@@ -1,77 +1,64 @@
-//! The listening socket: binds, accepts, and turns clients away when no descriptor is left for them.
+//! The listening socket: binds, accepts, and turns clients away when descriptors have run out.
 
 use std::{
     fs::File,
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use rustix::{
     io::Errno,
-    net::{Shutdown, SocketFlags, accept_with, shutdown},
+    net::{SocketFlags, accept_with},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Clients that may wait in the backlog; the system's own bound (net.core.somaxconn) may be lower.
+/// The most clients in the backlog; the system's own bound (net.core.somaxconn) may be lower.
 const BACKLOG: i32 = 4096;
 
-/// How long accept pauses when the system, not this process, is out of something it needs, and nothing announces its return.
-const OUT_OF_RESOURCES_PAUSE: Duration = Duration::from_millis(10);
-
-/// What accept returns, besides EINTR, for a client that was lost before it was accepted: accept(2), "Error handling".
-const CLIENT_IS_GONE: [Errno; 11] = [
-    Errno::INTR,
-    Errno::CONNABORTED,
-    Errno::PERM,
-    Errno::PROTO,
-    Errno::NOPROTOOPT,
-    Errno::OPNOTSUPP,
-    Errno::NETDOWN,
-    Errno::NETUNREACH,
-    Errno::HOSTDOWN,
-    Errno::HOSTUNREACH,
-    Errno::NONET,
-];
+/// How long accept pauses when the system, not this process, is short of something, and nothing announces the shortage's end.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A listening socket. Clones are the same socket.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     socket: Arc<TcpListener>,
-    nonblocking: bool,
-    closed: Arc<AtomicBool>,
+    is_nonblocking: bool,
     /// Given up for a moment when descriptors have run out, so that the client in front can be accepted and turned away.
-    /// Were it left in the backlog, a level-triggered loop would be told of it without end.
+    /// Were it left in the backlog, a level-triggered loop would be woken for it without end.
     spare: Arc<Mutex<Option<File>>>,
 }
 
 /// What became of one call of accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    /// A client, its socket blocking or not as the listener is.
+    /// A client. Its socket is nonblocking if the listener is.
     Client(OwnedFd),
-    /// A client for whom no descriptor was left; it has been closed.
+    /// A client for which no descriptor was left; it has been closed.
     TurnedAway,
-    /// A client that had gone before it was accepted.
-    Gone,
-    /// Nobody waits (nonblocking), or the listener is closed.
-    Nobody,
+    /// A client that was lost before it was accepted, or a signal instead of one.
+    Lost,
+    /// The system is short of something, and the backlog may hold clients.
+    Shortage,
+    /// The backlog is empty (nonblocking), or the server is to stop.
+    BacklogIsEmpty,
 }
 
 impl Listener {
-    /// Binds to the first of `listen`'s addresses that can be had, and listens. A failure is told in one line.
-    pub(crate) fn bind(listen: &str) -> Result<Listener, String> {
+    /// Binds to the first of `listen`'s addresses that is available, and listens. The error is one line.
+    pub fn bind(listen: &str) -> Result<Listener, String> {
         let failed = |error: io::Error| {
             let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => "is another server running there? port 0 takes any free port",
+                io::ErrorKind::AddrInUse => {
+                    "another server is running there; choose another port with --listen, or port 0 for any"
+                }
                 io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-                io::ErrorKind::PermissionDenied => "ports below 1024 are reserved; port 0 takes any free port",
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 are reserved; choose another port with --listen, or port 0 for any"
+                }
                 _ => "expected ADDR:PORT, e.g. 127.0.0.1:7000",
             };
             format!("cannot listen on {listen}: {error} ({advice})")
@@ -89,53 +76,53 @@ impl Listener {
     fn bind_to(address: SocketAddr) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        // Accepted sockets inherit both, which saves a system call or two a connection: replies leave at once, and an urgent
-        // byte is a byte like any other (left out of band, poll(2) would report it again and again to a server that never asks).
+        // Accepted sockets inherit both, which saves two system calls per connection: replies leave at once, and an urgent byte
+        // is a byte like any other (left out of band, poll(2) would report it again and again to a server that never reads it).
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Listener {
             socket: Arc::new(socket.into()),
-            nonblocking: false,
-            closed: Arc::default(),
+            is_nonblocking: false,
             spare: Arc::new(Mutex::new(Some(spare_descriptor()?))),
         })
     }
 
     /// From now on neither accept nor what it returns blocks.
-    pub(crate) fn set_nonblocking(&mut self) -> io::Result<()> {
-        self.nonblocking = true;
+    pub fn set_nonblocking(&mut self) -> io::Result<()> {
+        self.is_nonblocking = true;
         self.socket.set_nonblocking(true)
     }
 
-    pub(crate) fn is_nonblocking(&self) -> bool {
-        self.nonblocking
+    pub fn is_nonblocking(&self) -> bool {
+        self.is_nonblocking
     }
 
-    /// Where clients find it.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+    /// Where clients connect to.
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Accepts one client; on a blocking listener, waits for one.
-    pub(crate) fn accept(&self) -> io::Result<Accepted> {
+    /// Accepts one client: accept4(2). On a blocking listener, waits for one.
+    pub fn accept(&self) -> io::Result<Accepted> {
         match self.accept_one() {
             Ok(client) => Ok(Accepted::Client(client)),
-            Err(Errno::WOULDBLOCK) => Ok(Accepted::Nobody),
-            Err(error) if CLIENT_IS_GONE.contains(&error) => Ok(Accepted::Gone),
+            Err(Errno::WOULDBLOCK) => Ok(Accepted::BacklogIsEmpty),
             Err(Errno::MFILE | Errno::NFILE) => Ok(self.accept_with_spare()),
             Err(Errno::NOBUFS | Errno::NOMEM) => {
-                thread::sleep(OUT_OF_RESOURCES_PAUSE);
-                Ok(Accepted::Nobody)
+                thread::sleep(SHORTAGE_PAUSE);
+                Ok(Accepted::Shortage)
             }
-            Err(_) if self.closed.load(Ordering::Relaxed) => Ok(Accepted::Nobody),
-            Err(error) => Err(error.into()),
+            // These say that the listener is no listener; all others are about the client in front (accept(2), "Error
+            // handling"), or a signal.
+            Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL | Errno::FAULT)) => Err(error.into()),
+            Err(_) => Ok(Accepted::Lost),
         }
     }
 
     fn accept_one(&self) -> rustix::io::Result<OwnedFd> {
-        let nonblocking = if self.nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
+        let nonblocking = if self.is_nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
         accept_with(&self.socket, SocketFlags::CLOEXEC | nonblocking)
     }
 
@@ -143,26 +130,20 @@ impl Listener {
     fn accept_with_spare(&self) -> Accepted {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.take().is_none() {
-            thread::sleep(OUT_OF_RESOURCES_PAUSE);
+            thread::sleep(SHORTAGE_PAUSE);
         }
-        let Ok(client) = self.accept_one() else {
-            *spare = spare_descriptor().ok();
-            return Accepted::Nobody;
-        };
+        let accepted = self.accept_one();
         *spare = spare_descriptor().ok();
-        if spare.is_some() {
-            return Accepted::Client(client);
+        match accepted {
+            Ok(client) if spare.is_some() => Accepted::Client(client),
+            Ok(client) => {
+                drop(client);
+                *spare = spare_descriptor().ok();
+                Accepted::TurnedAway
+            }
+            Err(Errno::WOULDBLOCK) => Accepted::BacklogIsEmpty,
+            Err(_) => Accepted::Shortage,
         }
-        drop(client);
-        *spare = spare_descriptor().ok();
-        Accepted::TurnedAway
-    }
-
-    /// Ends a blocked accept, and accepts nobody any more.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-        // It cannot fail on a listening socket, and a failure would change nothing.
-        let _ = shutdown(&self.socket, Shutdown::Read);
     }
 }
 
@@ -192,23 +173,21 @@ mod tests {
     fn accepted_sockets_inherit_what_every_connection_needs() {
         let listener = Listener::bind("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(listener.address().unwrap()).unwrap();
-        let Accepted::Client(accepted) = listener.accept().unwrap() else { panic!("a client was waiting") };
+        let Accepted::Client(accepted) = listener.accept().unwrap() else { panic!("a client was in the backlog") };
         let accepted = Socket::from(accepted);
         assert!(accepted.tcp_nodelay().unwrap());
         assert!(accepted.out_of_band_inline().unwrap());
     }
 
     #[test]
-    fn a_nonblocking_listener_finds_nobody_and_a_closed_one_too() {
+    fn an_empty_backlog_ends_a_nonblocking_accept() {
         let mut listener = Listener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking().unwrap();
-        assert!(matches!(listener.accept().unwrap(), Accepted::Nobody));
-        listener.close();
-        assert!(matches!(listener.accept().unwrap(), Accepted::Nobody));
+        assert!(matches!(listener.accept().unwrap(), Accepted::BacklogIsEmpty));
     }
 
     #[test]
-    fn a_taken_port_and_a_bad_address_are_told_in_one_line() {
+    fn a_taken_port_and_a_bad_address_are_one_line_errors() {
         let first = Listener::bind("127.0.0.1:0").unwrap();
         for listen in [first.address().unwrap().to_string(), "nonsense".into(), "203.0.113.1:0".into()] {
             let error = Listener::bind(&listen).unwrap_err();

@@ -1,54 +1,55 @@
-//! The command line: the same options, with the same meaning, for all five servers, and what one may have of its own.
+//! The command line: the same options, with the same meaning, for all servers.
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process, time::Duration};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use echo_protocol::{Reply, Rules, Wire};
 use host::Cpus;
+use models::Model;
 
 use crate::work::Work;
 
-/// What a server is told when it is started.
+/// How a server is to run.
 #[derive(Clone, Debug, Parser)]
 #[command(max_term_width = 100, args_override_self = true)]
 pub struct Options {
-    /// Address and port to listen on; port 0 takes any free one (the first line printed tells which)
+    /// Address and port to listen on; port 0 is any free one (the first line printed names it)
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7000")]
     pub listen: String,
 
-    /// How bytes are cut into messages: frames (4-byte big-endian length, then the payload) or raw (none; RFC 862)
+    /// How bytes are cut into messages: frames (4-byte big-endian length, then the payload) or raw (not at all; RFC 862)
     #[arg(long, value_enum, default_value = "frames")]
     wire: WireOption,
 
-    /// What is said back: the payload as it came, or in ASCII upper case
+    /// What a reply is: the payload, unchanged or in ASCII upper case
     #[arg(long, value_enum, default_value = "echo")]
     reply: ReplyOption,
 
-    /// Longest payload of a frame, in bytes (64KiB and the like are understood); a longer one ends its connection
+    /// Longest payload of a frame, in bytes, e.g. 64KiB; a longer one ends its connection
     #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = frame_bytes)]
     max_frame: u32,
 
-    /// Connections served at a time at most; further ones are turned away. Default: as many as descriptors allow
+    /// Maximum concurrent connections; further ones are closed. Default: as many as descriptors allow
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: Option<u32>,
 
-    /// What serving a frame costs: none, spin:TIME (computes) or sleep:TIME (waits, as for a disk), e.g. spin:50us
+    /// Cost of serving a frame: none, spin:TIME (computes), sleep:TIME (blocks the thread) or wait:TIME (waits, without blocking the thread where the I/O model can), e.g. spin:50us
     #[arg(long, default_value = "none")]
     pub work: Work,
 
-    /// Close a connection after this long without a byte in either direction, e.g. 30s. Default: never
+    /// Close a connection after this time without a byte in either direction, e.g. 30s. Default: never
     #[arg(long, value_name = "TIME", value_parser = positive_time)]
     pub idle_timeout: Option<Duration>,
 
-    /// On SIGINT or SIGTERM, how long owed replies may take to arrive; a second signal ends the server now
+    /// Time for owed replies to arrive after SIGINT or SIGTERM; a second signal ends the server at once
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 
-    /// Run on these processors only, e.g. 0 or 0-3,6. Default: any
+    /// Processors to run on, e.g. 0 or 0-3,6. Default: any
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<Cpus>,
 
-    /// On stop, write the counters to this file as JSON (- is standard output)
+    /// File for the counters as JSON, written on stop (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
 }
@@ -66,12 +67,11 @@ enum ReplyOption {
 }
 
 impl Options {
-    /// Reads the command line, with the options that are the server's `Own`. Help is printed, and a bad value told in one line,
-    /// here; neither returns.
-    pub fn from_command_line<Own: Args>(name: &'static str, about: &'static str) -> (Options, Own) {
-        Options::parse_from_args(name, about, std::env::args_os()).unwrap_or_else(|error| {
+    /// Reads the command line. Help is printed, and a bad value reported in one line, here; neither returns.
+    pub fn from_command_line(model: &Model) -> Options {
+        Options::parse_from_args(model, std::env::args_os()).unwrap_or_else(|error| {
             if error.use_stderr() {
-                let _ = writeln!(std::io::stderr(), "{name}: {}", one_line(&error));
+                let _ = writeln!(std::io::stderr(), "{}: {}", model.program(), one_line(&error));
             } else {
                 let _ = error.print();
             }
@@ -79,17 +79,12 @@ impl Options {
         })
     }
 
-    fn parse_from_args<Own: Args>(
-        name: &'static str,
-        about: &'static str,
-        args: impl IntoIterator<Item = OsString>,
-    ) -> Result<(Options, Own), clap::Error> {
-        let common = Options::command().name(name).about(about).version(env!("CARGO_PKG_VERSION"));
-        let matches = Own::augment_args(common).try_get_matches_from(args)?;
-        Ok((Options::from_arg_matches(&matches)?, Own::from_arg_matches(&matches)?))
+    fn parse_from_args(model: &Model, args: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+        let command = Options::command().name(model.program()).about(model.about).version(env!("CARGO_PKG_VERSION"));
+        Options::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
-    /// What client and server have agreed on.
+    /// What the client and the server have agreed on.
     pub fn rules(&self) -> Rules {
         Rules {
             wire: match self.wire {
@@ -105,12 +100,12 @@ impl Options {
     }
 }
 
-/// A usage error as one line: what is wrong and what would be right, without the usage text around it.
+/// A usage error as one line: what is wrong and what is expected, without the usage text around it.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let told: Vec<&str> = told.filter(|line| !line.is_empty()).collect();
-    format!("{} (--help lists the options)", told.join(" ").trim_start_matches("error: "))
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    format!("{} (--help lists the options)", lines.join(" ").trim_start_matches("error: "))
 }
 
 fn frame_bytes(text: &str) -> Result<u32, String> {
@@ -130,37 +125,21 @@ mod tests {
     use super::*;
 
     impl Options {
-        /// The options of a command line that makes sense.
+        /// The options of a usable command line.
         pub(crate) fn from_args(args: &[&str]) -> Options {
             parse(args).unwrap()
         }
     }
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        parse_with::<()>(args).map(|(options, ())| options)
-    }
-
-    fn parse_with<Own: Args>(args: &[&str]) -> Result<(Options, Own), clap::Error> {
         let args = ["echo-test"].iter().chain(args).map(OsString::from);
-        Options::parse_from_args("echo-test", "A test", args)
-    }
-
-    #[derive(Debug, Args)]
-    struct Own {
-        /// What no other server has
-        #[arg(long)]
-        mine: Option<u32>,
+        Options::parse_from_args(&models::BLOCKING, args)
     }
 
     #[test]
-    fn an_option_of_one_servers_own_stands_beside_the_common_ones() {
-        let (options, own) = parse_with::<Own>(&["--mine", "7", "--listen", "here"]).unwrap();
-        assert_eq!((own.mine, &options.listen[..]), (Some(7), "here"));
-        let help = parse_with::<Own>(&["--help"]).unwrap_err().to_string();
-        assert!(help.contains("What no other server has") && help.contains("--listen"), "{help}");
-        assert!(help.contains("A test"), "{help}");
-        assert!(one_line(&parse_with::<Own>(&["--mine", "x"]).unwrap_err()).contains("--mine"));
-        assert!(parse(&["--mine", "7"]).is_err());
+    fn help_opens_with_what_the_server_is() {
+        let help = parse(&["--help"]).unwrap_err().to_string();
+        assert!(help.starts_with(models::BLOCKING.about), "{help}");
     }
 
     #[test]
@@ -174,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_is_told_in_one_line_that_names_the_option() {
+    fn every_bad_value_is_reported_in_one_line_that_names_the_option() {
         for (option, value) in [
             ("--wire", "carrier-pigeon"),
             ("--reply", "shout"),

@@ -1,90 +1,69 @@
-//! A server from start to stop, with the I/O model left out: that is the loop it is given.
+//! A server from start to stop, without the I/O model: that is the loop it is given.
 
 use std::{
     fs::File,
     io::{self, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
-use clap::Args;
+use models::Model;
 
-use crate::{
-    Connection, Worker,
-    counters::Report,
-    listener::{Accepted, Listener},
-    options::Options,
-    stop::{Blocked, Stop},
-    worker::Team,
-};
+use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, options::Options, stop::Stop, team::Team};
 
-/// Clients a loop accepts before it serves those it has.
-pub const ACCEPTS_A_TURN: usize = 64;
+/// The most clients that a loop accepts before it serves those it has.
+pub const MAX_ACCEPTS: usize = 64;
 
-/// What a thread that was told to end its connection may take to be gone, beyond the drain timeout.
+/// How long a thread whose drain is over may take to be gone: it may be in the middle of some work.
 const LAST_THREADS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a loop waits with and serves with.
 #[derive(Debug)]
 pub struct Server {
-    /// The listening socket, to be watched; [`Server::accept`] accepts from it.
-    pub listener: Listener,
-    /// The wish to stop, to be watched.
+    /// Accepts clients. Its descriptor is the listening socket's.
+    pub acceptor: Acceptor,
+    /// The request to stop. Its descriptor becomes readable when the server is to stop.
     pub stop: Arc<Stop>,
     /// What the loop's own thread serves with.
     pub worker: Worker,
     options: Options,
     team: Arc<Team>,
-    blocked: Option<Arc<Blocked>>,
+    has_children: bool,
 }
 
-/// A server's `main`: reads the options, listens, says so, lets `serve` run until it stops, and reports.
+/// A server's `main`: reads the options, listens, prints the address, lets `serve` run until it stops, and reports.
 ///
-/// `model` names the I/O model, `about` describes it in a sentence. The exit code is 0 after a stop by signal, 1 when the
-/// server could not run, 2 for a command line that makes no sense; what was wrong is one line on standard error.
-pub fn run(model: &'static str, about: &'static str, serve: fn(&mut Server) -> io::Result<()>) -> ExitCode {
-    run_with_own_options(model, about, |server, ()| serve(server))
-}
-
-/// As [`run`], of a server with options that the others do not have, handed to `serve`.
-pub fn run_with_own_options<Own: Args>(
-    model: &'static str,
-    about: &'static str,
-    serve: impl FnOnce(&mut Server, Own) -> io::Result<()>,
-) -> ExitCode {
-    let name: &'static str = Box::leak(format!("echo-{model}").into_boxed_str());
-    let (options, own) = Options::from_command_line(name, about);
-    match start_to_stop(model, options, |server| serve(server, own)) {
+/// The exit code is 0 after a stop by signal, 1 when the server could not run, 2 for an unusable command line; what was wrong
+/// is one line on standard error.
+pub fn run(model: &'static Model, serve: fn(&mut Server) -> io::Result<()>) -> ExitCode {
+    let options = Options::from_command_line(model);
+    match start_to_stop(model, options, serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{name}: {error}");
+            let _ = writeln!(io::stderr(), "{}: {error}", model.program());
             ExitCode::FAILURE
         }
     }
 }
 
-fn start_to_stop(
-    model: &'static str,
-    options: Options,
-    serve: impl FnOnce(&mut Server) -> io::Result<()>,
-) -> Result<(), String> {
+fn start_to_stop(model: &Model, options: Options, serve: fn(&mut Server) -> io::Result<()>) -> Result<(), String> {
     if let Some(cpus) = &options.cpus {
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }
     let stats = options.stats.as_deref().map(Stats::create).transpose()?;
     // Refused or not, it serves as many clients as it may.
     let _ = host::raise_descriptor_limit();
+    return_freed_buffers_to_the_system();
     let stop = Stop::on_signals(options.drain_timeout).map_err(|error| format!("cannot handle signals: {error}"))?;
     let listener = Listener::bind(&options.listen)?;
     let mut server = Server::new(listener, stop, options);
 
-    server.say_ready().map_err(|error| format!("cannot tell the listening address: {error}"))?;
+    server.print_address().map_err(|error| format!("cannot find out the listening address: {error}"))?;
     serve(&mut server).map_err(|error| format!("cannot go on: {error}"))?;
 
-    let report = server.report(model).map_err(|error| format!("cannot report: {error}"))?;
+    let report = server.report(model.name).map_err(|error| format!("cannot report: {error}"))?;
     // Formatted first: standard error is unbuffered, and would be written to piece by piece.
     let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
     stats.map_or(Ok(()), |stats| stats.write(&report))
@@ -94,7 +73,7 @@ impl Server {
     fn new(listener: Listener, stop: Stop, options: Options) -> Server {
         let (stop, team) = (Arc::new(stop), Arc::new(Team::default()));
         let worker = Worker::new(&options, stop.clone(), team.clone());
-        Server { listener, stop, worker, options, team, blocked: None }
+        Server { acceptor: Acceptor::new(listener, &options), stop, worker, options, team, has_children: false }
     }
 
     /// Whether a signal has asked the server to stop.
@@ -103,106 +82,64 @@ impl Server {
     }
 
     /// Sets up a loop that never blocks in accept, read or write: the listener and all it accepts are nonblocking.
+    ///
+    /// # Errors
+    /// None on a working listener.
     pub fn use_nonblocking_sockets(&mut self) -> io::Result<()> {
-        self.listener.set_nonblocking()
+        self.acceptor.set_nonblocking()
     }
 
-    /// Sets up threads that block in accept, read and write: a thread of its own ends these calls when the server is to stop.
-    pub fn use_blocking_sockets(&mut self) -> io::Result<()> {
-        let blocked = Arc::new(Blocked::default());
-        blocked.end_when(&self.stop, &self.listener)?;
-        self.blocked = Some(blocked);
-        Ok(())
+    /// Sets up a server that forks, and that has at most so many workers at a time, children included: their counters and the
+    /// number of open connections are in shared memory from now on.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn share_with_children(&mut self, most: usize) -> io::Result<()> {
+        self.has_children = true;
+        self.acceptor.share_with_children()?;
+        self.team.share_with_children(most)
     }
 
-    /// Accepts a client; on a blocking listener, waits for one. With `open` connections in service already, one more than
-    /// `--max-connections` allows is turned away.
-    pub fn accept(&mut self, open: usize) -> io::Result<Accept> {
-        let counters = &self.worker.counters;
-        counters.accepts.add(1);
-        match self.listener.accept()? {
-            Accepted::Client(_) if self.options.max_connections.is_some_and(|most| open >= most as usize) => {
-                counters.connections_rejected.add(1);
-                Ok(Accept::NotServed)
-            }
-            Accepted::Client(client) => {
-                counters.connections_accepted.add(1);
-                Ok(Accept::Client(self.connection(client.into())))
-            }
-            Accepted::TurnedAway => {
-                counters.connections_rejected.add(1);
-                Ok(Accept::NotServed)
-            }
-            Accepted::Gone => Ok(Accept::NotServed),
-            Accepted::Nobody => {
-                counters.would_block.add(1);
-                Ok(Accept::Nobody)
-            }
-        }
-    }
-
-    fn connection(&mut self, stream: TcpStream) -> Connection {
-        let stream = Arc::new(stream);
-        if let Some(blocked) = &self.blocked {
-            if let Some(timeout) = self.options.idle_timeout {
-                // Refused only for a socket that is closed already, as its first read will tell.
-                let _ = stream.set_read_timeout(Some(timeout));
-                let _ = stream.set_write_timeout(Some(timeout));
-            }
-            blocked.add(&stream);
-        }
-        Connection::new(stream, self.listener.is_nonblocking(), &mut self.worker)
-    }
-
-    /// What a further serving thread serves with.
+    /// What a further serving thread or process serves with. What it has counted is added up when it is dropped here.
     pub fn another_worker(&self) -> Worker {
         Worker::new(&self.options, self.stop.clone(), self.team.clone())
     }
 
-    /// Further serving threads that have not ended yet.
-    pub fn other_workers(&self) -> usize {
-        self.team.present() - 1
-    }
-
-    /// A client that was accepted, but for whom no thread could be had, has been closed.
-    pub fn count_turned_away(&self) {
-        let counters = &self.worker.counters;
-        counters.connections_accepted.take_back(1);
-        counters.connections_rejected.add(1);
-    }
-
-    /// Waits until the other serving threads have drained their connections, as long as `--drain-timeout` allows.
+    /// Interrupts the other serving threads, and waits until they have drained their connections, as long as `--drain-timeout`
+    /// allows.
     pub fn wait_for_other_workers(&self) {
-        let left = self.team.wait_until_at_most(1, self.stop.deadline() + LAST_THREADS_TIMEOUT) - 1;
-        self.worker.counters.connections_abandoned.add(left as u64);
+        self.team.interrupt();
+        self.team.wait_until_at_most(1, self.stop.deadline().after(LAST_THREADS_TIMEOUT));
     }
 
-    fn say_ready(&self) -> io::Result<()> {
-        let address = self.listener.address()?;
-        // Whoever started the server may not care to hear it: a closed standard output is no reason not to serve.
+    fn print_address(&self) -> io::Result<()> {
+        let address = self.acceptor.address()?;
+        // A closed standard output is no reason not to serve.
         let mut stdout = io::stdout();
         let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
         Ok(())
     }
 
     fn report(&self, model: &'static str) -> io::Result<Report> {
-        let threads = self.team.most() + usize::from(self.blocked.is_some());
-        Report::new(model, self.team.totals(), threads as u64)
+        let workers = self.team.most() as u64;
+        let processes = if self.has_children { workers } else { 1 };
+        Report::new(model, self.team.totals(), workers, processes)
     }
 }
 
-/// What became of one call of [`Server::accept`].
-#[derive(Debug)]
-pub enum Accept {
-    /// A client to serve.
-    Client(Connection),
-    /// A client that will not be served: turned away (and counted), or gone before it was accepted.
-    NotServed,
-    /// Nobody waits; or, on a blocking listener, the server is to stop.
-    Nobody,
+/// Lets the C library map large buffers one by one, and unmap each when it is freed. By default it raises the size from which
+/// it does so to that of the largest buffer ever freed (mallopt(3), M_MMAP_THRESHOLD), and hundreds of megabytes of unfinished
+/// frames stay with the process after their clients have gone.
+#[allow(unsafe_code)]
+fn return_freed_buffers_to_the_system() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: called before there is a second thread; it takes integers.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+    }
 }
 
-/// Where the counters go; opened before the server serves, so that it is not found out afterwards that they cannot be kept.
+/// Where the counters go; opened before the server serves, so that a bad path is found at once.
 enum Stats {
     Stdout,
     File(PathBuf, File),

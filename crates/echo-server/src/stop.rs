@@ -1,18 +1,16 @@
-//! How a server learns that it shall stop: SIGINT or SIGTERM once, to drain; a second time, to end now.
+//! How a server is asked to stop: SIGINT or SIGTERM once, to drain; a second time, to end now.
 
 use std::{
-    io::{self, Read},
-    net::{Shutdown, TcpStream},
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
         unix::net::UnixStream,
     },
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use signal_hook::{
@@ -21,19 +19,20 @@ use signal_hook::{
     low_level::pipe,
 };
 
-use crate::listener::Listener;
+use crate::{interrupt, time::Time};
 
-/// The wish to stop. As a descriptor it becomes readable when the wish arrives, so that a loop can wait for it too.
+/// A request to stop, made by a signal. As a descriptor it becomes readable when the signal arrives, so that a loop can wait
+/// for it too; a thread that blocks is interrupted (see `interrupt.rs`).
 #[derive(Debug)]
 pub struct Stop {
     requested: Arc<AtomicBool>,
     readable_when_requested: UnixStream,
     drain_timeout: Duration,
-    deadline: OnceLock<Instant>,
+    deadline: OnceLock<Time>,
 }
 
 impl Stop {
-    /// From now on SIGINT and SIGTERM mean this.
+    /// From now on SIGINT and SIGTERM request it, in this process and in those forked from it.
     pub(crate) fn on_signals(drain_timeout: Duration) -> io::Result<Stop> {
         let requested = Arc::new(AtomicBool::new(false));
         let (readable_when_requested, written_by_handler) = UnixStream::pair()?;
@@ -43,6 +42,7 @@ impl Stop {
             flag::register(signal, requested.clone())?;
             pipe::register(signal, written_by_handler.try_clone()?)?;
         }
+        interrupt::on_signals([SIGINT, SIGTERM], &requested)?;
         Ok(Stop { requested, readable_when_requested, drain_timeout, deadline: OnceLock::new() })
     }
 
@@ -60,13 +60,9 @@ impl Stop {
         self.requested.load(Ordering::Relaxed)
     }
 
-    /// When the drain must be over: `--drain-timeout` after this was first asked.
-    pub(crate) fn deadline(&self) -> Instant {
-        *self.deadline.get_or_init(|| Instant::now() + self.drain_timeout)
-    }
-
-    fn wait(&self) -> io::Result<usize> {
-        (&self.readable_when_requested).read(&mut [0])
+    /// When the drain must be over: `--drain-timeout` after this was first called.
+    pub(crate) fn deadline(&self) -> Time {
+        *self.deadline.get_or_init(|| Time::now().after(self.drain_timeout))
     }
 }
 
@@ -79,56 +75,5 @@ impl AsFd for Stop {
 impl AsRawFd for Stop {
     fn as_raw_fd(&self) -> RawFd {
         self.readable_when_requested.as_raw_fd()
-    }
-}
-
-/// Threads blocked in accept, read or write, and the sockets through which they can be reached.
-///
-/// A signal does not end a blocked call for good (the handler returns, the call goes on; were it interrupted, one that begins
-/// just after would not be). Shutting down its socket does: accept fails, read returns what is there and then 0.
-#[derive(Debug, Default)]
-pub(crate) struct Blocked {
-    sockets: Mutex<Sockets>,
-}
-
-#[derive(Debug, Default)]
-struct Sockets {
-    open: Vec<Weak<TcpStream>>,
-    /// How long the list may become before those that were closed are looked for.
-    prune_at: usize,
-}
-
-impl Blocked {
-    /// A thread may from now on be blocked on this socket.
-    pub fn add(&self, socket: &Arc<TcpStream>) {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        if sockets.open.len() >= sockets.prune_at {
-            sockets.open.retain(|socket| socket.strong_count() > 0);
-            sockets.prune_at = 2 * sockets.open.len() + 16;
-        }
-        sockets.open.push(Arc::downgrade(socket));
-    }
-
-    /// Starts the thread that ends the others' calls: when `stop` is requested their reads, at its deadline their writes.
-    pub fn end_when(self: &Arc<Self>, stop: &Arc<Stop>, listener: &Listener) -> io::Result<()> {
-        let (blocked, stop, listener) = (self.clone(), stop.clone(), listener.clone());
-        let thread = thread::Builder::new().name("stop".into()).stack_size(64 * 1024);
-        thread.spawn(move || {
-            while !stop.requested() && stop.wait().is_ok() {}
-            let deadline = stop.deadline();
-            listener.close();
-            blocked.shut_down(Shutdown::Read);
-            thread::sleep(deadline.saturating_duration_since(Instant::now()));
-            blocked.shut_down(Shutdown::Both);
-        })?;
-        Ok(())
-    }
-
-    fn shut_down(&self, how: Shutdown) {
-        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        for socket in sockets.open.iter().filter_map(Weak::upgrade) {
-            // A peer that is gone already needs no telling.
-            let _ = socket.shutdown(how);
-        }
     }
 }

@@ -1,38 +1,81 @@
 //! What serving a frame costs besides the I/O: nothing, computing, or waiting for something else.
 
-use std::{str::FromStr, thread, time::Duration};
+use std::{hint::black_box, str::FromStr, thread, time::Duration};
 
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
-/// The cost of serving one frame (on the raw wire: what one read brought).
+/// The cost of serving one frame (on the raw wire: of what one read brought).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// None.
     None,
-    /// Computes: takes this much processor time from the thread that serves.
+    /// Computes in user mode: takes this much processor time from the thread that serves.
     Spin(Duration),
-    /// Waits, as for a disk or a database: the thread that serves is blocked, the processor is free.
+    /// Blocks the thread that serves, as a disk or a synchronous database driver does; the processor is free.
     Sleep(Duration),
+    /// Waits, without blocking the thread where the I/O model can: as an asynchronous database driver does.
+    Wait(Duration),
 }
 
-impl Work {
-    /// Does the work of one frame.
-    pub fn perform(self) {
-        match self {
-            Work::None => {}
-            Work::Spin(time) => {
-                // The thread's own processor time, not the wall's: two threads that share a processor must both pay.
-                let until = thread_cpu_time() + time;
-                while thread_cpu_time() < until {}
+/// Carries out [`Work::Spin`]: knows how fast this processor computes.
+#[derive(Debug)]
+pub struct Spinner {
+    steps_per_us: f64,
+}
+
+/// Steps until the speed is known.
+const FIRST_STEPS: f64 = 1000.0;
+
+impl Spinner {
+    /// A spinner that has not computed yet.
+    pub fn new() -> Spinner {
+        Spinner { steps_per_us: 0.0 }
+    }
+
+    /// Computes until the thread has used this much more processor time. Its own, not the wall's: two threads that share a
+    /// processor must both pay.
+    ///
+    /// Asking for that time is a system call. Asked over and over, it would turn computing into kernel time; so it is asked
+    /// twice: at the beginning, and after most of the steps, by whose speed the rest is done.
+    pub fn spin(&mut self, time: Duration) {
+        let begin = thread_cpu_time();
+        if self.steps_per_us == 0.0 {
+            compute(FIRST_STEPS);
+            self.steps_per_us = FIRST_STEPS / microseconds(thread_cpu_time() - begin);
+        }
+        let wanted = microseconds(time);
+        let mut used = microseconds(thread_cpu_time() - begin);
+        while used < wanted {
+            let is_last = wanted - used < wanted / 4.0;
+            let steps = (wanted - used) * self.steps_per_us * if is_last { 1.0 } else { 0.9 };
+            compute(steps);
+            if is_last {
+                break;
             }
-            Work::Sleep(time) => thread::sleep(time),
+            let now = microseconds(thread_cpu_time() - begin);
+            self.steps_per_us = steps / (now - used);
+            used = now;
         }
     }
 }
 
+fn compute(steps: f64) {
+    for step in 0..steps as u64 {
+        black_box(step);
+    }
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1000.0
+}
+
 fn thread_cpu_time() -> Duration {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(tv_sec as u64, tv_nsec as u32)
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every Linux system has this clock").into()
+}
+
+/// Blocks the thread.
+pub fn sleep(time: Duration) {
+    thread::sleep(time);
 }
 
 impl FromStr for Work {
@@ -44,7 +87,8 @@ impl FromStr for Work {
             None if text == "none" => Ok(Work::None),
             Some(("spin", cost)) => Ok(Work::Spin(time(cost)?)),
             Some(("sleep", cost)) => Ok(Work::Sleep(time(cost)?)),
-            _ => Err("expected none, spin:TIME or sleep:TIME, e.g. spin:50us".into()),
+            Some(("wait", cost)) => Ok(Work::Wait(time(cost)?)),
+            _ => Err("expected none, spin:TIME, sleep:TIME or wait:TIME, e.g. spin:50us".into()),
         }
     }
 }
@@ -54,15 +98,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spinning_takes_processor_time_and_sleeping_does_not() {
-        let cost = Duration::from_millis(20);
-        let before = thread_cpu_time();
-        "spin:20ms".parse::<Work>().unwrap().perform();
-        let spun = thread_cpu_time() - before;
-        assert!(spun >= cost, "{spun:?}");
+    fn spinning_takes_the_processor_time_asked_for() {
+        let mut spinner = Spinner::new();
+        for wanted in [Duration::from_micros(50), Duration::from_millis(2), Duration::from_millis(20)] {
+            // An interrupt may fall into one measurement, and hardly into the middle one of many.
+            let mut used: Vec<Duration> = (0..101)
+                .map(|_| {
+                    let before = thread_cpu_time();
+                    spinner.spin(wanted);
+                    thread_cpu_time() - before
+                })
+                .collect();
+            used.sort();
+            let ratio = used[50].as_secs_f64() / wanted.as_secs_f64();
+            assert!((0.97..1.1).contains(&ratio), "{wanted:?} took {ratio} times as long");
+        }
+    }
 
+    #[test]
+    fn sleeping_takes_hardly_any() {
         let before = thread_cpu_time();
-        "sleep:20ms".parse::<Work>().unwrap().perform();
-        assert!(thread_cpu_time() - before < cost);
+        sleep(Duration::from_millis(20));
+        assert!(thread_cpu_time() - before < Duration::from_millis(20));
     }
 }

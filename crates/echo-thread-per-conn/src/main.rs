@@ -1,7 +1,8 @@
-//! One blocking thread a connection.
+//! One blocking thread per connection.
 //!
-//! Every call blocks, as in echo-blocking, but each client has a thread of its own to be blocked: while one sleeps in read(2),
-//! the others go on. The kernel's scheduler chooses whom to serve. The price is a stack, and a switch of context, a client.
+//! Every call blocks, as in echo-blocking, but each client has a thread of its own to block: while one sleeps in recvfrom(2),
+//! the others go on. The kernel's scheduler chooses which to serve. The price per client is a stack and, per request, a
+//! context switch.
 #![forbid(unsafe_code)]
 
 use std::{io, process::ExitCode, thread};
@@ -12,21 +13,18 @@ use echo_server::{Accept, Connection, Server, Turn, Worker, drain, run};
 const STACK_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
-    run("thread-per-conn", env!("CARGO_PKG_DESCRIPTION"), serve)
+    run(&models::THREAD_PER_CONN, serve)
 }
 
 fn serve(server: &mut Server) -> io::Result<()> {
-    // Set up: sockets that block.
-    server.use_blocking_sockets()?;
-
     while !server.stopping() {
-        // Wait for a client.
-        if let Accept::Client(client) = server.accept(server.other_workers())? {
-            // Serve it to the end in a thread of its own. If none can be had, the client is turned away.
+        // Wait for a client: accept4(2) sleeps until there is one.
+        if let Accept::Client(client) = server.acceptor.accept(&mut server.worker)? {
+            // Serve it to the end in a thread of its own. If there is none left, the client is turned away.
             let worker = server.another_worker();
             let thread = thread::Builder::new().name("client".into()).stack_size(STACK_BYTES);
             if thread.spawn(move || serve_to_the_end(client, worker)).is_err() {
-                server.count_turned_away();
+                server.worker.count_turned_away();
             }
         }
     }
@@ -37,10 +35,11 @@ fn serve(server: &mut Server) -> io::Result<()> {
 }
 
 fn serve_to_the_end(mut client: Connection, mut worker: Worker) {
-    // A turn waits for the data and copies the data: on a blocking socket, both are one call of read.
+    // On a blocking socket both phases of input are one call: recvfrom(2) waits for the data, then copies it. sendto(2)
+    // returns the replies.
     while !worker.stopping() {
         match client.turn(&mut worker) {
-            Turn::Wait | Turn::More => {}
+            Turn::Wait | Turn::More | Turn::Working(_) => {}
             Turn::Over => return,
         }
     }

@@ -1,0 +1,129 @@
+//! Accepting clients: a handle that any number of threads, loops and processes can hold.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
+};
+
+use crate::{
+    Connection, Worker,
+    admission::{Admission, Place},
+    interrupt,
+    listener::{Accepted, Listener},
+    options::Options,
+};
+
+/// The listening socket with the rules for who is admitted. Clones share both.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    listener: Listener,
+    admission: Admission,
+    idle_timeout: Option<Duration>,
+}
+
+/// What became of one call of [`Acceptor::accept`] or [`Acceptor::accept_socket`].
+#[derive(Debug)]
+pub enum Accept<T> {
+    /// A client to serve.
+    Client(T),
+    /// A client that is not served: turned away (and counted), or lost before it was accepted.
+    NotServed,
+    /// The system is short of memory: try again later, the backlog may hold clients.
+    Shortage,
+    /// The backlog is empty; on a blocking listener, the server is to stop.
+    BacklogIsEmpty,
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: Listener, options: &Options) -> Acceptor {
+        Acceptor { listener, admission: Admission::new(options.max_connections), idle_timeout: options.idle_timeout }
+    }
+
+    /// Accepts a client: accept4(2). On a blocking listener, waits for one.
+    ///
+    /// # Errors
+    /// When the listener does not work at all. A shortage is none.
+    pub fn accept(&self, worker: &mut Worker) -> io::Result<Accept<Connection>> {
+        if !self.listener.is_nonblocking() {
+            interrupt::may_block_on_listener(&self.listener);
+            if worker.stopping() {
+                return Ok(Accept::BacklogIsEmpty);
+            }
+        }
+        Ok(match self.accept_socket(worker)? {
+            Accept::Client((socket, place)) => Accept::Client(self.connection(socket, place, worker)),
+            Accept::NotServed => Accept::NotServed,
+            Accept::Shortage => Accept::Shortage,
+            Accept::BacklogIsEmpty => Accept::BacklogIsEmpty,
+        })
+    }
+
+    /// Accepts a client's socket, for a model that moves its bytes itself. The place is the connection's as long as it is open.
+    ///
+    /// # Errors
+    /// As for [`Acceptor::accept`].
+    pub fn accept_socket(&self, worker: &Worker) -> io::Result<Accept<(OwnedFd, Place)>> {
+        let counters = worker.counters();
+        counters.accepts.add(1);
+        match self.listener.accept()? {
+            Accepted::Client(socket) => Ok(match self.admission.admit() {
+                Some(place) => {
+                    counters.connections_accepted.add(1);
+                    Accept::Client((socket, place))
+                }
+                None => {
+                    counters.connections_rejected.add(1);
+                    Accept::NotServed
+                }
+            }),
+            Accepted::TurnedAway => {
+                counters.connections_rejected.add(1);
+                Ok(Accept::NotServed)
+            }
+            Accepted::Lost => Ok(Accept::NotServed),
+            Accepted::Shortage => Ok(Accept::Shortage),
+            Accepted::BacklogIsEmpty => {
+                counters.would_block.add(1);
+                Ok(Accept::BacklogIsEmpty)
+            }
+        }
+    }
+
+    fn connection(&self, socket: OwnedFd, place: Place, worker: &mut Worker) -> Connection {
+        let stream = TcpStream::from(socket);
+        if let Some(timeout) = self.idle_timeout.filter(|_| !self.listener.is_nonblocking()) {
+            // Refused only for a socket that is closed already, as its first read will show.
+            let _ = stream.set_read_timeout(Some(timeout));
+            let _ = stream.set_write_timeout(Some(timeout));
+        }
+        Connection::new(stream, self.listener.is_nonblocking(), place, worker)
+    }
+
+    /// From now on accept, and all that is done with what it returns, does not block.
+    pub(crate) fn set_nonblocking(&mut self) -> io::Result<()> {
+        self.listener.set_nonblocking()
+    }
+
+    /// Counts open connections together with processes forked from now on.
+    pub(crate) fn share_with_children(&mut self) -> io::Result<()> {
+        self.admission.share_with_children()
+    }
+
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.address()
+    }
+}
+
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl AsRawFd for Acceptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+}

@@ -1,0 +1,154 @@
+//! All who serve: adds up what they count, across threads and processes, and knows when the last one has gone.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, Ordering::Relaxed, Ordering::SeqCst, fence},
+    },
+};
+
+use rustix::{
+    process::{Pid, getpid},
+    thread::gettid,
+};
+use slab::Slab;
+
+use crate::{
+    counters::{Counters, Totals},
+    interrupt::interrupt,
+    shared_memory,
+    time::Time,
+};
+
+/// Everyone who serves: the loop's own thread, and further threads or processes.
+#[derive(Debug, Default)]
+pub struct Team {
+    members: Mutex<Members>,
+    someone_left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    present: Slab<&'static Record>,
+    /// Records of those who left, to be used again. They are never freed: a late reader always finds one.
+    spare: Vec<&'static Record>,
+    /// The most that were present at one time.
+    most: usize,
+    /// What those who left had counted.
+    left: Totals,
+}
+
+/// What others may see of a member. In memory that is shared with child processes, where there are any.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    counters: Counters,
+    /// The thread that may block on a client's socket; 0 as long as it has not begun to.
+    thread: AtomicI32,
+}
+
+/// A member's place, until it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    team: Arc<Team>,
+    record: &'static Record,
+    key: usize,
+    is_settled: Cell<bool>,
+    /// A child's copy of its parent's seats is not its to leave.
+    process: Pid,
+}
+
+impl Team {
+    /// From now on members may be processes forked from this one, at most `most` at a time: what they count is in memory that
+    /// both see, and stays there when they are killed.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn share_with_children(&self, most: usize) -> io::Result<()> {
+        let records: &'static [Record] = shared_memory::zeroed(most)?;
+        self.lock().spare = records.iter().collect();
+        Ok(())
+    }
+
+    /// A place for one more.
+    pub fn take_seat(self: &Arc<Team>) -> Seat {
+        let mut members = self.lock();
+        let record = members.spare.pop().unwrap_or_else(|| Box::leak(Box::default()));
+        let key = members.present.insert(record);
+        members.most = members.most.max(members.present.len());
+        Seat { team: self.clone(), record, key, is_settled: Cell::new(false), process: getpid() }
+    }
+
+    /// What all members, present and gone, have counted.
+    pub fn totals(&self) -> Totals {
+        let members = self.lock();
+        let mut totals = members.left;
+        members.present.iter().for_each(|(_, record)| totals.add(&record.counters));
+        totals
+    }
+
+    /// The most members at one time.
+    pub fn most(&self) -> usize {
+        self.lock().most
+    }
+
+    /// Ends the blocking calls of all threads.
+    pub fn interrupt(&self) {
+        // A thread that settles now sees the request to stop, or this sees the thread.
+        fence(SeqCst);
+        for (_, record) in &self.lock().present {
+            if let Some(thread) = Pid::from_raw(record.thread.load(Relaxed)) {
+                interrupt(thread);
+            }
+        }
+    }
+
+    /// Waits until at most `n` members are present, or until `deadline`.
+    pub fn wait_until_at_most(&self, n: usize, deadline: Time) {
+        let mut members = self.lock();
+        while members.present.len() > n {
+            let left = deadline.since(Time::now());
+            if left.is_zero() {
+                return;
+            }
+            members = self.someone_left.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// What is counted here.
+    #[inline]
+    pub fn counters(&self) -> &'static Counters {
+        &self.record.counters
+    }
+
+    /// The calling thread may be interrupted from now on.
+    #[inline]
+    pub fn settle(&self) {
+        if !self.is_settled.replace(true) {
+            self.record.thread.store(gettid().as_raw_nonzero().get(), Relaxed);
+            fence(SeqCst);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if getpid() != self.process {
+            return;
+        }
+        let mut members = self.team.lock();
+        members.present.remove(self.key);
+        members.left.add(&self.record.counters);
+        self.record.counters.clear();
+        self.record.thread.store(0, Relaxed);
+        members.spare.push(self.record);
+        self.team.someone_left.notify_all();
+    }
+}
