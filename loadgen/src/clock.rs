@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// How long a request to stop may go unnoticed.
+/// How long a stop may go unnoticed.
 pub(crate) const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A monotonic clock with its zero at the run's beginning; its copies agree.
@@ -20,7 +20,7 @@ impl Clock {
         Clock { zero_ns: monotonic_ns() }
     }
 
-    /// The moment at which this clock shows `at_ns`, on the system's monotonic clock.
+    /// The time of the system's monotonic clock at which this clock shows `at_ns`.
     pub(crate) fn to_monotonic_ns(self, at_ns: u64) -> u64 {
         self.zero_ns.saturating_add(at_ns)
     }
@@ -31,19 +31,19 @@ impl Clock {
     }
 }
 
-/// The system's monotonic clock, as one number: the generator reads it once for every reply, and an
-/// [`Instant`](std::time::Instant) would have to be taken apart each time.
+/// The system's monotonic clock as one number, since the generator reads it for every reply and an
+/// [`Instant`](std::time::Instant) would have to be converted each time.
 fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A duration in nanoseconds; what does not fit (over 584 years) is as long as fits.
+/// A duration in nanoseconds, at most [`u64::MAX`] (584 years).
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A part of the run: from its first nanosecond up to, and without, its last.
+/// A part of the run, from its first nanosecond to before its last.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Window {
     pub(crate) from_ns: u64,
@@ -51,12 +51,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Whether a moment lies in the window.
+    /// Whether a time lies in the window.
     pub(crate) fn contains(self, at_ns: u64) -> bool {
         self.from_ns <= at_ns && at_ns < self.until_ns
     }
 
-    /// How long the window is.
+    /// Length of the window.
     pub(crate) fn length(self) -> Duration {
         Duration::from_nanos(self.until_ns.saturating_sub(self.from_ns))
     }

@@ -1,4 +1,4 @@
-//! What a run is asked to do.
+//! The configuration of a run.
 
 use std::{
     fmt, fs,
@@ -16,49 +16,60 @@ use crate::Error;
 /// The largest payload a request may have, in bytes (1 GiB).
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 30;
 
-/// The most requests a second that may be asked for: far more than can be sent, few enough to remember those that cannot.
+/// The highest configurable rate in requests per second: far more than can be sent, few enough to remember those that cannot.
 const MAX_RATE_PER_S: f64 = 1e7;
 
-/// The most requests a connection may have in flight.
+/// The highest number of requests in flight per connection.
 pub const MAX_PIPELINE: usize = 1 << 16;
 
-/// One run: whom to drive, with what load, for how long, and how.
+/// One run: the server, the load, how long and how.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use loadgen::{Arrival, Config};
+/// # let address = ([127, 0, 0, 1], 7000).into();
+/// let config = Config::new(address).connections(50).duration(Duration::from_secs(10)).open_loop(20_000.0, Arrival::Poisson);
+/// config.check()?;
+/// # Ok::<(), loadgen::Error>(())
+/// ```
+///
+/// Settings without a method are public fields.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The server's addresses: connections are dealt out among them in turn.
+    /// The server's addresses; the connections are distributed among them in turn.
     pub targets: Vec<SocketAddr>,
-    /// How messages are cut on the wire.
+    /// The format of messages.
     pub wire: Wire,
     /// Connections that send requests.
     pub connections: usize,
-    /// Connections that are opened before the active ones, and stay silent.
+    /// Connections that are opened before the active ones and send nothing.
     pub idle_connections: usize,
     /// When requests are sent.
     pub load: Load,
-    /// Every request has a connection of its own: opened, used once, closed. [`Config::connections`] is then how many
-    /// of them there are at a time.
+    /// Whether every request opens a connection of its own and closes it after the reply. [`Config::connections`] is then the
+    /// number of connections at a time.
     pub churn: bool,
-    /// Bytes of a request's payload (a frame's header comes on top), at most [`MAX_PAYLOAD_BYTES`].
+    /// Payload per request in bytes, at most [`MAX_PAYLOAD_BYTES`]; a frame's header comes on top.
     pub payload_bytes: usize,
     /// How long requests flow before the measured window begins.
     pub warmup: Duration,
-    /// How long the measured window is.
+    /// Length of the measured window.
     pub duration: Duration,
-    /// How long a reply may take, counted from when its request was due; what comes later has timed out.
+    /// Longest time that a reply may take, from when its request was due; a later one has timed out.
     pub timeout: Duration,
-    /// How long replies that are still owed at the window's end are awaited.
+    /// How long to wait for outstanding replies after the measured window.
     pub drain: Duration,
-    /// How long opening connections may make no progress before those that are missing are given up.
+    /// How long opening connections may make no progress before the remaining ones are given up.
     pub connect_timeout: Duration,
-    /// Generator threads; the active connections are shared out among them.
+    /// Generator threads, which share the active connections.
     pub threads: usize,
-    /// Processors for the generator threads, given out in turn; `None` leaves the choice to the system.
+    /// Processors for the generator threads, assigned in turn; `None` leaves the choice to the system.
     pub cpus: Option<Cpus>,
     /// How a generator thread waits.
     pub wait: Wait,
-    /// What the random part of the load (Poisson arrivals) is drawn from.
+    /// Seed of Poisson arrivals.
     pub seed: u64,
-    /// How long each of [`Measurement::intervals`](crate::Measurement::intervals) is; `None` for none.
+    /// Length of each of [`Measurement::intervals`](crate::Measurement::intervals); `None` for none.
     pub interval: Option<Duration>,
     /// Which of the processes that share a load this one is.
     pub part: PartOf,
@@ -67,24 +78,24 @@ pub struct Config {
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// As fast as replies come: the next request leaves when a reply has arrived.
+    /// Each reply triggers the next request.
     Closed {
         /// Requests in flight on each active connection, at most [`MAX_PIPELINE`].
         pipeline: usize,
     },
-    /// When they are due, whatever the server does.
+    /// On a schedule, whatever the server does.
     Open(OpenLoop),
 }
 
 /// A load on a schedule that is fixed in advance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpenLoop {
-    /// Requests a second, over all connections.
+    /// Requests per second, over all connections.
     pub rate_per_s: f64,
     /// How they are spread over time.
     pub arrival: Arrival,
-    /// A connection's next request waits in the generator (counted from when it was due) until the one before is
-    /// answered; otherwise requests follow each other down the connection however late replies are.
+    /// Whether a connection's next request waits in the generator until the reply to the one before (its latency still counts
+    /// from when it was due); otherwise requests are pipelined, however late replies are.
     pub one_outstanding: bool,
 }
 
@@ -92,10 +103,10 @@ pub struct OpenLoop {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrival {
-    /// At equal distances.
+    /// Equal gaps.
     #[default]
     Constant,
-    /// At random, with exponentially distributed distances: what many independent users make.
+    /// Exponentially distributed gaps, as many independent users produce.
     Poisson,
 }
 
@@ -120,7 +131,7 @@ impl FromStr for Arrival {
     }
 }
 
-/// One of several processes that share a load: it opens every `parts`th connection, and sends as much of the rate.
+/// One of several processes that share a load: it opens every `parts`th connection, and sends that share of the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartOf {
     /// Its number, from 0.
@@ -139,8 +150,40 @@ impl PartOf {
     }
 }
 
+/// Methods that set one field each and return the configuration.
+macro_rules! setters {
+    ($($field:ident: $type:ty,)*) => {
+        impl Config {
+            $(
+                #[doc = concat!("Sets [`Config::", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+                pub fn $field(mut self, $field: $type) -> Config {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    wire: Wire,
+    connections: usize,
+    idle_connections: usize,
+    churn: bool,
+    payload_bytes: usize,
+    warmup: Duration,
+    duration: Duration,
+    timeout: Duration,
+    drain: Duration,
+    threads: usize,
+    cpus: Cpus,
+    wait: Wait,
+    seed: u64,
+    interval: Duration,
+}
+
 impl Config {
-    /// The default load on `target`: one connection, one request of 64 bytes at a time, 1 s of warm-up, 5 s measured.
+    /// The default load on `target`: one connection, one request of 64 bytes in flight, 1 s of warm-up, 5 s measured.
     pub fn new(target: SocketAddr) -> Config {
         Config {
             targets: vec![target],
@@ -164,7 +207,19 @@ impl Config {
         }
     }
 
-    /// The rate asked for, in requests a second, over all processes; `None` in a closed loop.
+    /// A closed loop with this many requests in flight per connection.
+    pub fn closed_loop(mut self, pipeline: usize) -> Config {
+        self.load = Load::Closed { pipeline };
+        self
+    }
+
+    /// An open loop at this many requests per second over all connections.
+    pub fn open_loop(mut self, rate_per_s: f64, arrival: Arrival) -> Config {
+        self.load = Load::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
+        self
+    }
+
+    /// The configured rate in requests per second over all processes; `None` in a closed loop.
     pub fn rate_per_s(&self) -> Option<f64> {
         match &self.load {
             Load::Closed { .. } => None,
@@ -172,10 +227,10 @@ impl Config {
         }
     }
 
-    /// Whether the run can be done at all.
+    /// Checks that the run is possible.
     ///
     /// # Errors
-    /// [`Error::Config`] names the first setting that makes no sense.
+    /// [`Error::Config`] names the first setting that is not.
     pub fn check(&self) -> Result<(), Error> {
         let require = |holds: bool, otherwise: &str| {
             if holds { Ok(()) } else { Err(Error::Config(otherwise.into())) }
@@ -185,16 +240,16 @@ impl Config {
         match self.load {
             Load::Closed { pipeline } => {
                 require(pipeline > 0, "at least one request in flight is needed")?;
-                require(pipeline <= MAX_PIPELINE, "at most 65536 requests may be in flight on a connection")?;
-                require(pipeline == 1 || !self.churn, "a connection used once has no pipeline")?;
+                require(pipeline <= MAX_PIPELINE, "at most 65,536 requests may be in flight per connection")?;
+                require(pipeline == 1 || !self.churn, "a connection that is used once has no pipeline")?;
             }
             Load::Open(OpenLoop { rate_per_s, .. }) => {
-                require(rate_per_s.is_finite() && rate_per_s > 0.0, "the rate must be over 0 requests a second")?;
-                require(rate_per_s <= MAX_RATE_PER_S, "the rate must not be over 10,000,000 requests a second")?;
+                require(rate_per_s.is_finite() && rate_per_s > 0.0, "the rate must be over 0 requests per second")?;
+                require(rate_per_s <= MAX_RATE_PER_S, "the rate must not be over 10,000,000 requests per second")?;
             }
         }
         require(self.threads > 0, "at least one thread is needed")?;
-        require(!self.duration.is_zero(), "the duration must be longer than nothing")?;
+        require(!self.duration.is_zero(), "the duration must be longer than 0")?;
         require(SystemTime::now().checked_add(self.warmup).is_some(), "the warm-up must have an end")?;
         require(self.payload_bytes <= MAX_PAYLOAD_BYTES, "the payload must not be over 1 GiB")?;
         require(self.wire == Wire::Frames || self.payload_bytes > 0, "raw requests need a payload of at least one byte")?;
@@ -206,7 +261,7 @@ impl Config {
             return Ok(());
         };
         match cpus.as_slice().iter().find(|cpu| !online.as_slice().contains(cpu)) {
-            Some(cpu) => Err(Error::Config(format!("there is no processor {cpu} here, only {online}"))),
+            Some(cpu) => Err(Error::Config(format!("processor {cpu} does not exist: the online processors are {online}"))),
             None => Ok(()),
         }
     }
@@ -216,25 +271,25 @@ impl Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wait {
-    /// Asks the system over and over and never sleeps: a reply is seen at once, at the price of a whole processor.
+    /// Busy-polls and never sleeps: a reply is noticed at once, at the cost of a whole processor.
     Spin,
-    /// Sleeps until a reply arrives, or until shortly before a request is due, and spins the rest: requests leave on
-    /// time; its own wake-up is added to the latencies of replies it slept for. (In a closed loop nothing is due by the
-    /// clock, so there it is as [`Wait::Sleep`].)
+    /// Sleeps until a reply arrives, or until shortly before a request is due, then spins: requests leave on time, and the
+    /// generator's own wake-up adds to the latency of replies that it slept for. (In a closed loop nothing is due by the clock,
+    /// so there it is the same as [`Wait::Sleep`].)
     #[default]
     Hybrid,
-    /// Sleeps until something arrives: leaves the processor to others, and adds its own wake-up to each latency.
+    /// Sleeps until something arrives: leaves the processor to others, and adds the generator's own wake-up to each latency.
     Sleep,
 }
 
 impl Wait {
-    /// Spinning where each of `threads` has a processor of its own and one is left for the server, else hybrid.
+    /// [`Wait::Spin`] if there is a processor for each of `threads` and one for the server, else [`Wait::Hybrid`].
     pub fn suited_to(threads: usize, cpus: Option<&Cpus>) -> Wait {
-        let spare = match cpus {
+        let has_spare = match cpus {
             Some(cpus) => cpus.as_slice().len() >= threads && count(online_cpus()) > threads,
             None => count(Cpus::allowed().ok()) > threads,
         };
-        if spare { Wait::Spin } else { Wait::Hybrid }
+        if has_spare { Wait::Spin } else { Wait::Hybrid }
     }
 }
 
@@ -261,7 +316,7 @@ impl FromStr for Wait {
     }
 }
 
-/// The machine's processors that are switched on, or `None` where the system does not tell.
+/// The machine's online processors, or `None` if the system does not list them.
 fn online_cpus() -> Option<Cpus> {
     fs::read_to_string("/sys/devices/system/cpu/online").ok()?.trim().parse().ok()
 }
@@ -301,9 +356,9 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn impossible_settings_are_refused() {
         let raw = Config { wire: Wire::Raw, ..config() };
-        for wrong in [
+        for impossible in [
             Config { connections: 0, ..config() },
             Config { load: Load::Closed { pipeline: 0 }, ..config() },
             Config { load: Load::Closed { pipeline: MAX_PIPELINE + 1 }, ..config() },
@@ -319,7 +374,7 @@ mod tests {
             Config { payload_bytes: 0, ..raw.clone() },
             Config { cpus: "1000".parse().ok(), ..config() },
         ] {
-            assert!(matches!(wrong.check(), Err(Error::Config(_))), "{wrong:?}");
+            assert!(matches!(impossible.check(), Err(Error::Config(_))), "{impossible:?}");
         }
         Config { payload_bytes: 0, ..config() }.check().unwrap();
         Config { payload_bytes: 1, ..raw }.check().unwrap();
@@ -327,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_share_everything_out() {
+    fn processes_share_the_whole_load() {
         let shares = |all| (0..3).map(|part| PartOf { part, parts: 3 }.share(all)).collect::<Vec<_>>();
         assert_eq!(shares(36_000), [12_000, 12_000, 12_000]);
         assert_eq!(shares(5), [2, 2, 1]);
@@ -335,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn it_spins_only_where_a_processor_is_left_for_the_server() {
+    fn it_spins_only_if_a_processor_is_left_for_the_server() {
         let online = online_cpus().unwrap();
         let cpus = online.as_slice().len();
         assert_eq!(Wait::suited_to(cpus, Some(&online)), Wait::Hybrid);

@@ -1,4 +1,4 @@
-//! Opens connections: many at a time, but never so many that the server's backlog overflows on our account.
+//! Opens connections: many at a time, but not so many that they overflow the server's backlog.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::{Config, Error, clock::STOP_CHECK};
 
 const MOST_IN_PROGRESS: usize = 256;
-/// Connections from one address of ours to one of the server's: a third of the ports there are by default (32768..60999),
-/// since finding a free one takes the kernel ever longer when they are few.
-const CONNECTIONS_A_SOURCE: u64 = 8192;
+/// Connections from one local address to one target: a third of the default local ports (32768..60999), since the kernel takes
+/// longer to find a free port when few are left.
+const CONNECTIONS_PER_SOURCE: u64 = 8192;
 const SOURCES: u64 = 250;
 
-/// Begins connections: to all targets in turn and, on the loopback network, from as many addresses as it takes.
+/// Begins connections: to all targets in turn and, on the loopback network, from as many local addresses as needed.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     targets: Vec<SocketAddr>,
@@ -32,21 +32,21 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer for the run's targets. Each process of a run begins with another, or what does not divide evenly would all be
-    /// the first one's.
+    /// A dialer for the run's targets. Each process of a run begins with a different one, so that the remainder of an uneven
+    /// division does not always go to the first.
     pub(crate) fn new(config: &Config) -> Dialer {
         let part = config.part.part;
         Dialer { targets: config.targets.clone(), part: part as u8, dialled: AtomicU64::new(part as u64) }
     }
 
-    /// Begins a connection, without Nagle's delay: it opens, or fails to, when it becomes writable.
+    /// Begins a connection with TCP_NODELAY: it has opened, or failed, when it becomes writable.
     pub(crate) fn dial(&self) -> io::Result<TcpStream> {
         let number = self.dialled.fetch_add(1, Ordering::Relaxed);
         let target = self.targets[(number % self.targets.len() as u64) as usize];
         let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = self.source(target, number) {
-            // The port is chosen when the target is known, so that one port serves several targets.
+            // The kernel chooses the port when it knows the target, so that one port serves several targets.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
@@ -56,30 +56,30 @@ impl Dialer {
         }
     }
 
-    /// The address to connect from, where the system's choice would run out of ports: every address of the loopback
-    /// network is ours (RFC 1122, 3.2.1.3), and each process of a run has 250 of its own.
+    /// The local address, where the system's choice would run out of ports: every address of the loopback network is local (RFC
+    /// 1122, 3.2.1.3), and each process of a run has 250 of its own.
     fn source(&self, target: SocketAddr, number: u64) -> Option<Ipv4Addr> {
-        let source = Ipv4Addr::new(127, 0, self.part, 1 + (number / CONNECTIONS_A_SOURCE % SOURCES) as u8);
+        let source = Ipv4Addr::new(127, 0, self.part, 1 + (number / CONNECTIONS_PER_SOURCE % SOURCES) as u8);
         let is_local = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback());
         (is_local && source != Ipv4Addr::LOCALHOST).then_some(source)
     }
 }
 
-/// What became of the attempts to connect.
+/// The results of the attempts to connect.
 #[derive(Debug, Default)]
 pub(crate) struct Opened {
-    /// The connections that opened: nonblocking, without Nagle's delay, registered nowhere.
+    /// The connections that opened: nonblocking, with TCP_NODELAY, not registered with any poll.
     pub(crate) streams: Vec<TcpStream>,
     /// How many did not open.
     pub(crate) refused: usize,
-    /// Why the first of these did not.
+    /// The first of their errors.
     pub(crate) first_refusal: Option<io::Error>,
 }
 
-/// Opens `count` connections; those that are refused, or not open after `timeout` without any progress, are counted.
+/// Opens `count` connections, and counts those that are refused or not open after `timeout` without progress.
 ///
 /// # Errors
-/// [`Error::Interrupted`] once `stop` is set; [`Error::System`] when there is nothing to wait with.
+/// [`Error::Interrupted`] once `stop` is set; [`Error::System`] when the system provides no epoll instance.
 pub(crate) fn open(dialer: &Dialer, count: usize, timeout: Duration, stop: &AtomicBool) -> Result<Opened, Error> {
     let mut opener = Opener::new(dialer).map_err(Error::System)?;
     let mut events = Events::with_capacity(MOST_IN_PROGRESS);
@@ -137,7 +137,7 @@ impl Opener<'_> {
         }
     }
 
-    /// Sees what has become of an attempt of which the system says that something has.
+    /// Handles an event of an attempt.
     fn settle(&mut self, token: Token) {
         let Some(mut stream) = self.in_progress.remove(&token) else {
             return;
@@ -152,7 +152,7 @@ impl Opener<'_> {
         }
     }
 
-    /// Gives up all attempts in progress and `unstarted` more.
+    /// Gives up all attempts in progress and the `unstarted` ones.
     fn give_up(&mut self, unstarted: usize, timeout: Duration) {
         let message = format!("no answer within {timeout:?}");
         self.refuse(io::Error::new(ErrorKind::TimedOut, message));
@@ -165,7 +165,7 @@ impl Opener<'_> {
     }
 }
 
-/// Whether a connection that was begun is open by now.
+/// Whether the connection is open by now.
 pub(crate) fn outcome(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
@@ -195,9 +195,9 @@ mod tests {
             let config = Config { part: crate::PartOf { part, parts: 2 }, ..Config::new(local) };
             Dialer::new(&config).source(local, number)
         };
-        assert_eq!(source(0, CONNECTIONS_A_SOURCE - 1), None);
-        assert_eq!(source(0, CONNECTIONS_A_SOURCE), Some(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(source(0, CONNECTIONS_A_SOURCE * SOURCES), None);
+        assert_eq!(source(0, CONNECTIONS_PER_SOURCE - 1), None);
+        assert_eq!(source(0, CONNECTIONS_PER_SOURCE), Some(Ipv4Addr::new(127, 0, 0, 2)));
+        assert_eq!(source(0, CONNECTIONS_PER_SOURCE * SOURCES), None);
         assert_eq!(source(1, 0), Some(Ipv4Addr::new(127, 0, 1, 1)));
         for elsewhere in ["192.0.2.1:7", "[::1]:7"].map(|text| text.parse().unwrap()) {
             assert_eq!(dialer(elsewhere).source(elsewhere, 1 << 20), None);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_dealt_out_among_the_targets_from_the_addresses_chosen() {
+    fn connections_are_distributed_among_the_targets_from_the_chosen_addresses() {
         let servers = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let targets = servers.iter().map(|server| server.local_addr().unwrap()).collect();
         let config = Config { targets, part: crate::PartOf { part: 3, parts: 4 }, ..Config::new(([127, 0, 0, 1], 1).into()) };
@@ -219,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_than_may_be_in_progress_are_opened_all() {
-        // With room for them all: a connection that overflows a backlog is open on our side only.
+    fn more_connections_than_the_limit_in_progress_all_open() {
+        // With a backlog for all of them: a connection that overflows it is open on the client's side only.
         let count = MOST_IN_PROGRESS * 2 + 1;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_every_connection_is_refused() {
+    fn every_connection_to_a_closed_port_is_refused() {
         let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let opened = open(&dialer(target), 3, AMPLE, &AtomicBool::new(false)).unwrap();
         assert_eq!((opened.streams.len(), opened.refused), (0, 3));
@@ -243,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn where_the_backlog_is_full_waiting_has_an_end() {
-        // Its backlog holds 128 connections and nobody takes them out.
+    fn waiting_for_a_full_backlog_ends() {
+        // Its backlog holds 128 connections, and nothing accepts them.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = server.local_addr().unwrap();
         let opened = open(&dialer(target), 1000, Duration::from_millis(100), &AtomicBool::new(false)).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_asked_to() {
+    fn it_ends_early_on_stop() {
         let target = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(matches!(open(&dialer(target), 1, AMPLE, &AtomicBool::new(true)), Err(Error::Interrupted)));
     }

@@ -1,9 +1,9 @@
-//! What requests say: the bytes of every message, computable at any offset, so that nobody has to keep them.
+//! The bytes of every message, computable at any offset, so that none have to be stored.
 //!
-//! A message is a head (a frame's header, and the stamp that tells this request from all others) and a body (a
-//! pseudo-random pattern that all requests of a run share). The stamp is the request's number in the run and its
-//! connection's id, 8 bytes each, little-endian; a payload of less than 16 bytes has as much of it as fits. The id is
-//! masked with a hash of the number, so that a damaged stamp does not pass for the stamp of another request.
+//! A message is a head (a frame's header, and a stamp that identifies the request) and a body (a pseudo-random pattern that all
+//! requests of a run share). The stamp is the request's number in the run and its connection's id, 8 bytes each, little-endian;
+//! a payload of less than 16 bytes has as much of it as fits. The id is masked with a hash of the number, so that a damaged
+//! stamp does not match another request.
 
 use std::ops::Range;
 
@@ -11,32 +11,32 @@ use echo_protocol::{HEADER_BYTES, Wire};
 
 const STAMP_BYTES: usize = 16;
 const HEAD_BYTES: usize = HEADER_BYTES + STAMP_BYTES;
-/// Where in a head the request's number is, and where its connection's id.
+/// Offsets of the request's number and of its connection's id in a head.
 const NUMBER: Range<usize> = HEADER_BYTES..HEADER_BYTES + 8;
 const CONNECTION: Range<usize> = HEADER_BYTES + 8..HEAD_BYTES;
 
 /// A request of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The connection it belongs to, from 0.
+    /// Its connection, from 0.
     pub(crate) connection: u64,
-    /// Which of the connection's requests it is, from 0.
+    /// Its number on the connection, from 0.
     pub(crate) sequence: u64,
 }
 
 /// The bytes of every request of a run.
 #[derive(Debug)]
 pub(crate) struct Content {
-    /// The header of every message; zeros, and never sent, where there is none.
+    /// The header of every message; zeros, and never sent, on the raw wire.
     header: [u8; HEADER_BYTES],
-    /// Which bytes of a head are sent: no header on the raw wire, and of the stamp what fits.
+    /// The bytes of a head that are sent: no header on the raw wire, and as much of the stamp as fits.
     sent: Range<usize>,
     body: Vec<u8>,
     connections: u64,
 }
 
 impl Content {
-    /// What is said on `connections` connections by requests of `payload_bytes` (at most [`u32::MAX`]) each.
+    /// The messages on `connections` connections with `payload_bytes` (at most [`u32::MAX`]) per request.
     pub(crate) fn new(wire: Wire, payload_bytes: usize, connections: usize) -> Content {
         let stamp_bytes = payload_bytes.min(STAMP_BYTES);
         let (header, first) = match wire {
@@ -56,7 +56,7 @@ impl Content {
         self.sent.len() + self.body.len()
     }
 
-    /// Copies the request's message from `offset` on, as much as `out` takes, and returns how many bytes it took.
+    /// Copies the request's message from `offset` on into `out`, and returns the number of bytes copied.
     pub(crate) fn copy(&self, request: Request, offset: usize, out: &mut [u8]) -> usize {
         let mut copied = 0;
         if offset < self.sent.len() {
@@ -68,9 +68,9 @@ impl Content {
         copied
     }
 
-    /// The message's head; what of the stamp is not sent is zero.
+    /// The message's head; the part of the stamp that is not sent is zero.
     fn head(&self, request: Request) -> [u8; HEAD_BYTES] {
-        // Numbers are unique in the run, and already their low bytes differ: a short payload keeps these.
+        // Numbers are unique in the run, and differ in their low bytes first, which a short payload keeps.
         let number = request.sequence.wrapping_mul(self.connections).wrapping_add(request.connection);
         let mut head = [0; HEAD_BYTES];
         head[..HEADER_BYTES].copy_from_slice(&self.header);
@@ -82,7 +82,7 @@ impl Content {
         head
     }
 
-    /// The request this head belongs to, or `None` if it belongs to none (or is too short to tell).
+    /// The request with this head, or `None` if there is none (or the payload is too short to identify it).
     fn request_of(&self, head: &[u8; HEAD_BYTES]) -> Option<Request> {
         let number = u64::from_le_bytes(head[NUMBER].try_into().ok()?);
         let request = Request { connection: number % self.connections, sequence: number / self.connections };
@@ -90,22 +90,22 @@ impl Content {
     }
 }
 
-/// What a complete reply turned out to be.
+/// Whether a complete reply is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The request's bytes, every one.
-    Right,
+    /// Exactly the request's bytes.
+    Correct,
     /// The bytes of another request of the run.
     Crossed,
     /// The bytes of no request.
     Altered,
 }
 
-/// The frame's header is wrong: nothing says any more where this reply ends and the next begins.
+/// The frame's header is wrong, so the end of this reply and the beginning of the next are unknown.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WrongHeader;
 
-/// A reply as it arrives, checked piece by piece: what it must be is known at every offset, so only its head is kept.
+/// A reply as it arrives, checked piece by piece: its bytes are known at every offset, so only its head is kept.
 #[derive(Debug)]
 pub(crate) struct Reply {
     received: usize,
@@ -119,7 +119,7 @@ impl Reply {
         Reply { received: 0, head: [0; HEAD_BYTES], body_intact: true }
     }
 
-    /// Takes this reply's share of what arrived next, and returns how many bytes that was.
+    /// Takes this reply's share of the bytes that arrived, and returns how many that was.
     pub(crate) fn take(&mut self, content: &Content, arrived: &[u8]) -> Result<usize, WrongHeader> {
         let head_bytes = content.sent.len();
         let of_head = head_bytes.saturating_sub(self.received).min(arrived.len());
@@ -147,12 +147,12 @@ impl Reply {
         self.received == content.message_bytes()
     }
 
-    /// What the complete reply is, as an answer to `request`.
+    /// Compares the complete reply with `request`.
     pub(crate) fn verdict(&self, content: &Content, request: Request) -> Verdict {
         if !self.body_intact {
             Verdict::Altered
         } else if self.head == content.head(request) {
-            Verdict::Right
+            Verdict::Correct
         } else if content.request_of(&self.head).is_some() {
             Verdict::Crossed
         } else {
@@ -161,21 +161,21 @@ impl Reply {
     }
 }
 
-/// Copies as much of `from` as `to` takes, and returns how many bytes that was.
+/// Copies as much of `from` as fits in `to`, and returns the number of bytes copied.
 fn copy_some(from: &[u8], to: &mut [u8]) -> usize {
     let bytes = from.len().min(to.len());
     to[..bytes].copy_from_slice(&from[..bytes]);
     bytes
 }
 
-/// The body that all requests share: bytes without a period, so that a shifted reply does not pass.
+/// The body that all requests share: bytes without a period, so that a shifted reply is detected.
 fn pattern(bytes: usize) -> Vec<u8> {
     let mut pattern: Vec<u8> = (0..bytes.div_ceil(8) as u64).flat_map(|word| mix(!word).to_le_bytes()).collect();
     pattern.truncate(bytes);
     pattern
 }
 
-/// A number in which every bit depends on every bit of the given one (the finalizer of SplitMix64).
+/// A hash in which every bit depends on every bit of the number (the finalizer of SplitMix64).
 fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_requests_are_alike_even_when_short() {
+    fn no_two_requests_are_the_same_even_when_short() {
         let content = Content::new(Wire::Raw, 2, 8);
         let requests = (0..8).flat_map(|connection| (0..1000).map(move |sequence| Request { connection, sequence }));
         let mut all: Vec<_> = requests.map(|request| message(&content, request)).collect();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn another_requests_reply_is_crossed() {
+    fn the_reply_to_another_request_is_crossed() {
         let content = Content::new(Wire::Frames, 64, 8);
         for other in [Request { connection: 4, ..MINE }, Request { sequence: 69, ..MINE }] {
             assert_eq!(verdict(&content, &message(&content, other), MINE), Verdict::Crossed);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_with_a_wrong_header_is_seen_at_its_first_wrong_byte() {
+    fn a_wrong_header_is_detected_at_its_first_wrong_byte() {
         let content = Content::new(Wire::Frames, 64, 1);
         let mut reply = Reply::new();
         assert_eq!(reply.take(&content, &[0, 0]), Ok(2));
@@ -255,12 +255,12 @@ mod tests {
         }
 
         #[test]
-        fn the_right_reply_is_right_and_any_changed_byte_alters_it(
+        fn the_correct_reply_is_recognized_and_any_changed_byte_alters_it(
             payload in 1_usize..200, at in 0_usize..200, change in 1_u8.., connections in 4_usize..100,
         ) {
             let content = Content::new(Wire::Raw, payload, connections);
             let mut reply = message(&content, MINE);
-            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Right);
+            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Correct);
             reply[at % payload] ^= change;
             prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Altered);
         }

@@ -1,4 +1,4 @@
-//! What a thread costs: the processor time it has used.
+//! The processor time that a thread has used.
 
 use std::{io, ops::AddAssign, time::Duration};
 
@@ -8,7 +8,7 @@ use nix::sys::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Processor time, in the program and in the kernel on its behalf.
+/// Processor time in user mode and in the kernel.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CpuTime {
     pub(crate) user: Duration,
@@ -16,7 +16,7 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    /// What the calling thread has used since it began.
+    /// What the calling thread has used since its start.
     pub(crate) fn of_this_thread() -> io::Result<CpuTime> {
         let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
         Ok(CpuTime { user: duration(usage.user_time()), system: duration(usage.system_time()) })

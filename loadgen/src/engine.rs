@@ -1,4 +1,4 @@
-//! What a generator thread has to do, without sockets or clock: whom to send what and when, what came back, what it means.
+//! What a generator thread sends when and where, and what a reply means: without sockets or clock.
 
 use crate::{
     Config, Load,
@@ -9,42 +9,42 @@ use crate::{
     schedule::{Schedule, Shard},
 };
 
-/// How many bytes of an open loop's requests may be on their way on one connection: as much as sockets hold by default. Beyond
-/// that they queue in the generator.
-const MOST_BYTES_UNDER_WAY: usize = 256 * 1024;
+/// Bytes of an open loop's requests that may be in flight per connection: as many as sockets hold by default. Further ones
+/// queue in the generator.
+const MAX_BYTES_IN_FLIGHT: usize = 256 * 1024;
 
-/// A thread's share of the load. Lines are its connections, counted from 0.
+/// A thread's share of the load. Its connections are its slots, counted from 0.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
     content: &'a Content,
     pace: Pace,
-    /// How many requests may be on their way on one line.
+    /// Requests that may be in flight per slot.
     window: usize,
     churn: bool,
     drain_ns: u64,
-    lines: Vec<Line>,
+    slots: Vec<Slot>,
     pub(crate) record: Record,
 }
 
 /// What makes requests due.
 #[derive(Debug)]
 enum Pace {
-    /// Room: this many at a time on each line.
-    Room(usize),
+    /// Replies: this many requests in flight per slot.
+    Closed(usize),
     Schedule(Schedule),
 }
 
-/// As the processor fetches memory: with a thousand of these each turn finds its own far away.
+/// Aligned to a cache line: with a thousand slots each turn finds its slot outside the processor's caches.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Line {
+struct Slot {
     conversation: Conversation,
-    /// Why there is no connection any more, and will be none.
+    /// Why the connection has ended for good.
     lost: Option<Cause>,
 }
 
 impl<'a> Engine<'a> {
-    /// The shard's share of the load, on connections of the given ids; an open loop's schedule begins at `begins_ns`.
+    /// The shard's share of the load, on connections with the given ids; an open loop's schedule begins at `begins_ns`.
     pub(crate) fn new(
         config: &Config,
         content: &'a Content,
@@ -54,20 +54,20 @@ impl<'a> Engine<'a> {
         record: Record,
     ) -> Engine<'a> {
         let (pace, window) = match &config.load {
-            Load::Closed { pipeline } => (Pace::Room(*pipeline), *pipeline),
+            Load::Closed { pipeline } => (Pace::Closed(*pipeline), *pipeline),
             Load::Open(open) => {
                 let one_at_a_time = open.one_outstanding || config.churn;
-                let most = (MOST_BYTES_UNDER_WAY / content.message_bytes()).max(1);
+                let most = (MAX_BYTES_IN_FLIGHT / content.message_bytes()).max(1);
                 (Pace::Schedule(Schedule::new(open, shard, config.seed, begins_ns)), if one_at_a_time { 1 } else { most })
             }
         };
-        let lines = ids.map(|id| Line { conversation: Conversation::new(id), lost: None }).collect();
-        Engine { content, pace, window, churn: config.churn, drain_ns: nanoseconds(config.drain), lines, record }
+        let slots = ids.map(|id| Slot { conversation: Conversation::new(id), lost: None }).collect();
+        Engine { content, pace, window, churn: config.churn, drain_ns: nanoseconds(config.drain), slots, record }
     }
 
-    /// How many lines there are.
-    pub(crate) fn lines(&self) -> usize {
-        self.lines.len()
+    /// How many slots there are.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Whether a schedule says when requests are due.
@@ -75,114 +75,113 @@ impl<'a> Engine<'a> {
         matches!(self.pace, Pace::Schedule(_))
     }
 
-    /// In a closed loop, asks as many requests as the line has room for.
-    pub(crate) fn fill(&mut self, line: usize, now_ns: u64) {
-        let Line { conversation, lost } = &mut self.lines[line];
-        if let Pace::Room(most) = self.pace
+    /// In a closed loop, adds as many requests as may be in flight.
+    pub(crate) fn fill(&mut self, slot: usize, now_ns: u64) {
+        let Slot { conversation, lost } = &mut self.slots[slot];
+        if let Pace::Closed(most) = self.pace
             && now_ns < self.record.window.until_ns
             && lost.is_none()
         {
-            (conversation.owed()..most).for_each(|_| conversation.ask(now_ns, now_ns, &mut self.record));
+            (conversation.pending()..most).for_each(|_| conversation.add_request(now_ns, now_ns, &mut self.record));
         }
     }
 
-    /// When the schedule's next request is due, or `None` when there are no more before the window's end.
+    /// When the schedule's next request is due; `None` when no more are due before the window's end.
     pub(crate) fn next_due_ns(&self) -> Option<u64> {
         match &self.pace {
-            Pace::Room(_) => None,
+            Pace::Closed(_) => None,
             Pace::Schedule(schedule) => Some(schedule.next_due_ns()).filter(|&due_ns| due_ns < self.record.window.until_ns),
         }
     }
 
-    /// Asks the schedule's next request if it is due by now, and returns its line. On a line that is lost it fails.
-    pub(crate) fn ask_due(&mut self, now_ns: u64) -> Option<usize> {
+    /// Adds the schedule's next request if it is due by now, and returns its slot. On a lost slot the request fails.
+    pub(crate) fn add_due_request(&mut self, now_ns: u64) -> Option<usize> {
         let due_ns = self.next_due_ns().filter(|&due_ns| due_ns <= now_ns)?;
         let Pace::Schedule(schedule) = &mut self.pace else { return None };
-        let line = schedule.next_connection();
+        let slot = schedule.next_connection();
         schedule.advance();
-        let Line { conversation, lost } = &mut self.lines[line];
-        conversation.ask(due_ns, now_ns, &mut self.record);
+        let Slot { conversation, lost } = &mut self.slots[slot];
+        conversation.add_request(due_ns, now_ns, &mut self.record);
         if let Some(cause) = *lost {
             conversation.give_up(1, Outcome::Failed(cause), now_ns, &mut self.record);
         }
-        Some(line)
+        Some(slot)
     }
 
-    /// Whether the line has something to write now.
-    pub(crate) fn has_unwritten(&self, line: usize) -> bool {
-        self.lines[line].conversation.has_unwritten(self.window)
+    /// Whether the slot has bytes to write now.
+    pub(crate) fn has_unwritten(&self, slot: usize) -> bool {
+        self.slots[slot].conversation.has_unwritten(self.window)
     }
 
-    /// Fills `out` with what the line is to write next, and returns how many bytes that is.
-    pub(crate) fn unwritten(&self, line: usize, out: &mut [u8]) -> usize {
-        self.lines[line].conversation.unwritten(self.content, self.window, out)
+    /// Fills `out` with the slot's next bytes to write, and returns how many.
+    pub(crate) fn unwritten(&self, slot: usize, out: &mut [u8]) -> usize {
+        self.slots[slot].conversation.unwritten(self.content, self.window, out)
     }
 
-    /// The line's socket took `bytes`, offered to it at `at_ns`.
-    pub(crate) fn wrote(&mut self, line: usize, bytes: usize, at_ns: u64) {
-        self.lines[line].conversation.wrote(self.content, bytes, at_ns, &mut self.record);
+    /// The slot's socket took `bytes`, offered to it at `at_ns`.
+    pub(crate) fn wrote(&mut self, slot: usize, bytes: usize, at_ns: u64) {
+        self.slots[slot].conversation.wrote(self.content, bytes, at_ns, &mut self.record);
     }
 
-    /// The line's socket received what is given here.
+    /// The slot's socket received these bytes.
     ///
     /// # Errors
-    /// Why the connection is of no use any more.
-    pub(crate) fn received(&mut self, line: usize, bytes: &[u8], now_ns: u64) -> Result<(), Cause> {
-        self.lines[line].conversation.receive(self.content, bytes, now_ns, &mut self.record)
+    /// Why the connection must be closed.
+    pub(crate) fn received(&mut self, slot: usize, bytes: &[u8], now_ns: u64) -> Result<(), Cause> {
+        self.slots[slot].conversation.receive(self.content, bytes, now_ns, &mut self.record)
     }
 
-    /// A connection is being opened for the line's oldest request, which counts as sent with that.
-    pub(crate) fn connecting(&mut self, line: usize, now_ns: u64) {
-        self.lines[line].conversation.sent_ahead(now_ns, &mut self.record);
+    /// A connection is being opened for the slot's oldest request, which counts as sent from now on.
+    pub(crate) fn connecting(&mut self, slot: usize, now_ns: u64) {
+        self.slots[slot].conversation.sent_ahead(now_ns, &mut self.record);
     }
 
-    /// Whether a request is being written, or its reply awaited.
-    pub(crate) fn has_begun(&self, line: usize) -> bool {
-        !self.lines[line].conversation.is_between_requests()
+    /// Whether a request is being written or its reply awaited.
+    pub(crate) fn has_begun(&self, slot: usize) -> bool {
+        !self.slots[slot].conversation.is_between_requests()
     }
 
-    /// Whether the line's connection, over which a request had begun, has served its one request.
-    pub(crate) fn is_used_up(&self, line: usize) -> bool {
-        self.churn && !self.has_begun(line)
+    /// Whether the slot's connection, on which a request had begun, has served its one request.
+    pub(crate) fn is_used_up(&self, slot: usize) -> bool {
+        self.churn && !self.has_begun(slot)
     }
 
-    /// Whether the line, when it has no connection, is to get one.
-    pub(crate) fn wants_connection(&self, line: usize) -> bool {
-        let Line { conversation, lost } = &self.lines[line];
-        self.churn && lost.is_none() && conversation.owed() > 0
+    /// Whether a connection must be opened for the slot if it has none.
+    pub(crate) fn needs_connection(&self, slot: usize) -> bool {
+        let Slot { conversation, lost } = &self.slots[slot];
+        self.churn && lost.is_none() && conversation.pending() > 0
     }
 
-    /// The line's connection has ended, or did not open. Returns whether the line is lost with it; otherwise only
-    /// one request is.
-    pub(crate) fn disconnected(&mut self, line: usize, cause: Cause, now_ns: u64) -> bool {
-        // A closed loop would do nothing but try again, as fast as it can.
-        let hopeless = cause == Cause::Connect && !self.is_scheduled();
-        let Line { conversation, lost } = &mut self.lines[line];
-        let (most, gone) = if self.churn && !hopeless { (1, None) } else { (usize::MAX, Some(cause)) };
+    /// The slot's connection has ended, or did not open. Returns whether the slot is lost; otherwise only one request is.
+    pub(crate) fn disconnected(&mut self, slot: usize, cause: Cause, now_ns: u64) -> bool {
+        // A closed loop would only retry as fast as it can.
+        let is_lost = cause == Cause::Connect && !self.is_scheduled();
+        let Slot { conversation, lost } = &mut self.slots[slot];
+        let (most, gone) = if self.churn && !is_lost { (1, None) } else { (usize::MAX, Some(cause)) };
         *lost = gone;
         conversation.give_up(most, Outcome::Failed(cause), now_ns, &mut self.record);
         gone.is_some()
     }
 
-    /// Whether the window has ended, and nothing is owed any more or has been for too long.
+    /// Whether the window has ended and no request is pending, or the drain is over.
     pub(crate) fn is_over(&self, now_ns: u64) -> bool {
         let until_ns = self.record.window.until_ns;
-        now_ns >= until_ns && self.next_due_ns().is_none() && (self.record.owed == 0 || now_ns - until_ns >= self.drain_ns)
+        now_ns >= until_ns && self.next_due_ns().is_none() && (self.record.pending == 0 || now_ns - until_ns >= self.drain_ns)
     }
 
-    /// Moments at which the thread has something to notice though nothing arrives, in order.
+    /// The times at which the thread must act even if nothing arrives, ascending.
     pub(crate) fn milestones_ns(&self) -> [u64; 3] {
         let window = self.record.window;
         [window.from_ns, window.until_ns, window.until_ns.saturating_add(self.drain_ns)]
     }
 
-    /// Ends what is still owed, and returns the books and for each line the replies since the window began.
+    /// Ends the pending requests, and returns the record and, for each slot, the replies since the window began.
     pub(crate) fn finish(mut self, now_ns: u64) -> (Record, Vec<u64>) {
-        for line in &mut self.lines {
-            line.conversation.give_up(usize::MAX, Outcome::Unanswered, now_ns, &mut self.record);
+        for slot in &mut self.slots {
+            slot.conversation.give_up(usize::MAX, Outcome::Unanswered, now_ns, &mut self.record);
         }
-        self.record.timeline.turn_to(now_ns);
-        let replies = self.lines.iter().map(|line| line.conversation.replies()).collect();
+        self.record.timeline.advance_to(now_ns);
+        let replies = self.slots.iter().map(|slot| slot.conversation.replies()).collect();
         (self.record, replies)
     }
 }
@@ -207,7 +206,7 @@ mod tests {
     const US: u64 = 1000;
     const MS: u64 = 1000 * US;
     const SECOND: u64 = 1000 * MS;
-    /// There and back.
+    /// One round trip.
     const BASE_NS: u64 = 20 * US;
     const FREEZE: Behaviour = Behaviour::Freeze { period: Duration::from_secs(1), pause: Duration::from_millis(100) };
     const DELAY: Behaviour = Behaviour::Delay { usual: Duration::from_millis(5), every: 50, rare: Duration::from_millis(20) };
@@ -234,16 +233,16 @@ mod tests {
         open(rate_per_s, Arrival::Constant)
     }
 
-    /// What comes out, after a look at whether the books are in order.
+    /// The measurement of a simulated run, with its counts checked for consistency.
     fn measure(config: &Config, world: &World) -> Measurement {
         let measurement = simulate(config, world);
-        let disorder = disorder(config, &measurement);
-        assert!(disorder.is_empty(), "{disorder:?} are wrong in {measurement:?}");
+        let broken = broken_rules(config, &measurement);
+        assert!(broken.is_empty(), "{broken:?} do not hold in {measurement:?}");
         measurement
     }
 
-    /// What in the books contradicts itself, whatever happened.
-    fn disorder(config: &Config, measurement: &Measurement) -> Vec<&'static str> {
+    /// The consistency rules that the counts break.
+    fn broken_rules(config: &Config, measurement: &Measurement) -> Vec<&'static str> {
         let requests = &measurement.requests;
         let timed_from_sending = if config.rate_per_s().is_some() { requests.sent } else { requests.due };
         let lags = measurement.send_lag.as_ref().map_or(requests.sent, Times::count);
@@ -255,7 +254,7 @@ mod tests {
             ("lower bounds", measurement.latency.unanswered == requests.due - requests.answered),
             ("service times", measurement.service.count() == timed_from_sending),
             ("send lags", lags == requests.sent),
-            ("Little's law", measurement.little.gap() < 0.01),
+            ("Little's law", measurement.littles_law.gap() < 0.01),
         ];
         rules.into_iter().filter_map(|(what, holds)| (!holds).then_some(what)).collect()
     }
@@ -269,7 +268,7 @@ mod tests {
         measurement.warnings.iter().any(|warning| warning.kind() == kind)
     }
 
-    /// Whether two times are one as far as the histogram tells.
+    /// Whether two times are equal at the histogram's precision.
     fn are_equal(times: &Times, one_ns: u64, other_ns: u64) -> bool {
         times.all.equivalent(one_ns, other_ns)
     }
@@ -281,26 +280,26 @@ mod tests {
     #[track_caller]
     fn assert_percentiles(times: &Times, expected: &[(f64, u64)]) {
         for &(quantile, expected_ns) in expected {
-            let told = times.percentile(quantile).expect("samples enough");
+            let percentile = times.percentile(quantile).expect("samples enough");
             assert!(
-                are_equal(times, told.value_ns, expected_ns) && !told.at_least,
-                "{quantile}: {told:?}, expected {expected_ns}"
+                are_equal(times, percentile.value_ns, expected_ns) && !percentile.at_least,
+                "{quantile}: {percentile:?}, expected {expected_ns}"
             );
         }
     }
 
     #[track_caller]
-    fn assert_near(value: f64, expected: f64, most_apart: f64) {
-        assert!((value - expected).abs() <= most_apart, "{value}, expected {expected} +- {most_apart}");
+    fn assert_near(value: f64, expected: f64, tolerance: f64) {
+        assert!((value - expected).abs() <= tolerance, "{value}, expected {expected} +- {tolerance}");
     }
 
     #[test]
-    fn a_line_is_two_of_the_processors() {
-        assert_eq!(size_of::<Line>(), 128);
+    fn a_slot_takes_two_cache_lines() {
+        assert_eq!(size_of::<Slot>(), 128);
     }
 
     #[test]
-    fn at_a_prompt_server_every_latency_of_an_open_loop_is_the_networks() {
+    fn with_a_prompt_server_every_latency_of_an_open_loop_is_the_networks() {
         let config = Config { warmup: Duration::from_secs(1), ..config(constant(1000.0), 3, 10 * SECOND) };
         let measurement = measure(&config, &World::new(Behaviour::Prompt));
         assert_eq!(measurement.requests, Requests { due: 10_000, sent: 10_000, answered: 10_000, ..Requests::default() });
@@ -312,12 +311,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_has_as_many_under_way_as_it_may() {
+    fn a_closed_loop_keeps_its_pipeline_full() {
         let measurement = measure(&config(closed(4), 3, 50 * MS), &World::new(Behaviour::Prompt));
-        // 3 lines of 4 a round trip, of which 2500 fit; the last twelve replies arrive as the window ends.
+        // 12 requests per round trip, of which 2500 fit; the last twelve replies arrive as the window ends.
         assert_eq!((measurement.replies_in_window, measurement.requests.due), (30_000 - 12, 30_000));
         assert!(are_all(&measurement.latency, BASE_NS));
-        assert_near(measurement.little.mean_in_flight, 12.0, 1e-9);
+        assert_near(measurement.littles_law.mean_in_flight, 12.0, 1e-9);
     }
 
     #[test]
@@ -331,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn a_late_reply_delays_no_send_but_where_one_may_be_outstanding() {
+    fn a_late_reply_delays_a_send_only_if_one_may_be_outstanding() {
         let at_once = World { network_ns: 0, ..World::new(FREEZE) };
         let load = |one_outstanding| Load::Open(OpenLoop { rate_per_s: 1000.0, arrival: Arrival::Constant, one_outstanding });
         let pipelined = measure(&config(load(false), 2, 2 * SECOND), &at_once);
         let one_by_one = measure(&config(load(true), 2, 2 * SECOND), &at_once);
         let lag = |measurement: &Measurement| measurement.send_lag.as_ref().unwrap().all.max();
         assert_eq!(lag(&pipelined), 0);
-        // The line's second request is due 2 ms into the pause.
+        // The slot's second request is due 2 ms into the pause.
         let lags = one_by_one.send_lag.as_ref().unwrap();
         assert!(are_equal(lags, lags.all.max(), 98 * MS), "{}", lags.all.max());
         assert_eq!(pipelined.latency.all, one_by_one.latency.all);
@@ -347,8 +346,8 @@ mod tests {
     }
 
     #[test]
-    fn past_the_bound_of_bytes_requests_queue_here_and_count_from_when_they_were_due() {
-        let config = Config { payload_bytes: MOST_BYTES_UNDER_WAY / 4 - 4, ..config(constant(10.0), 1, SECOND) };
+    fn requests_past_the_limit_of_bytes_queue_and_count_from_when_they_were_due() {
+        let config = Config { payload_bytes: MAX_BYTES_IN_FLIGHT / 4 - 4, ..config(constant(10.0), 1, SECOND) };
         let world = |behaviour| World { network_ns: 0, ..World::new(behaviour) };
         let stopped = measure(&config, &world(Behaviour::StopAt(Duration::ZERO)));
         assert_eq!(stopped.requests, Requests { due: 10, sent: 4, unanswered: 10, ..Requests::default() });
@@ -360,14 +359,11 @@ mod tests {
         let latencies_ms: Vec<u64> = frozen.latency.all.iter_recorded().map(|step| step.value_iterated_to() / MS).collect();
         assert_eq!(latencies_ms, [0, 100, 200, 300, 400, 500]);
         let lags = frozen.send_lag.unwrap();
-        assert!(
-            are_equal(&lags, lags.all.max(), 100 * MS) && lags.all.count_between(1, u64::MAX) == 1,
-            "only the fifth has to wait"
-        );
+        assert!(are_equal(&lags, lags.all.max(), 100 * MS) && lags.all.count_between(1, u64::MAX) == 1, "only the fifth waits");
     }
 
     #[test]
-    fn a_server_that_stops_for_good_leaves_the_median_and_lower_bounds() {
+    fn a_server_that_stops_leaves_the_median_and_lower_bounds() {
         let config = config(constant(1000.0), 4, 10 * SECOND);
         let world = World::new(Behaviour::StopAt(Duration::from_secs(8)));
         let stopped = measure(&config, &world);
@@ -377,7 +373,7 @@ mod tests {
         assert!([0.9, 0.99, 0.999].iter().all(|&quantile| stopped.latency.percentile(quantile).unwrap().at_least));
         assert!(!stopped.all_answered() && warns(&stopped, "censored") && warns(&stopped, "saturated"));
 
-        // The drain ends after 11 s: what was due at 9 s is then just not too old.
+        // The drain ends after 11 s: a request due at 9 s is then just within the timeout.
         let impatient = measure(&Config { timeout: Duration::from_secs(2), ..config }, &world);
         assert_eq!(impatient.requests, Requests { timed_out: 1000, unanswered: 1000, ..expected });
     }
@@ -401,10 +397,10 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_stands_still_shows_in_send_lag_and_latency_and_not_in_service_time() {
+    fn a_stalled_generator_shows_in_send_lag_and_latency_and_not_in_service_time() {
         let world = World { stall: Some(500 * MS..550 * MS), ..World::new(Behaviour::Prompt) };
         let measurement = measure(&config(constant(1000.0), 5, SECOND), &world);
-        // What is due 0, 1 .. 49 ms into the stall leaves 50, 49 .. 1 ms late.
+        // Requests due 0, 1 .. 49 ms into the stall leave 50, 49 .. 1 ms late.
         assert_percentiles(measurement.send_lag.as_ref().unwrap(), &[(0.95, 0), (0.951, MS), (0.97, 20 * MS), (0.99, 40 * MS)]);
         assert_percentiles(&measurement.latency, &[(0.95, BASE_NS), (0.99, 40 * MS + BASE_NS)]);
         assert!(are_all(&measurement.service, BASE_NS));
@@ -467,7 +463,7 @@ mod tests {
     fn a_connection_that_is_lost_fails_what_is_due_on_it_and_nothing_else() {
         let world = World { close: Some((1, 1000 * MS + 500 * US)), ..World::new(DELAY) };
         let measurement = measure(&config(constant(1000.0), 4, 2 * SECOND), &world);
-        // Of its requests the one due at 997 ms is under way, and those due at 1001, 1005 .. 1997 ms are still to come.
+        // Of its requests the one due at 997 ms is in flight, and those due at 1001, 1005 .. 1997 ms are still to come.
         let failed = Failures { closed: 251, ..Failures::default() };
         assert_eq!(measurement.requests, Requests { due: 2000, sent: 1750, answered: 1749, failed, ..Requests::default() });
         assert_eq!(measurement.connections.reset, 1);
@@ -475,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_all_connections_leave_ends_there() {
+    fn a_run_without_connections_ends() {
         let world = World { close: Some((0, 100 * MS)), ..World::new(DELAY) };
         let measurement = measure(&config(constant(1000.0), 1, SECOND), &world);
         assert_eq!(measurement.elapsed, Duration::from_millis(100));
@@ -494,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_of_single_use_connections_gives_up_a_line_that_is_refused() {
+    fn a_closed_loop_of_single_use_connections_gives_up_a_slot_that_is_refused() {
         let config = Config { churn: true, ..config(closed(1), 4, SECOND) };
         let measurement = measure(&config, &World { refuse_every: 100, ..World::new(Behaviour::Prompt) });
         let failed = Failures { connect: 4, ..Failures::default() };
@@ -569,9 +565,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_books_balance_whatever_happens(config in any_config(), world in any_world()) {
+        fn the_counts_are_consistent_whatever_happens(config in any_config(), world in any_world()) {
             let measurement = simulate(&config, &world);
-            prop_assert_eq!(disorder(&config, &measurement), Vec::<&str>::new(), "{:?}", measurement.requests);
+            prop_assert_eq!(broken_rules(&config, &measurement), Vec::<&str>::new(), "{:?}", measurement.requests);
         }
     }
 }

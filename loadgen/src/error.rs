@@ -1,12 +1,12 @@
-//! Why a run could not be done.
+//! Why a run failed.
 
 use std::{fmt, io, net::SocketAddr};
 
-/// Why there is no measurement at all. (A server's wrong or missing replies are part of a measurement.)
+/// Why there is no measurement at all. (Wrong or missing replies are part of a measurement.)
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting makes no sense, or does not go with another.
+    /// A setting is impossible, or contradicts another.
     Config(String),
     /// The run needs more file descriptors than the process may have.
     FdLimit {
@@ -15,16 +15,16 @@ pub enum Error {
         /// Descriptors the process may have (`RLIMIT_NOFILE`, soft).
         limit: u64,
     },
-    /// Not one active connection could be opened.
+    /// None of the active connections opened.
     Connect {
         /// The addresses that were tried.
         targets: Vec<SocketAddr>,
-        /// What became of the first attempt.
+        /// The first attempt's error.
         cause: io::Error,
     },
     /// The run was stopped before requests flowed.
     Interrupted,
-    /// The system refused what a generator thread needs.
+    /// The system refused something that a generator thread needs.
     System(io::Error),
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Error {
             Error::FdLimit { needed, limit } => write!(
                 f,
                 "these connections need {needed} file descriptors, and this process may have {limit}: \
-                 ask for fewer connections, or raise the limit (ulimit -n {needed})"
+                 open fewer connections, or raise the limit (ulimit -n {needed})"
             ),
             Error::Connect { targets, cause } => {
                 let hint = match cause.kind() {
@@ -51,10 +51,10 @@ impl fmt::Display for Error {
                 write!(f, "cannot connect to {}: {hint}", targets.join(", "))
             }
             Error::Interrupted => f.write_str("interrupted before the first request"),
-            Error::System(cause) => write!(f, "the system refused what the load generator needs: {cause}"),
+            Error::System(cause) => write!(f, "the load generator cannot run on this system: {cause}"),
         }
     }
 }
 
-// Causes are part of the text, so there is no `source` that would tell them twice.
+// Causes are part of the text, so `source` would repeat them.
 impl std::error::Error for Error {}

@@ -1,4 +1,4 @@
-//! A generator thread: moves bytes between sockets and the engine, and waits in between, until all is over.
+//! A generator thread: moves bytes between the sockets and the engine, and waits in between.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -21,111 +21,110 @@ use crate::{
 };
 
 const BUFFER_BYTES: usize = 64 * 1024;
-const EVENTS_A_WAIT: usize = 1024;
-/// Requests that are sent before replies are looked for again: a schedule that cannot be kept must not keep us from
-/// reading.
-const REQUESTS_A_TURN: usize = 64;
+const EVENTS_PER_WAIT: usize = 1024;
+/// Requests that are sent before replies are read again: a schedule that cannot be kept must not prevent reading.
+const REQUESTS_PER_TURN: usize = 64;
 
-/// What the generators of a run have in common.
+/// What the threads of a run share.
 pub(crate) struct Common<'a> {
     pub(crate) clock: Clock,
     pub(crate) content: Content,
     pub(crate) dialer: &'a Dialer,
-    /// When the first request is due: in an open loop the threads' schedules are parts of one.
+    /// When the first request is due: the threads' schedules of an open loop are parts of one.
     pub(crate) begins_ns: u64,
     /// When the measured window begins.
     pub(crate) from_ns: u64,
-    /// When it ends: earlier than planned when the run is ended early.
+    /// When it ends: earlier than planned when the run is stopped.
     pub(crate) until_ns: AtomicU64,
     /// Active connections that are not lost.
     pub(crate) open: AtomicUsize,
 }
 
-/// What a thread needs to generate its share of the load.
+/// A thread that generates its share of the load.
 pub(crate) struct Generator<'a> {
     common: &'a Common<'a>,
     watch: Watch,
     waiter: Waiter,
     engine: Engine<'a>,
-    /// The engine's lines.
+    /// The connections of the engine's slots.
     connections: Vec<Connection>,
-    /// A thread that spins on one connection asks the socket itself, and not epoll.
-    asks_its_socket: bool,
+    /// Reads the socket without epoll, as a spinning thread with one connection can.
+    reads_directly: bool,
     arrived: Box<[u8]>,
     leaving: Box<[u8]>,
-    dialled: Dialled,
-    /// When the window begins, ends, or the drain does: whichever is next.
+    single_use: SingleUse,
+    /// The next of the window's beginning, its end and the drain's end.
     next_milestone_ns: u64,
     cost_at_start: Option<Cost>,
     cost_at_end: Option<Cost>,
 }
 
-/// A thread's connections, as far as they are open, and what it waits for them with.
+/// A thread's connections, and the epoll instance in which they are registered.
 pub(crate) struct Sockets {
     waiter: Waiter,
     connections: Vec<Connection>,
 }
 
-/// What a thread brings back.
-pub(crate) struct Harvest {
+/// The result of a thread.
+pub(crate) struct ThreadResult {
     pub(crate) record: Record,
-    /// For each connection the replies that arrived since the measured window began.
+    /// The replies on each connection since the measured window began.
     pub(crate) replies: Vec<u64>,
     /// Connections that ended before the run did.
     pub(crate) lost: usize,
-    pub(crate) dialled: Dialled,
-    /// What the thread cost in the window.
+    pub(crate) single_use: SingleUse,
+    /// The thread's cost in the window.
     pub(crate) cost: Cost,
     pub(crate) pauses: Pauses,
-    /// The connections are open for as long as this is kept.
+    /// Keeps the connections open until the result is dropped.
     pub(crate) _connections: Vec<Connection>,
 }
 
-/// What became of connections that were opened for a single request.
+/// Connections that were opened for a single request, by what became of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Dialled {
+pub(crate) struct SingleUse {
     /// How many opened in the window.
     pub(crate) opened_in_window: u64,
     /// How many did not open in the whole run.
     pub(crate) refused: u64,
-    /// What the system said to the first of these, if it did.
+    /// The error number of the first of these, if the system reported one.
     pub(crate) first_refusal: Option<i32>,
-    /// How many brought bytes that nobody had asked for, or a wrong frame header.
+    /// How many received unrequested bytes, or a wrong frame header.
     pub(crate) garbage: u64,
 }
 
-/// What a thread has cost, and how long it had nothing to do.
+/// The processor time of a thread, and how long it was idle.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) cpu: CpuTime,
     pub(crate) idle_ns: u64,
 }
 
-/// A line's connection, as far as there is one.
+/// A slot's connection.
 pub(crate) enum Connection {
     None,
     Opening(TcpStream),
     Open(TcpStream),
-    /// There was one, and there will be no other.
+    /// It has ended, and no other will be opened.
     Lost,
 }
 
 impl Sockets {
-    /// Registers connections that are open (none, where every request opens its own) for `lines` lines.
-    pub(crate) fn register(config: &Config, clock: Clock, lines: usize, streams: Vec<TcpStream>) -> io::Result<Sockets> {
+    /// Registers the open connections (none, if every request opens its own) for `slots` slots.
+    pub(crate) fn register(config: &Config, clock: Clock, slots: usize, streams: Vec<TcpStream>) -> io::Result<Sockets> {
         let waiter = Waiter::new(config.wait, clock)?;
-        let mut connections = Vec::with_capacity(lines);
+        let mut connections = Vec::with_capacity(slots);
         for mut stream in streams {
             register(&waiter, &mut stream, connections.len())?;
             connections.push(Connection::Open(stream));
         }
-        connections.resize_with(lines, || Connection::None);
+        connections.resize_with(slots, || Connection::None);
         Ok(Sockets { waiter, connections })
     }
 }
 
 impl<'a> Generator<'a> {
-    /// A generator for these connections; `shard` says which of the run's they are.
+    /// A generator for these connections, which are the run's `shard`.
     pub(crate) fn new(config: &Config, common: &'a Common<'a>, shard: Shard, sockets: Sockets) -> Generator<'a> {
         let Sockets { waiter, connections } = sockets;
         let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
@@ -134,58 +133,58 @@ impl<'a> Generator<'a> {
         let record = Record::new(window, nanoseconds(config.timeout), timeline);
         let watch = Watch::new(common.clock, common.from_ns);
         let ids = (0..shard.connections())
-            .map(|line| (config.part.part + (shard.thread + line * shard.threads) * config.part.parts) as u64);
+            .map(|slot| (config.part.part + (shard.thread + slot * shard.threads) * config.part.parts) as u64);
         Generator {
             common,
             engine: Engine::new(config, &common.content, shard, ids, common.begins_ns, record),
             watch,
             waiter,
-            asks_its_socket: config.wait == Wait::Spin && shard.connections() == 1 && !config.churn,
+            reads_directly: config.wait == Wait::Spin && shard.connections() == 1 && !config.churn,
             connections,
             arrived: vec![0; BUFFER_BYTES].into(),
             leaving: vec![0; BUFFER_BYTES].into(),
-            dialled: Dialled::default(),
+            single_use: SingleUse::default(),
             next_milestone_ns: 0,
             cost_at_start: None,
             cost_at_end: None,
         }
     }
 
-    /// Keeps requests flowing until the window ends, then awaits the replies still owed. After all that has arrived is served,
-    /// and between when it is time for the window to begin or end, it calls `attend` with the time.
+    /// Sends requests until the window ends, then waits for the pending replies. Calls `check_phase` with the time after each
+    /// turn, and within a turn when the window begins or ends.
     ///
     /// # Errors
-    /// When the system refuses to wait, or to tell the thread's processor time.
-    pub(crate) fn run(mut self, mut attend: impl FnMut(u64)) -> io::Result<Harvest> {
-        let mut events = Events::with_capacity(EVENTS_A_WAIT);
-        self.watch.look();
-        self.notice_time(&mut attend)?;
+    /// When epoll, a timer or the thread's processor time fails.
+    pub(crate) fn run(mut self, mut check_phase: impl FnMut(u64)) -> io::Result<ThreadResult> {
+        let mut events = Events::with_capacity(EVENTS_PER_WAIT);
+        self.watch.update();
+        self.notice_time(&mut check_phase)?;
         self.send_first_requests();
         while !self.engine.is_over(self.watch.now_ns) {
             self.send_due();
-            if self.asks_its_socket {
-                self.ask_the_only_socket();
-                self.notice_time(&mut attend)?;
+            if self.reads_directly {
+                self.read_the_only_socket();
+                self.notice_time(&mut check_phase)?;
                 continue;
             }
             self.wait(&mut events)?;
             for event in events.iter().filter(|event| !is_timer(event)) {
                 self.serve(event);
                 if self.watch.now_ns >= self.next_milestone_ns {
-                    self.notice_time(&mut attend)?;
+                    self.notice_time(&mut check_phase)?;
                 }
             }
-            self.notice_time(&mut attend)?;
+            self.notice_time(&mut check_phase)?;
         }
         Ok(self.finish())
     }
 
-    /// Looks for a reply where there is only one socket to look at: that saves a system call before every reply.
-    fn ask_the_only_socket(&mut self) {
+    /// Reads the only socket: that saves a system call before every reply.
+    fn read_the_only_socket(&mut self) {
         let before_ns = self.watch.now_ns;
         self.receive(0, false);
         if self.watch.now_ns == before_ns {
-            self.watch.look_after_idling(None);
+            self.watch.update_after_idling(None);
         }
         self.engine.fill(0, self.watch.now_ns);
         self.send(0);
@@ -193,46 +192,46 @@ impl<'a> Generator<'a> {
 
     /// In a closed loop the first requests are due now.
     fn send_first_requests(&mut self) {
-        for line in 0..self.engine.lines() {
-            self.watch.look();
-            self.engine.fill(line, self.watch.now_ns);
-            self.send(line);
+        for slot in 0..self.engine.slots() {
+            self.watch.update();
+            self.engine.fill(slot, self.watch.now_ns);
+            self.send(slot);
         }
     }
 
-    /// In an open loop, sends what is due by now.
+    /// In an open loop, sends the requests that are due.
     fn send_due(&mut self) {
         if self.watch.now_ns >= self.engine.record.window.until_ns && self.engine.next_due_ns().is_some() {
-            return self.settle_the_schedule();
+            return self.flush_the_schedule();
         }
-        for _ in 0..REQUESTS_A_TURN {
-            match self.engine.ask_due(self.watch.now_ns) {
-                Some(line) => self.send(line),
+        for _ in 0..REQUESTS_PER_TURN {
+            match self.engine.add_due_request(self.watch.now_ns) {
+                Some(slot) => self.send(slot),
                 None => return,
             }
         }
     }
 
-    /// The window has ended and the schedule was not kept: what it still holds was due all the same, and the time in which
-    /// replies are awaited has begun.
-    fn settle_the_schedule(&mut self) {
-        while self.engine.ask_due(self.watch.now_ns).is_some() {}
-        (0..self.engine.lines()).for_each(|line| self.send(line));
+    /// The window has ended and the schedule was not kept: its remaining requests were due all the same, and the drain has
+    /// begun.
+    fn flush_the_schedule(&mut self) {
+        while self.engine.add_due_request(self.watch.now_ns).is_some() {}
+        (0..self.engine.slots()).for_each(|slot| self.send(slot));
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let next_due_ns = self.engine.next_due_ns();
         let slept_until_ns = self.waiter.wait(events, self.watch.now_ns, next_due_ns, self.next_milestone_ns)?;
         if slept_until_ns.is_some() || events.is_empty() {
-            self.watch.look_after_idling(slept_until_ns);
+            self.watch.update_after_idling(slept_until_ns);
         }
         Ok(())
     }
 
-    /// Sees whether the window's end has moved, and what the thread has cost when the window begins and when it ends.
-    fn notice_time(&mut self, attend: &mut impl FnMut(u64)) -> io::Result<()> {
+    /// Updates the window's end, and reads the thread's cost when the window begins and when it ends.
+    fn notice_time(&mut self, check_phase: &mut impl FnMut(u64)) -> io::Result<()> {
         let now_ns = self.watch.now_ns;
-        attend(now_ns);
+        check_phase(now_ns);
         let window = &mut self.engine.record.window;
         window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
         if self.cost_at_start.is_none() && now_ns >= window.from_ns {
@@ -247,32 +246,32 @@ impl<'a> Generator<'a> {
     }
 
     fn serve(&mut self, event: &Event) {
-        let line = event.token().0;
-        if let Connection::Opening(_) = self.connections[line] {
-            self.finish_opening(line);
+        let slot = event.token().0;
+        if let Connection::Opening(_) = self.connections[slot] {
+            self.finish_opening(slot);
         }
         let last_bytes = event.is_read_closed() || event.is_error();
         if event.is_readable() || last_bytes {
-            self.receive(line, last_bytes);
+            self.receive(slot, last_bytes);
         }
-        self.engine.fill(line, self.watch.now_ns);
-        self.send(line);
+        self.engine.fill(slot, self.watch.now_ns);
+        self.send(slot);
     }
 
-    /// Takes in all that has arrived. After the peer's `last_bytes` no event will come, so these are read to the end.
-    fn receive(&mut self, line: usize, last_bytes: bool) {
-        let Connection::Open(stream) = &mut self.connections[line] else { return };
-        let begun = self.engine.has_begun(line);
+    /// Reads all bytes that have arrived. After the peer's `last_bytes` no event follows, so they are read to the end of input.
+    fn receive(&mut self, slot: usize, last_bytes: bool) {
+        let Connection::Open(stream) = &mut self.connections[slot] else { return };
+        let begun = self.engine.has_begun(slot);
         let end = loop {
             match stream.read(&mut self.arrived) {
                 Ok(0) => break Some(Cause::Closed),
                 Ok(bytes) => {
-                    // The replies end now, and what follows from them begins now: one look at the clock.
-                    self.watch.look();
-                    if let Err(cause) = self.engine.received(line, &self.arrived[..bytes], self.watch.now_ns) {
+                    // The replies end now, and the next requests begin now: one reading of the clock serves both.
+                    self.watch.update();
+                    if let Err(cause) = self.engine.received(slot, &self.arrived[..bytes], self.watch.now_ns) {
                         break Some(cause);
                     }
-                    // A read that leaves room has emptied the socket: what arrives later brings an event of its own.
+                    // A read that does not fill the buffer has emptied the socket: later bytes bring an event of their own.
                     if bytes < self.arrived.len() && !last_bytes {
                         break None;
                     }
@@ -282,91 +281,91 @@ impl<'a> Generator<'a> {
                 Err(_) => break Some(Cause::Reset),
             }
         };
-        if begun && self.engine.is_used_up(line) {
-            self.connections[line] = Connection::None;
-            self.dialled.garbage += u64::from(end == Some(Cause::Garbage));
+        if begun && self.engine.is_used_up(slot) {
+            self.connections[slot] = Connection::None;
+            self.single_use.garbage += u64::from(end == Some(Cause::Garbage));
         } else if let Some(cause) = end {
-            self.disconnect(line, cause);
+            self.disconnect(slot, cause);
         }
     }
 
-    /// Gives the line's socket as much as it takes.
-    fn send(&mut self, line: usize) {
-        if self.engine.wants_connection(line) {
-            self.open(line);
+    /// Writes as much as the slot's socket takes.
+    fn send(&mut self, slot: usize) {
+        if self.engine.needs_connection(slot) {
+            self.open(slot);
         }
-        let Connection::Open(stream) = &mut self.connections[line] else { return };
-        while self.engine.has_unwritten(line) {
-            let bytes = self.engine.unwritten(line, &mut self.leaving);
+        let Connection::Open(stream) = &mut self.connections[slot] else { return };
+        while self.engine.has_unwritten(slot) {
+            let bytes = self.engine.unwritten(slot, &mut self.leaving);
             if self.engine.is_scheduled() {
-                // In a closed loop a request is due when it is sent: nobody asks by how much it is late.
-                self.watch.look();
+                // In a closed loop a request is due when it is sent, so there is no lag to measure.
+                self.watch.update();
             }
             match stream.write(&self.leaving[..bytes]) {
-                Ok(taken) => self.engine.wrote(line, taken, self.watch.now_ns),
+                Ok(taken) => self.engine.wrote(slot, taken, self.watch.now_ns),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return self.disconnect(line, Cause::Reset),
+                Err(_) => return self.disconnect(slot, Cause::Reset),
             }
         }
     }
 
-    /// Begins a connection for the line's next request; if not even that is possible, for the one after it.
-    fn open(&mut self, line: usize) {
-        while self.engine.wants_connection(line)
-            && let Connection::None = self.connections[line]
+    /// Begins a connection for the slot's next request, or for the one after it if that fails at once.
+    fn open(&mut self, slot: usize) {
+        while self.engine.needs_connection(slot)
+            && let Connection::None = self.connections[slot]
         {
-            self.watch.look();
-            self.engine.connecting(line, self.watch.now_ns);
+            self.watch.update();
+            self.engine.connecting(slot, self.watch.now_ns);
             let begun = self.common.dialer.dial().and_then(|mut stream| {
-                register(&self.waiter, &mut stream, line)?;
+                register(&self.waiter, &mut stream, slot)?;
                 Ok(stream)
             });
             match begun {
-                Ok(stream) => self.connections[line] = Connection::Opening(stream),
-                Err(error) => self.refuse(line, &error),
+                Ok(stream) => self.connections[slot] = Connection::Opening(stream),
+                Err(error) => self.refuse(slot, &error),
             }
         }
     }
 
-    fn finish_opening(&mut self, line: usize) {
-        let Connection::Opening(stream) = std::mem::replace(&mut self.connections[line], Connection::None) else { return };
+    fn finish_opening(&mut self, slot: usize) {
+        let Connection::Opening(stream) = std::mem::replace(&mut self.connections[slot], Connection::None) else { return };
         match connect::outcome(&stream) {
             Ok(true) => {
                 let in_window = self.engine.record.window.contains(self.watch.now_ns);
-                self.dialled.opened_in_window += u64::from(in_window);
-                self.connections[line] = Connection::Open(stream);
+                self.single_use.opened_in_window += u64::from(in_window);
+                self.connections[slot] = Connection::Open(stream);
             }
-            Ok(false) => self.connections[line] = Connection::Opening(stream),
-            Err(error) => self.refuse(line, &error),
+            Ok(false) => self.connections[slot] = Connection::Opening(stream),
+            Err(error) => self.refuse(slot, &error),
         }
     }
 
-    fn refuse(&mut self, line: usize, error: &io::Error) {
-        self.dialled.refused += 1;
-        self.dialled.first_refusal = self.dialled.first_refusal.or(error.raw_os_error());
-        self.disconnect(line, Cause::Connect);
+    fn refuse(&mut self, slot: usize, error: &io::Error) {
+        self.single_use.refused += 1;
+        self.single_use.first_refusal = self.single_use.first_refusal.or(error.raw_os_error());
+        self.disconnect(slot, Cause::Connect);
     }
 
-    fn disconnect(&mut self, line: usize, cause: Cause) {
-        let is_lost = self.engine.disconnected(line, cause, self.watch.now_ns);
-        self.connections[line] = if is_lost { Connection::Lost } else { Connection::None };
+    fn disconnect(&mut self, slot: usize, cause: Cause) {
+        let is_lost = self.engine.disconnected(slot, cause, self.watch.now_ns);
+        self.connections[slot] = if is_lost { Connection::Lost } else { Connection::None };
         if is_lost {
             self.common.open.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn finish(self) -> Harvest {
+    fn finish(self) -> ThreadResult {
         let (record, replies) = self.engine.finish(self.watch.now_ns);
         let cost = match (self.cost_at_start, self.cost_at_end) {
             (Some(start), Some(end)) => end.since(start),
             _ => Cost::default(),
         };
-        Harvest {
+        ThreadResult {
             record,
             replies,
             lost: self.connections.iter().filter(|connection| matches!(connection, Connection::Lost)).count(),
-            dialled: self.dialled,
+            single_use: self.single_use,
             cost,
             pauses: self.watch.pauses,
             _connections: self.connections,
@@ -374,17 +373,17 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn register(waiter: &Waiter, stream: &mut TcpStream, line: usize) -> io::Result<()> {
-    waiter.registry().register(stream, Token(line), Interest::READABLE | Interest::WRITABLE)
+fn register(waiter: &Waiter, stream: &mut TcpStream, slot: usize) -> io::Result<()> {
+    waiter.registry().register(stream, Token(slot), Interest::READABLE | Interest::WRITABLE)
 }
 
-/// What the thread knows about time.
+/// A thread's readings of the clock.
 #[derive(Debug)]
 struct Watch {
     clock: Clock,
-    /// When something last arrived or left, or when the thread last looked.
+    /// The last reading.
     now_ns: u64,
-    /// From when on pauses count.
+    /// Pauses count from then on.
     from_ns: u64,
     pauses: Pauses,
     idle_ns: u64,
@@ -395,23 +394,24 @@ impl Watch {
         Watch { clock, now_ns: clock.now_ns(), from_ns, pauses: Pauses::default(), idle_ns: 0 }
     }
 
-    fn look(&mut self) {
+    /// Reads the clock.
+    fn update(&mut self) {
         let before_ns = self.now_ns;
         self.now_ns = self.clock.now_ns();
-        self.see_pause_since(before_ns);
+        self.note_pause_since(before_ns);
     }
 
-    /// Looks after a wait that brought nothing, or in which the thread slept.
-    fn look_after_idling(&mut self, slept_until_ns: Option<u64>) {
+    /// Reads the clock after a wait without an event, or in which the thread slept.
+    fn update_after_idling(&mut self, slept_until_ns: Option<u64>) {
         let before_ns = self.now_ns;
         self.now_ns = self.clock.now_ns();
         self.idle_ns += self.now_ns - before_ns;
-        self.see_pause_since(slept_until_ns.unwrap_or(before_ns));
+        self.note_pause_since(slept_until_ns.unwrap_or(before_ns));
     }
 
-    fn see_pause_since(&mut self, awake_ns: u64) {
+    fn note_pause_since(&mut self, awake_ns: u64) {
         if self.now_ns >= self.from_ns {
-            self.pauses.see(self.now_ns.saturating_sub(awake_ns));
+            self.pauses.note(self.now_ns.saturating_sub(awake_ns));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Writes a histogram as text: the HdrHistogram percentile distribution, which its plotters read.
+//! HdrHistogram percentile distributions: writes a histogram as the text that HdrHistogram's plotters read.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ const NS_PER_US: f64 = 1000.0;
 /// Writes the percentile distribution of a histogram of nanoseconds, with values in microseconds.
 ///
 /// # Errors
-/// What `out` fails with.
+/// When `out` fails.
 pub fn write_hgrm(histogram: &Histogram<u64>, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
     let mut total = 0;
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_laid_out_as_the_plotters_expect() {
+    fn the_format_is_that_of_the_plotters() {
         let mut histogram = empty();
         for latency_ns in [1000, 1500, 1500, 20_000_000] {
             histogram.record(latency_ns).unwrap();

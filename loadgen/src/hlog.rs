@@ -1,8 +1,8 @@
-//! HdrHistogram interval logs (V2): what was recorded, interval by interval, written, read again and added up.
+//! HdrHistogram interval logs (V2): writes, reads and adds them up.
 //!
-//! The format is that of HdrHistogram's own tools (HistogramLogWriter and HistogramLogReader, Gil Tene, version 1.3): after
-//! a head of comments, one line for each tag of each interval, `Tag=NAME,START,LENGTH,MAX,HISTOGRAM`, with seconds since
-//! the log's start, the largest value in milliseconds, and all counts as zlib-compressed V2 in base64.
+//! The format is that of HdrHistogram's own tools (HistogramLogWriter and HistogramLogReader, Gil Tene, version 1.3): after a
+//! header of comments, one line per tag of each interval, `Tag=NAME,START,LENGTH,MAX,HISTOGRAM`, with seconds since the log's
+//! start, the largest value in milliseconds, and all counts as zlib-compressed V2 in base64.
 
 use std::{
     error, fmt,
@@ -20,23 +20,23 @@ use crate::encoded_histogram::{decode, encode};
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 const NS_PER_MS: f64 = 1e6;
-/// What one or several generators recorded in a measured window. All its histograms have the same bounds and digits.
+/// The histograms of one or several generators, by interval of a measured window. They all have the same bounds and digits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     /// When the window began, by the machine's clock.
     pub started: SystemTime,
-    /// What a reader of the log should know, one line each; none begins with the name of a head line (`StartTime:`).
+    /// Comments, one line each; none begins with the name of a header line (`StartTime:`).
     pub comments: Vec<String>,
-    /// What was recorded, in order of start.
+    /// The intervals, in order of start.
     pub intervals: Vec<Interval>,
 }
 
-/// What was recorded in one interval of a measured window, in nanoseconds.
+/// The histograms of one interval of a measured window, in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// When the interval began, since the window's begin.
+    /// Start of the interval, since the beginning of the window.
     pub start: Duration,
-    /// How long it was.
+    /// Its length.
     pub length: Duration,
     /// From when requests were due (in a closed loop: sent) to their replies.
     pub latency: Histogram<u64>,
@@ -46,7 +46,7 @@ pub struct Interval {
     pub send_lag: Option<Histogram<u64>>,
 }
 
-/// What the values of a histogram are.
+/// The kind of values in a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// [`Interval::latency`].
@@ -72,7 +72,7 @@ impl Tag {
 }
 
 impl Interval {
-    /// What was recorded under a tag; `None` if the interval does not have it.
+    /// The histogram of a tag; `None` if the interval does not have it.
     pub fn histogram(&self, tag: Tag) -> Option<&Histogram<u64>> {
         match tag {
             Tag::Latency => Some(&self.latency),
@@ -94,7 +94,7 @@ impl Interval {
 }
 
 impl Log {
-    /// All that was recorded under a tag; `None` if no interval has it.
+    /// The sum of a tag's histograms; `None` if no interval has it.
     ///
     /// # Panics
     /// If the log's histograms differ in their bounds or digits.
@@ -105,7 +105,7 @@ impl Log {
         Some(total)
     }
 
-    /// Adds a log that started no earlier: each of its intervals to that of ours whose start is nearest.
+    /// Adds a log that started no earlier: each of its intervals to the one of this log whose start is nearest.
     fn add(&mut self, other: Log) {
         let shift = other.started.duration_since(self.started).unwrap_or_default();
         let mut apart = Vec::new();
@@ -126,7 +126,7 @@ impl Log {
     }
 }
 
-/// Whether two intervals of different logs are the same one: their starts are no further apart than half the shorter.
+/// Whether two intervals of different logs belong together: their starts are no further apart than half the shorter.
 fn are_aligned(one: &Interval, other: &Interval) -> bool {
     one.start.abs_diff(other.start) * 2 <= one.length.min(other.length)
 }
@@ -135,7 +135,7 @@ fn add(sum: &mut Histogram<u64>, histogram: &Histogram<u64>) {
     sum.add(histogram).expect("a log's histograms have the same bounds");
 }
 
-/// What two histograms must have in common for their sum to be what one of them would have recorded.
+/// What two histograms must have in common for their sum to be exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bounds {
     low: u64,
@@ -149,15 +149,15 @@ impl Bounds {
     }
 }
 
-/// Adds up the logs of several generators: counts are added by interval and tag, so that every total and percentile is
-/// what a single generator would have recorded. The comments are those of all.
+/// Adds up the logs of several generators: counts are added by interval and tag, so every total and percentile is what a single
+/// generator would have recorded. The sum has the comments of all.
 ///
-/// The logs are laid over each other by the clocks of their machines. The log that started first gives the intervals;
-/// what another recorded is added to the interval with the nearest start. If that is over half (the shorter) one away, as
-/// where one generator ran on after the others, the interval is kept with its own start, in order of start.
+/// The logs are aligned by the clocks of their machines. The log that started first gives the intervals; each interval of
+/// another log is added to the one with the nearest start. If that is further away than half of the shorter of the two, as when
+/// one generator ran longer than the others, the interval is kept with its own start, in order of start.
 ///
 /// # Errors
-/// [`MergeError::NoLogs`], or [`MergeError::Bounds`] where adding would lose precision.
+/// [`MergeError::NoLogs`], or [`MergeError::Bounds`] if adding would lose precision.
 pub fn merge(mut logs: Vec<Log>) -> Result<Log, MergeError> {
     let mut bounds = logs.iter().enumerate().filter_map(|(log, content)| Some((log, content.bounds()?)));
     if let Some((first, expected)) = bounds.next()
@@ -174,16 +174,16 @@ pub fn merge(mut logs: Vec<Log>) -> Result<Log, MergeError> {
         .ok_or(MergeError::NoLogs)
 }
 
-/// Why logs could not be added up.
+/// Why logs cannot be added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeError {
-    /// There were none.
+    /// There are none.
     NoLogs,
     /// Two logs' histograms differ in bounds or digits.
     Bounds {
-        /// One of them, by its place among the logs.
+        /// The index of one of them.
         first: usize,
-        /// The other.
+        /// The index of the other.
         log: usize,
     },
 }
@@ -191,7 +191,7 @@ pub enum MergeError {
 impl fmt::Display for MergeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MergeError::NoLogs => f.write_str("there are no logs to add up"),
+            MergeError::NoLogs => f.write_str("there are no logs to merge"),
             MergeError::Bounds { first, log } => write!(
                 f,
                 "the histograms of logs {} and {} differ in range or precision, so their counts cannot be added",
@@ -204,10 +204,10 @@ impl fmt::Display for MergeError {
 
 impl error::Error for MergeError {}
 
-/// Writes an interval log. Times are rounded to milliseconds, as the format has them; values and counts are exact.
+/// Writes an interval log. Times are rounded to milliseconds, as the format requires; values and counts are exact.
 ///
 /// # Errors
-/// What `out` fails with, or that `started` lies before 1970.
+/// When `out` fails, or `started` lies before 1970.
 pub fn write_hlog(started: SystemTime, comments: &[String], intervals: &[Interval], out: &mut impl Write) -> io::Result<()> {
     write_head(started, comments, out)?;
     for interval in intervals {
@@ -224,7 +224,7 @@ fn write_head(started: SystemTime, comments: &[String], out: &mut impl Write) ->
     let epoch_s = seconds(started.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?);
     writeln!(out, "{VERSION}")?;
     writeln!(out, "#[StartTime: {epoch_s} (seconds since epoch)]")?;
-    // Without it, readers guess what starts are relative to.
+    // Without it, readers guess which time the starts are relative to.
     writeln!(out, "#[BaseTime: {epoch_s} (seconds since epoch)]")?;
     for line in comments.iter().flat_map(|comment| comment.lines()) {
         writeln!(out, "#[{line}]")?;
@@ -245,7 +245,7 @@ fn seconds(duration: Duration) -> String {
 /// Reads an interval log that [`write_hlog`] wrote.
 ///
 /// # Errors
-/// The first line that is not as it should be. Damage does not go unnoticed: histograms carry a checksum.
+/// The first malformed line. Damaged histograms are detected by their checksum.
 pub fn read_hlog(text: &str) -> Result<Log, HlogError> {
     let mut reader = Reader::default();
     let mut lines = 0;
@@ -254,18 +254,18 @@ pub fn read_hlog(text: &str) -> Result<Log, HlogError> {
         reader.read(lines, line).map_err(|what| HlogError { line: lines, what })?;
     }
     let started =
-        reader.started.ok_or_else(|| HlogError { line: lines, what: "the log ends without a #[BaseTime: ...]".into() })?;
-    let intervals = reader.gathered.into_iter().map(Gathered::into_interval).collect::<Result<_, _>>()?;
+        reader.started.ok_or_else(|| HlogError { line: lines, what: "the log ends without a #[BaseTime: ...] line".into() })?;
+    let intervals = reader.gathered.into_iter().map(PartialInterval::into_interval).collect::<Result<_, _>>()?;
     Ok(Log { started, comments: reader.comments, intervals })
 }
 
-/// What the lines so far have told.
+/// The state after the lines read so far.
 #[derive(Default)]
 struct Reader {
     started: Option<SystemTime>,
     comments: Vec<String>,
     bounds: Option<Bounds>,
-    gathered: Vec<Gathered>,
+    gathered: Vec<PartialInterval>,
 }
 
 impl Reader {
@@ -278,32 +278,32 @@ impl Reader {
                 self.comments.extend(comment(line.trim_end()));
                 Ok(())
             }
-            Some(Err(_)) => Err("neither a comment nor a whole Tag=NAME,START,LENGTH,MAX,HISTOGRAM".into()),
+            Some(Err(_)) => Err("neither a comment nor a complete Tag=NAME,START,LENGTH,MAX,HISTOGRAM".into()),
         }
     }
 
     fn base_time(&mut self, since_epoch: Duration) -> Result<(), String> {
-        let started = SystemTime::UNIX_EPOCH.checked_add(since_epoch).ok_or("there is no such time")?;
+        let started = SystemTime::UNIX_EPOCH.checked_add(since_epoch).ok_or("the time is out of range")?;
         match self.started.replace(started) {
             None => Ok(()),
-            Some(_) => Err("a second BaseTime: logs are to be merged, not joined".into()),
+            Some(_) => Err("a second BaseTime: use loadgen merge instead of concatenating logs".into()),
         }
     }
 
     fn interval(&mut self, number: usize, entry: &IntervalLogHistogram<'_>) -> Result<(), String> {
         let (start, length) = (entry.start_timestamp(), entry.duration());
-        let started = self.started.ok_or("an interval before the #[BaseTime: ...] that its start counts from")?;
-        started.checked_add(start).ok_or("there is no such time")?;
+        let started = self.started.ok_or("an interval before the #[BaseTime: ...] line that its start is relative to")?;
+        started.checked_add(start).ok_or("the time is out of range")?;
         let name = entry.tag().map_or("", |tag| tag.as_str());
         let place = Tag::ALL.iter().position(|tag| tag.name() == name).ok_or_else(|| unknown_tag(name))?;
         let histogram = decode(entry.encoded_histogram())?;
         let bounds = Bounds::of(&histogram);
         if *self.bounds.get_or_insert(bounds) != bounds {
-            return Err("a histogram whose range or precision is not that of those before".into());
+            return Err("a histogram whose range or precision differs from those before".into());
         }
         let continues = self.gathered.last().is_some_and(|last| (last.start, last.length) == (start, length));
         if !continues {
-            self.gathered.push(Gathered { line: number, start, length, histograms: Default::default() });
+            self.gathered.push(PartialInterval { line: number, start, length, histograms: Default::default() });
         }
         let gathered = self.gathered.last_mut().expect("there is one by now");
         match gathered.histograms[place].replace(histogram) {
@@ -313,7 +313,7 @@ impl Reader {
     }
 }
 
-/// What a comment says; `None` for the head and the legend, which every log has.
+/// The text of a comment; `None` for the header and the legend, which every log has.
 fn comment(line: &str) -> Option<String> {
     let comment = line.strip_prefix('#').filter(|_| line != VERSION)?;
     let inside = comment.strip_prefix('[').and_then(|comment| comment.strip_suffix(']'));
@@ -324,8 +324,8 @@ fn unknown_tag(name: &str) -> String {
     format!("the tag is {name:?}, not one of {}", Tag::ALL.map(Tag::name).join(", "))
 }
 
-/// The lines of an interval, as far as they have been read.
-struct Gathered {
+/// The lines of an interval that have been read.
+struct PartialInterval {
     line: usize,
     start: Duration,
     length: Duration,
@@ -333,7 +333,7 @@ struct Gathered {
     histograms: [Option<Histogram<u64>>; 3],
 }
 
-impl Gathered {
+impl PartialInterval {
     fn into_interval(self) -> Result<Interval, HlogError> {
         let missing = |tag: Tag| HlogError { line: self.line, what: format!("an interval without its {}", tag.name()) };
         let [latency, service, send_lag] = self.histograms;
@@ -350,9 +350,9 @@ impl Gathered {
 /// Why a text is not an interval log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HlogError {
-    /// The line, counted from 1.
+    /// Number of the malformed line, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub what: String,
 }
 
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_laid_out_as_the_tools_expect() {
+    fn the_format_is_that_of_the_tools() {
         let mut log = log(1_700_000_000_123, vec![interval(0, &[1_500_000]), interval(1000, &[])]);
         log.intervals[1].send_lag = Some(histogram(&[]));
         log.comments = vec!["run 1".into(), "two\nlines".into()];
@@ -443,7 +443,7 @@ mod tests {
                 "Tag=send_lag,1.000,1.000,0.000",
             ]
         );
-        // What every compressed V2 histogram begins with, in base64.
+        // Every compressed V2 histogram begins like this in base64.
         assert!(lines[7..].iter().all(|line| line.rsplit_once(',').unwrap().1.starts_with("HISTFAAA")));
     }
 
@@ -471,26 +471,26 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_wrong_says_where_and_how() {
+    fn a_malformed_log_is_an_error_with_line_and_reason() {
         let good = text(&log(0, vec![interval(0, &[1]), interval(1000, &[2])]));
         let lines: Vec<&str> = good.split_inclusive('\n').collect();
         let without = |line: usize| [&lines[..line - 1], &lines[line..]].concat().concat();
         let coarse = Interval { latency: Histogram::new_with_bounds(1, HOUR_NS, 2).unwrap(), ..interval(0, &[1]) };
         for (wrong, line, what) in [
-            (String::new(), 0, "the log ends without a #[BaseTime: ...]"),
-            (lines[..2].concat(), 2, "the log ends without a #[BaseTime: ...]"),
-            (without(3), 4, "an interval before the #[BaseTime: ...]"),
+            (String::new(), 0, "the log ends without a #[BaseTime: ...] line"),
+            (lines[..2].concat(), 2, "the log ends without a #[BaseTime: ...] line"),
+            (without(3), 4, "an interval before the #[BaseTime: ...] line"),
             (without(6), 5, "an interval without its service"),
             (without(7), 7, "an interval without its latency"),
             (good.repeat(2), 11, "a second BaseTime"),
             (good.replace("Tag=service", "Tag=latency"), 6, "a second latency for the same interval"),
             (good.replace("Tag=service", "Tag=other"), 6, "the tag is \"other\""),
             (good.replace("Tag=latency,", ""), 5, "the tag is \"\""),
-            (good.replace("1.000,1.000", "1.000"), 7, "neither a comment nor a whole"),
-            (good.trim_end().into(), 8, "neither a comment nor a whole"),
+            (good.replace("1.000,1.000", "1.000"), 7, "neither a comment nor a complete"),
+            (good.trim_end().into(), 8, "neither a comment nor a complete"),
             (good.replace(",HIST", ",HI"), 5, "the histogram is damaged"),
-            (good.replace("Tag=latency,1.000", "Tag=latency,99999999999999999999.000"), 7, "neither a comment nor a whole"),
-            (good.replace("Tag=latency,1.000", "Tag=latency,9999999999999999999.000"), 7, "there is no such time"),
+            (good.replace("Tag=latency,1.000", "Tag=latency,99999999999999999999.000"), 7, "neither a comment nor a complete"),
+            (good.replace("Tag=latency,1.000", "Tag=latency,9999999999999999999.000"), 7, "the time is out of range"),
             (text(&log(0, vec![coarse])), 6, "a histogram whose range or precision"),
         ] {
             let error = read_hlog(&wrong).unwrap_err();
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_to_a_histogram_goes_unnoticed() {
+    fn any_damage_to_a_histogram_is_detected() {
         let good = text(&log(0, vec![interval(0, &(1..2000).map(|n| n * n).collect::<Vec<_>>())]));
         let (head, encoded) = good.trim_end().rsplit_once(',').unwrap();
         for place in 0..encoded.len() {
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_laid_over_each_other_by_the_clock() {
+    fn intervals_are_aligned_by_the_clock() {
         let one = log(10_000, vec![interval(0, &[1]), interval(1000, &[2]), interval(2000, &[3])]);
         let other = log(10_400, vec![interval(0, &[4]), interval(1000, &[5, 6]), interval(2000, &[7])]);
         let merged = merge(vec![other, one]).unwrap();
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_that_is_more_than_half_of_one_away_keeps_its_own_start() {
+    fn an_interval_further_away_than_half_of_one_keeps_its_own_start() {
         let one = || log(10_000, vec![interval(0, &[1]), interval(3000, &[2])]);
         let other = |started_ms| log(started_ms, vec![interval(0, &[3, 4]), interval(1000, &[5, 6, 7])]);
         let merged = merge(vec![one(), other(10_500)]).unwrap();
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_interval_may_be_shorter_and_intervals_of_one_log_stay_apart() {
+    fn the_last_interval_may_be_shorter_and_intervals_of_one_log_stay_separate() {
         let cut_short = Interval { length: Duration::from_millis(300), ..interval(1000, &[2]) };
         let one = log(10_000, vec![interval(0, &[1]), cut_short]);
         assert_eq!(merge(vec![one.clone()]).unwrap(), one);
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_added_is_refused() {
+    fn incompatible_logs_are_an_error() {
         assert_eq!(merge(Vec::new()), Err(MergeError::NoLogs));
         let coarse = || Histogram::new_with_bounds(1, HOUR_NS, 2).unwrap();
         let other = Interval { latency: coarse(), service: coarse(), ..interval(0, &[]) };
@@ -579,11 +579,14 @@ mod tests {
     const GENERATORS: usize = 4;
     const INTERVALS: usize = 3;
 
-    /// A sample: who records it, in which interval, and how long it took.
+    /// A sample: which generator records it, in which interval, and its value.
     fn samples() -> impl Strategy<Value = Vec<(usize, usize, u64)>> {
         prop::collection::vec((0..GENERATORS, 0..INTERVALS, (0..42_u32, any::<u64>())), 0..200).prop_map(|samples| {
-            // Of every magnitude as often.
-            samples.into_iter().map(|(who, when, (bits, value))| (who, when, (value >> (63 - bits)).min(HOUR_NS))).collect()
+            // All magnitudes equally often.
+            samples
+                .into_iter()
+                .map(|(generator, interval, (bits, value))| (generator, interval, (value >> (63 - bits)).min(HOUR_NS)))
+                .collect()
         })
     }
 

@@ -1,26 +1,64 @@
-//! Load generator for echo servers: drives one address and says how fast every reply came and whether it was right.
+//! A load generator for echo servers: it drives a server and measures throughput and latency, and checks every reply.
 //!
-//! [`run`] opens connections to a server and sends requests: as fast as replies come (a closed loop), or when they are
-//! due on a schedule that is fixed in advance (an open loop). It checks every reply byte for byte against the request it
-//! answers, counts its latency from when the request was due, and returns one [`Measurement`].
+//! ```
+//! use loadgen::{Arrival, Config};
+//! use std::{io, net::TcpListener, sync::atomic::AtomicBool, thread, time::Duration};
 //!
-//! The files, in the order in which a request meets them: `config` says what to do, `run` leads through the phases,
-//! `connect` opens the connections, `schedule` says when a request is due and on which of them. The `engine` decides
-//! what to send and what a reply means, without sockets or clock: a `conversation` for each connection, by the rules of
-//! `content`, with what is `owed` in order; its books are kept in `record` and `timeline`. The `generator` moves bytes
-//! between the engine and the sockets, and `waiting` is how it waits. What a process brings back is a `part`; of one or
-//! several parts `measurement` says what came out, `statistics` how sure that is, `judgement` which `warning`s belong to
-//! it, and `report`, `hgrm` and `hlog` write it down. [`calibration`] tries all of this on servers whose answer is known,
-//! and for tests `simulation` plays sockets, clock and server in simulated time.
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let config = Config::new(listener.local_addr()?).open_loop(2000.0, Arrival::Poisson).duration(Duration::from_secs(1));
+//! thread::spawn(move || {
+//!     let (client, _) = listener.accept()?;
+//!     io::copy(&mut &client, &mut &client)
+//! });
+//! let measurement = loadgen::run(&config, &AtomicBool::new(false), &mut |_| {})?;
+//! let p99 = measurement.latency.percentile(0.99).expect("1000 replies are enough for it");
+//! println!("p99: {}", loadgen::readable_ns(p99.value_ns));
+//! # assert!(measurement.all_answered());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Load
+//!
+//! A [`Config`] describes a run. In a *closed loop* each reply triggers the next request, which measures what the server can do.
+//! In an *open loop* requests are due on a schedule, whatever the server does, and each latency counts from when its request
+//! was due, which measures what users experience (and avoids coordinated omission). Messages are frames or raw bytes
+//! ([`Wire`]).
+//!
+//! # Results
+//!
+//! [`run`] returns a [`Measurement`]: counts, [`Times`] with percentiles and their confidence intervals, connections, the
+//! generator's own cost, and a [`Warning`] for each limit that the measurement ran into. Requests without an answer count as "at
+//! least their age". [`Measurement::report`] turns it into a [`Report`], which serializes to the JSON that `loadgen --json`
+//! writes, and deserializes from it. [`write_hgrm`] and [`write_hlog`] write HdrHistogram's formats.
+//!
+//! Several processes can share one load: each does its part ([`run_part`], [`Config::part`]), and [`Part::add`] adds them up.
+//!
+//! # Source files, in the order in which a request meets them
+//!
+//! | file | |
+//! |---|---|
+//! | `config` | what a run does |
+//! | `run` | leads through the phases: connect, warm up, measure, drain |
+//! | `connect` | opens connections |
+//! | `schedule` | when a request is due, and on which connection |
+//! | `engine` | what to send and what a reply means, without sockets or clock |
+//! | `conversation`, `content`, `pending` | one connection's requests: their state, their bytes, those without a reply |
+//! | `record`, `timeline` | counts and times |
+//! | `generator`, `waiting` | moves bytes between the engine and the sockets, and waits |
+//! | `part`, `measurement`, `times` | adds threads and processes up, and computes the results |
+//! | `warning`, `warning_rules` | limits that a measurement ran into |
+//! | `report`, `hgrm`, `hlog` | result formats |
+//! | `simulation` | sockets, clock and server in simulated time, for tests |
 #![forbid(unsafe_code)]
 
+// The program's files below name this crate as the program does.
 #[cfg(test)]
 extern crate self as loadgen;
 
-/// Parts of the program that tests here need, too: known servers, the experiments with them, and their theory.
+/// Parts of the program that the library's tests need, too: known servers, the experiments with them, and their theory.
 #[cfg(test)]
 #[path = "bin/loadgen/calibrate"]
-#[allow(dead_code, reason = "the program uses the rest")]
+#[allow(dead_code, reason = "only the program uses all of it")]
 mod calibrate {
     pub(crate) mod behaviour;
     mod clock;
@@ -42,11 +80,10 @@ mod error;
 mod generator;
 mod hgrm;
 mod hlog;
-mod judgement;
 mod measurement;
-mod owed;
 mod part;
 mod pauses;
+mod pending;
 mod readable;
 mod record;
 mod report;
@@ -60,6 +97,7 @@ mod timeline;
 mod times;
 mod waiting;
 mod warning;
+mod warning_rules;
 
 pub use echo_protocol::Wire;
 
@@ -68,8 +106,7 @@ pub use encoded_histogram::EncodedHistogram;
 pub use error::Error;
 pub use hgrm::write_hgrm;
 pub use hlog::{HlogError, Interval, Log, MergeError, Tag, merge, read_hlog, write_hlog};
-pub use judgement::keeps_up;
-pub use measurement::{Connections, Cpu, Failures, Little, Measurement, Requests};
+pub use measurement::{Connections, Cpu, Failures, LittlesLaw, Measurement, Requests};
 pub use part::Part;
 pub use pauses::Pauses;
 pub use readable::readable_ns;
@@ -77,3 +114,4 @@ pub use report::{CpuUse, IntervalNs, Intervals, Mode, Report, ReportedWarning, S
 pub use run::{Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
 pub use warning::Warning;
+pub use warning_rules::keeps_up;

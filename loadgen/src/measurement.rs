@@ -1,4 +1,4 @@
-//! What a run found out.
+//! The result of a run: counts, times and warnings.
 
 use std::{
     ops::AddAssign,
@@ -13,17 +13,17 @@ use crate::{Interval, Pauses, Times, Wait, Warning};
 /// The result of one run.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// Whether the run was stopped before its time.
+    /// Whether the run was stopped early.
     pub interrupted: bool,
     /// When the measured window began.
     pub started: SystemTime,
-    /// How long the measured window really was.
+    /// Actual length of the measured window.
     pub elapsed: Duration,
     /// How the generator threads waited.
     pub wait: Wait,
     /// Generator threads, of all processes.
     pub threads: usize,
-    /// Requests a second that were asked for, in an open loop.
+    /// Configured requests per second; `None` in a closed loop.
     pub rate_asked_per_s: Option<f64>,
     /// The requests that were due in the measured window. (In a closed loop a request is due when it is sent.)
     pub requests: Requests,
@@ -31,43 +31,43 @@ pub struct Measurement {
     pub warmup_requests: Requests,
     /// Requests that were sent in the measured window, whenever they were due.
     pub sent_in_window: u64,
-    /// Right replies that arrived in the measured window, whenever their requests were due.
+    /// Correct replies that arrived in the measured window, whenever their requests were due.
     pub replies_in_window: u64,
-    /// Time from when each of [`Measurement::requests`] was due to its reply's last byte, in nanoseconds; of those without a
-    /// right reply, to when they were given up.
+    /// Time from when each of [`Measurement::requests`] was due to its reply's last byte, in nanoseconds; without a correct
+    /// reply, to when the request was given up.
     pub latency: Times,
-    /// The same from when the request was sent, of those that were.
+    /// The same from when the request was sent, of the requests that were sent.
     pub service: Times,
     /// From when a request was due to when it was sent; `None` in a closed loop.
     pub send_lag: Option<Times>,
-    /// What became known in each [`Config::interval`] of the measured window.
+    /// The times that became known in each [`Config::interval`](crate::Config::interval) of the measured window.
     pub intervals: Vec<Interval>,
     /// The measurement's check on itself.
-    pub little: Little,
-    /// What became of the connections.
+    pub littles_law: LittlesLaw,
+    /// Connections, by what became of them.
     pub connections: Connections,
-    /// What the generator threads cost in the measured window.
+    /// Processor time of the generator threads in the measured window.
     pub cpu: Cpu,
-    /// When they stood still.
+    /// When the generator threads stalled.
     pub pauses: Pauses,
-    /// What a reader of these numbers has to know.
+    /// Limits that the measurement ran into.
     pub warnings: Vec<Warning>,
 }
 
 impl Measurement {
-    /// Right replies a second, over the measured window; 0 when there was no such window.
+    /// Correct replies per second, over the measured window; 0 if it is empty.
     pub fn throughput_per_s(&self) -> f64 {
         self.per_s(self.replies_in_window)
     }
 
-    /// Requests that were sent a second, over the measured window; 0 when there was no such window.
+    /// Requests sent per second, over the measured window; 0 if it is empty.
     pub fn rate_sent_per_s(&self) -> f64 {
         self.per_s(self.sent_in_window)
     }
 
-    /// Whether there were requests, every one (the warm-up's too) got the right reply in time, and no active connection was
-    /// refused or ended early: the requests of one that is missing are missing, too, so the others' prove nothing about the
-    /// load that was asked for.
+    /// Whether there were requests, all of them (the warm-up's too) got the correct reply in time, and no active connection was
+    /// refused or ended early. (The requests of a missing connection are missing, too, so the others' answers prove nothing
+    /// about the configured load.)
     pub fn all_answered(&self) -> bool {
         self.requests.due > 0
             && self.requests.all_answered()
@@ -76,7 +76,7 @@ impl Measurement {
             && self.connections.reset == 0
     }
 
-    /// A count, by the time that really passed.
+    /// A count per second of the actual window.
     pub(crate) fn per_s(&self, count: u64) -> f64 {
         match self.elapsed.is_zero() {
             true => 0.0,
@@ -89,25 +89,25 @@ impl Measurement {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Requests {
-    /// Were to be sent.
+    /// Due.
     pub due: u64,
-    /// Were sent, at least in part.
+    /// Sent, at least in part.
     pub sent: u64,
-    /// Got the right reply, byte for byte, in time.
+    /// Got the correct reply, byte for byte, in time.
     pub answered: u64,
     /// Got a reply with wrong bytes.
     pub altered: u64,
-    /// Got the reply that another request should have had.
+    /// Got the reply to another request.
     pub crossed: u64,
     /// Got the reply, or were given up, after the timeout.
     pub timed_out: u64,
-    /// Got no reply, because there was no connection any more.
+    /// Got no reply because the connection had ended.
     pub failed: Failures,
     /// Got no reply until the run ended, and had not timed out by then.
     pub unanswered: u64,
 }
 
-/// Requests without a reply, by why there was no connection any more.
+/// Requests without a reply, by why their connection had ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Failures {
@@ -117,12 +117,12 @@ pub struct Failures {
     pub reset: u64,
     /// The server closed it.
     pub closed: u64,
-    /// The server said what no echo server says (a wrong frame header, or bytes nobody had asked for), so it was given up.
+    /// The server sent a wrong frame header or unrequested bytes, so the generator closed it.
     pub garbage: u64,
 }
 
 impl Requests {
-    /// Whether every request got the right reply.
+    /// Whether every request got the correct reply.
     pub fn all_answered(&self) -> bool {
         self.answered == self.due
     }
@@ -157,28 +157,28 @@ impl AddAssign for Failures {
     }
 }
 
-/// Little's law (Little, "A Proof for the Queuing Formula: L = λW", 1961), of the requests due in the measured window, until
-/// the last of them has ended: how many were under way on average must be how many came a second times how long each took.
-/// The two are counted apart, so that a time measured wrong, or lost, shows.
+/// Little's law (J. D. C. Little, A Proof for the Queuing Formula: L = λW, 1961) for the requests due in the measured window,
+/// until the last of them has ended: the mean number of requests in flight equals their rate times their mean latency. The two
+/// are counted independently, so that wrong or lost times show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Little {
-    /// Requests under way, on average over time.
+pub struct LittlesLaw {
+    /// Requests in flight, on average over time.
     pub mean_in_flight: f64,
-    /// Requests a second times their mean latency.
+    /// Requests per second times their mean latency.
     pub rate_times_latency: f64,
 }
 
-impl Little {
-    pub(crate) fn new(under_way_ns: u128, latency: &Histogram<u64>, elapsed: Duration) -> Little {
+impl LittlesLaw {
+    pub(crate) fn new(in_flight_ns: u128, latency: &Histogram<u64>, elapsed: Duration) -> LittlesLaw {
         let per_window = |ns: f64| if elapsed.is_zero() { 0.0 } else { ns / elapsed.as_nanos() as f64 };
-        Little {
-            mean_in_flight: per_window(under_way_ns as f64),
+        LittlesLaw {
+            mean_in_flight: per_window(in_flight_ns as f64),
             rate_times_latency: per_window(latency.mean() * latency.len() as f64),
         }
     }
 
-    /// How far the two are apart, as a part of the larger.
+    /// Difference of the two, as a share of the larger.
     pub fn gap(&self) -> f64 {
         let larger = self.mean_in_flight.max(self.rate_times_latency);
         if larger > 0.0 { (self.mean_in_flight - self.rate_times_latency).abs() / larger } else { 0.0 }
@@ -189,47 +189,47 @@ impl Little {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Connections {
-    /// Were asked for.
+    /// Configured.
     pub asked: u64,
     /// Opened.
     pub opened: u64,
-    /// Did not open: refused by the other side or by the system, or not open in time.
+    /// Did not open: refused by the server or by the system, or not open in time.
     pub refused: u64,
-    /// Ended before the run did: closed or reset by the server, or by the generator after a wrong frame header or bytes
-    /// that nobody had asked for. (Of those opened for a single request only the latter: their requests tell the rest.)
+    /// Ended before the run did: closed or reset by the server, or closed by the generator after a wrong frame header or
+    /// unrequested bytes. (Of connections for single requests only the latter: the others show in their requests.)
     pub reset: u64,
     /// Opened for a single request, in the measured window.
     pub opened_in_window: u64,
     /// Got at least one reply since the measured window began.
     pub served: u64,
-    /// Opened, and got none.
+    /// Opened, and got no reply.
     pub starved: u64,
-    /// Jain's fairness index over the replies of each connection that opened, since the measured window began: 1 when
-    /// all got equally many, 1/n when one of n got all. `None` when there were no replies.
+    /// Jain's fairness index over the replies of each connection that opened, since the measured window began: 1 when all got
+    /// equally many, 1/n when one of n got all. `None` without replies.
     pub jain_index: Option<f64>,
-    /// Silent connections that were asked for.
+    /// Idle connections, as configured.
     pub idle_asked: u64,
-    /// Silent connections that opened.
+    /// Idle connections that opened.
     pub idle_opened: u64,
-    /// Of these, how many the server had closed, or talked on, by the run's end.
+    /// Of these, those that the server had closed, or sent bytes on, by the run's end.
     pub idle_lost: u64,
 }
 
 /// Processor time of the generator threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cpu {
-    /// Used in the program.
+    /// In user mode.
     pub user: Duration,
-    /// Used in the kernel on the program's behalf.
+    /// In the kernel.
     pub system: Duration,
     /// Share of one processor that a generator thread used, on average: 1 when it never slept.
     pub share: f64,
-    /// Share of its time in which a generator thread had something to do, on average: where this nears 1, the generator is
-    /// what is being measured. A thread that sleeps or finds nothing to do while it spins is not busy.
+    /// Share of its time in which a generator thread had something to do, on average: near 1 the generator is the bottleneck. A
+    /// thread that sleeps, or finds nothing to do while it spins, is not busy.
     pub busy_share: f64,
 }
 
-/// Jain's fairness index, or `None` when nobody got anything.
+/// Jain's fairness index, or `None` without replies.
 pub(crate) fn jain_index(replies: &[u64]) -> Option<f64> {
     let sum: f64 = replies.iter().map(|&replies| replies as f64).sum();
     let squares: f64 = replies.iter().map(|&replies| (replies as f64).powi(2)).sum();
@@ -241,18 +241,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn littles_law_holds_one_count_against_the_other() {
+    fn littles_law_compares_independent_counts() {
         let mut latency = crate::timeline::empty();
         latency.record_n(1000, 500).unwrap();
         let elapsed = Duration::from_micros(100);
-        let right = Little::new(500_000, &latency, elapsed);
+        let right = LittlesLaw::new(500_000, &latency, elapsed);
         assert!((right.mean_in_flight - 5.0).abs() < 1e-9 && right.gap() < 0.001, "{right:?}");
-        assert!((Little::new(1_000_000, &latency, elapsed).gap() - 0.5).abs() < 0.001);
-        assert_eq!(Little::new(0, &crate::timeline::empty(), Duration::ZERO).gap(), 0.0);
+        assert!((LittlesLaw::new(1_000_000, &latency, elapsed).gap() - 0.5).abs() < 0.001);
+        assert_eq!(LittlesLaw::new(0, &crate::timeline::empty(), Duration::ZERO).gap(), 0.0);
     }
 
     #[test]
-    fn the_fairness_index_is_one_for_equals_and_a_share_for_a_favourite() {
+    fn the_fairness_index_is_1_for_equal_shares_and_1_of_n_for_a_favourite() {
         assert_eq!(jain_index(&[7, 7, 7]), Some(1.0));
         assert_eq!(jain_index(&[7, 0, 0, 0]), Some(0.25));
         assert_eq!(jain_index(&[0, 0]), None);

@@ -1,5 +1,4 @@
-//! What one process brings back from a run, and how the shares of several become one measurement: counts are added, and only
-//! then are rates and percentiles taken from them.
+//! One process's part of a run. Parts add up to one measurement: first counts are added, then rates and percentiles computed.
 
 use std::{
     io,
@@ -13,13 +12,13 @@ use crate::{
     clock::Window,
     connect::Opened,
     cpu_time::CpuTime,
-    generator::Harvest,
-    judgement,
-    measurement::{Little, jain_index},
+    generator::ThreadResult,
+    measurement::{LittlesLaw, jain_index},
     record::Record,
+    warning_rules,
 };
 
-/// What one process measured. It can be sent to another process, as JSON, and added to what others measured.
+/// What one process measured. It can be sent to another process as JSON, and added to the parts of others.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Part {
     interrupted: bool,
@@ -40,63 +39,63 @@ pub struct Part {
     idle_asked: u64,
     idle_opened: u64,
     idle_lost: u64,
-    /// What the system said, the first time in each thread, when a connection did not open.
+    /// The error numbers of connections that did not open, the first per thread.
     refusals: Vec<i32>,
 }
 
-/// What became of a process's attempts to connect.
+/// The results of a process's attempts to connect.
 pub(crate) struct Attempts<'a> {
     pub(crate) active: &'a Opened,
-    /// How many lines there are: connections that opened, or as many at a time as are opened for single requests.
-    pub(crate) lines: usize,
+    /// The number of slots: connections that opened, or the number of single-use connections at a time.
+    pub(crate) slots: usize,
     pub(crate) active_asked: usize,
     pub(crate) idle: &'a Opened,
     pub(crate) idle_asked: usize,
 }
 
 impl Part {
-    /// The harvests of all threads, together.
+    /// The sum of the threads' results.
     pub(crate) fn new(
         interrupted: bool,
         started: SystemTime,
         window: Window,
-        harvests: Vec<Harvest>,
+        results: Vec<ThreadResult>,
         attempts: &Attempts,
     ) -> Part {
-        let threads = harvests.into_iter().map(|harvest| Part::of_thread(interrupted, started, window, harvest));
+        let threads = results.into_iter().map(|result| Part::of_thread(interrupted, started, window, result));
         let mut part = threads.reduce(Part::plus).expect("there is at least one thread");
         let refusals = [attempts.active, attempts.idle].into_iter().filter_map(|opened| opened.first_refusal.as_ref());
         part.refusals.extend(refusals.filter_map(io::Error::raw_os_error));
         part.asked = attempts.active_asked as u64;
-        part.opened = attempts.lines as u64;
+        part.opened = attempts.slots as u64;
         part.refused += attempts.active.refused as u64;
         part.idle_asked = attempts.idle_asked as u64;
         part.idle_opened = attempts.idle.streams.len() as u64;
-        part.idle_lost = attempts.idle.streams.iter().filter(|stream| !is_silent_and_open(stream)).count() as u64;
+        part.idle_lost = attempts.idle.streams.iter().filter(|stream| !is_open_and_idle(stream)).count() as u64;
         part
     }
 
-    /// What one thread measured; what became of the process's attempts to connect is not in it.
-    fn of_thread(interrupted: bool, started: SystemTime, window: Window, harvest: Harvest) -> Part {
+    /// The result of one thread, without the attempts to connect.
+    fn of_thread(interrupted: bool, started: SystemTime, window: Window, result: ThreadResult) -> Part {
         Part {
             interrupted,
             started,
             window,
             threads: 1,
-            record: harvest.record,
-            replies: harvest.replies,
-            cpu: harvest.cost.cpu,
-            idle_ns: harvest.cost.idle_ns,
-            pauses: harvest.pauses,
+            record: result.record,
+            replies: result.replies,
+            cpu: result.cost.cpu,
+            idle_ns: result.cost.idle_ns,
+            pauses: result.pauses,
             asked: 0,
             opened: 0,
-            refused: harvest.dialled.refused,
-            lost: harvest.lost as u64 + harvest.dialled.garbage,
-            opened_in_window: harvest.dialled.opened_in_window,
+            refused: result.single_use.refused,
+            lost: result.lost as u64 + result.single_use.garbage,
+            opened_in_window: result.single_use.opened_in_window,
             idle_asked: 0,
             idle_opened: 0,
             idle_lost: 0,
-            refusals: harvest.dialled.first_refusal.into_iter().collect(),
+            refusals: result.single_use.first_refusal.into_iter().collect(),
         }
     }
 
@@ -105,7 +104,7 @@ impl Part {
         self
     }
 
-    /// Adds what another process measured at the same time.
+    /// Adds another process's part of the same run.
     pub fn add(&mut self, other: Part) {
         self.interrupted |= other.interrupted;
         self.started = self.started.min(other.started);
@@ -127,7 +126,7 @@ impl Part {
         self.refusals.extend(other.refusals);
     }
 
-    /// What all this says, with the warnings that belong to it.
+    /// The measurement, with the warnings that apply.
     pub fn measurement(self, config: &Config) -> Measurement {
         let elapsed = self.window.length();
         let intervals = config.interval.map(|length| intervals(&self.record, length, elapsed)).unwrap_or_default();
@@ -154,7 +153,7 @@ impl Part {
             busy_share: if available_s > 0.0 { 1.0 - share(Duration::from_nanos(self.idle_ns).as_secs_f64()) } else { 0.0 },
         };
         let latency = self.record.timeline.latency();
-        let little = Little::new(self.record.under_way.integral_ns, &latency.all, elapsed);
+        let littles_law = LittlesLaw::new(self.record.in_flight.integral_ns, &latency.all, elapsed);
         let mut measurement = Measurement {
             interrupted: self.interrupted,
             started: self.started,
@@ -170,23 +169,24 @@ impl Part {
             service: self.record.timeline.service(),
             send_lag: self.record.timeline.send_lag(),
             intervals,
-            little,
+            littles_law,
             connections,
             cpu,
             pauses: self.pauses,
             warnings: Vec::new(),
         };
-        measurement.warnings = judgement::warnings(config, &measurement, &self.refusals);
+        measurement.warnings = warning_rules::warnings(config, &measurement, &self.refusals);
         measurement
     }
 }
 
-/// Whether a connection that was to stay silent has done so, and is still open.
-fn is_silent_and_open(stream: &mio::net::TcpStream) -> bool {
+/// Whether an idle connection is still open and has received nothing.
+fn is_open_and_idle(stream: &mio::net::TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// The intervals, the last of which ends with the run: what was due in the window and ended after it is in there.
+/// The intervals; the last one extends to the end of the run, since it includes requests that were due in the window and ended
+/// after it.
 fn intervals(record: &Record, length: Duration, elapsed: Duration) -> Vec<Interval> {
     let begin = |index: usize| length.saturating_mul(index as u32);
     let interval = |index| {

@@ -1,4 +1,4 @@
-//! The books of a generator thread: how requests ended, how long they took, how many were under way.
+//! The record of a generator thread: how requests ended, how long they took, how many were in flight.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     timeline::{Ended, Timeline},
 };
 
-/// Why a connection ended, or did not begin.
+/// Why a connection ended, or did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// It could not be opened.
@@ -18,16 +18,16 @@ pub(crate) enum Cause {
     Reset,
     /// The peer closed it.
     Closed,
-    /// The peer said what no echo server says: a wrong frame header, or bytes that nobody had asked for.
+    /// The peer sent a wrong frame header, or unrequested bytes.
     Garbage,
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// With the right reply.
+    /// With the correct reply.
     Answered,
-    /// With a reply that no request of the run has earned.
+    /// With a reply that matches no request of the run.
     Altered,
     /// With the reply to another request.
     Crossed,
@@ -37,68 +37,68 @@ pub(crate) enum Outcome {
     Unanswered,
 }
 
-/// A request as the books see it: when it was due, and when the socket took its first bytes.
+/// When a request was due, and when the socket took its first bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moments {
+pub(crate) struct RequestTimes {
     pub(crate) due_ns: u64,
     pub(crate) sent_ns: Option<u64>,
 }
 
-/// What happened to the requests of a thread: those of the warm-up and those of the measured window, apart.
+/// What happened to the requests of a thread, counted separately for the warm-up and the measured window.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The measured window; a request belongs to it by the moment it was due.
+    /// The measured window; a request belongs to it if it was due in it.
     pub(crate) window: Window,
-    /// How old a reply may be; later ones have timed out.
+    /// Longest time to a reply; later ones have timed out.
     timeout_ns: u64,
     /// Requests that have not ended yet.
-    pub(crate) owed: u64,
+    pub(crate) pending: u64,
     /// Requests due before the window.
     pub(crate) warmup: Requests,
     /// Requests due in the window.
     pub(crate) measured: Requests,
     /// Requests that were sent in the window, whenever they were due.
     pub(crate) sent_in_window: u64,
-    /// Right replies that arrived in the window, whenever their requests were due.
+    /// Correct replies that arrived in the window, whenever their requests were due.
     pub(crate) replies_in_window: u64,
-    /// How long the requests of the window took.
+    /// The times of the requests of the window.
     pub(crate) timeline: Timeline,
-    /// How many of them were under way.
-    pub(crate) under_way: UnderWay,
+    /// How many of them were in flight.
+    pub(crate) in_flight: InFlight,
 }
 
-/// How many requests were due and had not ended, integrated over time: counted apart from every request's own times,
-/// so that Little's law can hold one against the other.
+/// How many requests were due and had not ended, integrated over time: counted independently of the requests' own times, so
+/// that Little's law can compare the two.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct UnderWay {
+pub(crate) struct InFlight {
     now: u64,
     since_ns: u64,
-    /// In request-nanoseconds: a backlog of a million for five hours would be too much for 64 bits.
+    /// In request-nanoseconds: a backlog of a million for five hours would overflow 64 bits.
     pub(crate) integral_ns: u128,
 }
 
 impl Record {
-    /// Empty books for a window.
+    /// An empty record for a window.
     pub(crate) fn new(window: Window, timeout_ns: u64, timeline: Timeline) -> Record {
         Record {
             window,
             timeout_ns,
-            owed: 0,
+            pending: 0,
             warmup: Requests::default(),
             measured: Requests::default(),
             sent_in_window: 0,
             replies_in_window: 0,
             timeline,
-            under_way: UnderWay::default(),
+            in_flight: InFlight::default(),
         }
     }
 
-    /// A request became due at `due_ns`, as is noticed now.
+    /// A request became due at `due_ns`, as was noticed now.
     pub(crate) fn due(&mut self, due_ns: u64, now_ns: u64) {
-        self.owed += 1;
+        self.pending += 1;
         self.requests_due_at(due_ns).due += 1;
         if self.is_measured(due_ns) {
-            self.under_way.begin(due_ns, now_ns);
+            self.in_flight.begin(due_ns, now_ns);
         }
     }
 
@@ -112,8 +112,8 @@ impl Record {
     }
 
     /// A request has ended.
-    pub(crate) fn ended(&mut self, outcome: Outcome, request: Moments, now_ns: u64) {
-        self.owed -= 1;
+    pub(crate) fn ended(&mut self, outcome: Outcome, request: RequestTimes, now_ns: u64) {
+        self.pending -= 1;
         let age_ns = now_ns.saturating_sub(request.due_ns);
         let in_time = age_ns <= self.timeout_ns;
         let answered = outcome == Outcome::Answered && in_time;
@@ -128,21 +128,21 @@ impl Record {
         }
         self.replies_in_window += u64::from(answered && self.window.contains(now_ns));
         if self.is_measured(request.due_ns) {
-            self.under_way.end(now_ns);
+            self.in_flight.end(now_ns);
             let service_ns = request.sent_ns.map(|sent_ns| now_ns.saturating_sub(sent_ns));
             self.timeline.ended(Ended { at_ns: now_ns, latency_ns: age_ns, service_ns, answered });
         }
     }
 
-    /// Adds the books of another thread to these.
+    /// Adds the record of another thread.
     pub(crate) fn add(&mut self, other: &Record) {
-        self.owed += other.owed;
+        self.pending += other.pending;
         self.warmup += other.warmup;
         self.measured += other.measured;
         self.sent_in_window += other.sent_in_window;
         self.replies_in_window += other.replies_in_window;
         self.timeline.add(&other.timeline);
-        self.under_way.integral_ns += other.under_way.integral_ns;
+        self.in_flight.integral_ns += other.in_flight.integral_ns;
     }
 
     fn is_measured(&self, due_ns: u64) -> bool {
@@ -154,19 +154,19 @@ impl Record {
     }
 }
 
-impl UnderWay {
+impl InFlight {
     fn begin(&mut self, due_ns: u64, now_ns: u64) {
-        self.turn_to(now_ns);
+        self.advance_to(now_ns);
         self.integral_ns += u128::from(now_ns.saturating_sub(due_ns));
         self.now += 1;
     }
 
     fn end(&mut self, now_ns: u64) {
-        self.turn_to(now_ns);
+        self.advance_to(now_ns);
         self.now -= 1;
     }
 
-    fn turn_to(&mut self, now_ns: u64) {
+    fn advance_to(&mut self, now_ns: u64) {
         self.integral_ns += u128::from(self.now) * u128::from(now_ns.saturating_sub(self.since_ns));
         self.since_ns = self.since_ns.max(now_ns);
     }
@@ -197,7 +197,7 @@ mod tests {
     fn exchange(record: &mut Record, due_ns: u64, sent_ns: u64, ended_ns: u64, outcome: Outcome) {
         record.due(due_ns, due_ns);
         record.sent(due_ns, sent_ns);
-        record.ended(outcome, Moments { due_ns, sent_ns: Some(sent_ns) }, ended_ns);
+        record.ended(outcome, RequestTimes { due_ns, sent_ns: Some(sent_ns) }, ended_ns);
     }
 
     fn record(exchanges: &[(u64, u64)]) -> Record {
@@ -230,9 +230,9 @@ mod tests {
         let causes = [Cause::Connect, Cause::Reset, Cause::Closed, Cause::Garbage].map(Outcome::Failed);
         for outcome in [Outcome::Altered, Outcome::Crossed, Outcome::Unanswered].into_iter().chain(causes) {
             record.due(150, 150);
-            assert_eq!(record.owed, 1);
-            record.ended(outcome, Moments { due_ns: 150, sent_ns: None }, 160);
-            assert_eq!(record.owed, 0);
+            assert_eq!(record.pending, 1);
+            record.ended(outcome, RequestTimes { due_ns: 150, sent_ns: None }, 160);
+            assert_eq!(record.pending, 0);
         }
         let failed = Failures { connect: 1, reset: 1, closed: 1, garbage: 1 };
         let expected = Requests { due: 7, altered: 1, crossed: 1, unanswered: 1, failed, ..Requests::default() };
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_after_the_timeout_is_none() {
+    fn a_reply_after_the_timeout_does_not_count() {
         let mut record = empty();
         exchange(&mut record, 150, 150, 150 + TIMEOUT_NS, Outcome::Answered);
         exchange(&mut record, 150, 150, 151 + TIMEOUT_NS, Outcome::Answered);
@@ -253,37 +253,37 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_over_the_highest_is_kept_as_the_highest() {
+    fn a_latency_over_the_maximum_counts_as_the_maximum() {
         let mut record = empty();
         exchange(&mut record, 150, 150, u64::MAX, Outcome::Unanswered);
         assert!(record.timeline.latency().all.max() >= 3_600_000_000_000);
     }
 
     #[test]
-    fn requests_under_way_are_integrated_apart_from_their_latencies() {
+    fn requests_in_flight_are_integrated_independently_of_their_latencies() {
         let mut record = empty();
         record.due(99, 99);
         record.due(110, 120);
         record.due(120, 130);
-        record.ended(Outcome::Answered, Moments { due_ns: 110, sent_ns: None }, 150);
-        record.ended(Outcome::Answered, Moments { due_ns: 120, sent_ns: None }, 190);
-        assert_eq!(record.under_way.integral_ns, 40 + 70, "the one of the warm-up is left out");
+        record.ended(Outcome::Answered, RequestTimes { due_ns: 110, sent_ns: None }, 150);
+        record.ended(Outcome::Answered, RequestTimes { due_ns: 120, sent_ns: None }, 190);
+        assert_eq!(record.in_flight.integral_ns, 40 + 70, "the warm-up's request does not count");
     }
 
     #[test]
-    fn a_long_backlog_is_integrated_whole() {
+    fn a_long_backlog_does_not_overflow() {
         let hours_ns = 10 * 3600 * 1_000_000_000;
-        let mut under_way = UnderWay { now: 1_000_000, ..UnderWay::default() };
-        under_way.turn_to(hours_ns);
-        assert_eq!(under_way.integral_ns, 1_000_000 * u128::from(hours_ns));
+        let mut in_flight = InFlight { now: 1_000_000, ..InFlight::default() };
+        in_flight.advance_to(hours_ns);
+        assert_eq!(in_flight.integral_ns, 1_000_000 * u128::from(hours_ns));
     }
 
     #[test]
-    fn the_books_of_two_threads_add_up() {
+    fn the_records_of_two_threads_add_up() {
         let mut sum = record(&[(100, 110), (99, 101)]);
         sum.add(&record(&[(120, 150)]));
         assert_eq!((sum.measured.answered, sum.warmup.answered, sum.replies_in_window), (2, 1, 3));
         let latency = sum.timeline.latency().all;
-        assert_eq!((latency.len(), latency.max(), sum.under_way.integral_ns), (2, 30, 40));
+        assert_eq!((latency.len(), latency.max(), sum.in_flight.integral_ns), (2, 30, 40));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use echo_protocol::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arrival, Config, Connections, Extreme, Little, Load, Measurement, Pauses, Percentile, Requests, Times, Wait};
+use crate::{Arrival, Config, Connections, Extreme, LittlesLaw, Load, Measurement, Pauses, Percentile, Requests, Times, Wait};
 
 /// A measurement and the configuration it was made with.
 ///
@@ -59,12 +59,12 @@ pub struct Report {
     /// From when requests were due to when they were sent; `None` in a closed loop.
     pub send_lag_ns: Option<Summary>,
     /// The measurement's check on itself.
-    pub littles_law: Little,
+    pub littles_law: LittlesLaw,
     /// Connections, by what became of them.
     pub connections: Connections,
     /// Processor time of the generator threads.
     pub cpu: CpuUse,
-    /// When the generator threads did not run.
+    /// When the generator threads stalled.
     pub pauses: Pauses,
     /// Limits that the measurement ran into.
     pub warnings: Vec<ReportedWarning>,
@@ -271,7 +271,7 @@ impl Measurement {
             latency_ns: Summary::new(&self.latency),
             service_ns: Summary::new(&self.service),
             send_lag_ns: self.send_lag.as_ref().and_then(Summary::new),
-            littles_law: self.little,
+            littles_law: self.littles_law,
             connections: self.connections,
             cpu: CpuUse {
                 user_s: self.cpu.user.as_secs_f64(),
@@ -400,7 +400,7 @@ mod tests {
             service: latency.clone(),
             send_lag: Some(latency),
             warnings: vec![Warning::ShortRun { answered: 12 }],
-            ..crate::judgement::tests::faultless()
+            ..crate::warning_rules::tests::faultless()
         };
         let mut config = Config::new(([127, 0, 0, 1], 7000).into());
         config.load = Load::Open(crate::OpenLoop { rate_per_s: 2000.0, arrival: Arrival::Poisson, one_outstanding: true });

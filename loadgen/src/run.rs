@@ -1,4 +1,4 @@
-//! One run from beginning to end: connect, warm up, measure, drain.
+//! One run from start to end: connect, warm up, measure, drain.
 
 use std::{
     fs, io, panic,
@@ -15,15 +15,15 @@ use crate::{
     clock::{Clock, Window, nanoseconds},
     connect::{self, Dialer},
     content::Content,
-    generator::{Common, Generator, Harvest, Sockets},
+    generator::{Common, Generator, Sockets, ThreadResult},
     part::Attempts,
     schedule::Shard,
 };
 
-/// To wait with: an epoll descriptor and a timer.
-const DESCRIPTORS_A_THREAD: usize = 2;
+/// An epoll instance and a timer.
+const DESCRIPTORS_PER_THREAD: usize = 2;
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Connections are being opened.
@@ -34,21 +34,21 @@ pub enum Phase {
     WarmingUp,
     /// The measured window has begun.
     Measuring,
-    /// The measured window has ended: nothing is sent any more, replies still owed are awaited.
+    /// The measured window has ended: pending replies are awaited.
     Draining,
-    /// All is over; the connections are still open.
+    /// The run has ended; the connections are still open.
     Finished,
 }
 
-/// Does one run. `observe` is called on this thread at the moment each phase begins; a run that ends in its warm-up
-/// (stopped, or left by all connections) skips [`Phase::Measuring`]. This thread generates load, too (on the first of
-/// [`Config::cpus`], for as long as the run lasts): replies wait while `observe` works, so it had better be quick. Once
-/// `stop` is true the run ends early, and what was measured until then is returned, marked as interrupted.
+/// Does one run. `observe` is called on this thread when each phase begins; a run that ends in its warm-up (stopped, or without
+/// connections) skips [`Phase::Measuring`]. This thread generates load, too (on the first of [`Config::cpus`], for the duration
+/// of the run), so replies wait while `observe` works. Once `stop` is true the run ends early; what was measured until then is
+/// returned, marked as interrupted.
 ///
 /// # Errors
-/// When nothing can be measured: a configuration that makes no sense, too few file descriptors, no connection that
-/// opens, a stop before the first request, or a system that refuses what a thread needs. All that a server does wrong
-/// after connecting is part of the measurement.
+/// When nothing can be measured: an impossible configuration, too few file descriptors, no connection that opens, a stop before
+/// the first request, or a system that refuses what a thread needs. Everything that a server does wrong after connecting is
+/// part of the measurement.
 pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Measurement, Error> {
     Ok(run_part(config, stop, observe)?.measurement(config))
 }
@@ -59,7 +59,7 @@ pub fn run(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -
 /// As [`run`].
 pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phase)) -> Result<Part, Error> {
     config.check()?;
-    // The ids of a run's connections are told apart over all its processes.
+    // The ids of a run's connections are unique across its processes.
     let ids = config.part.parts * PartOf { part: 0, ..config.part }.share(config.connections);
     let content = Content::new(config.wire, config.payload_bytes, ids);
     let config = &own_share(config);
@@ -69,7 +69,7 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
     let dialer = Dialer::new(config);
     let open = |count| connect::open(&dialer, count, config.connect_timeout, stop);
     let idle = open(config.idle_connections)?;
-    // Where every request opens a connection of its own, one to each target shows whether there is a server at all.
+    // If every request opens a connection of its own, one to each target shows whether there is a server.
     let mut active = open(if config.churn { config.targets.len() } else { config.connections })?;
     let streams = std::mem::take(&mut active.streams);
     if streams.is_empty()
@@ -77,9 +77,9 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
     {
         return Err(Error::Connect { targets: config.targets.clone(), cause });
     }
-    let (streams, lines) = match (config.churn, streams.len()) {
+    let (streams, slots) = match (config.churn, streams.len()) {
         (true, _) => {
-            // Left open, they would keep a server that takes one client at a time from all others.
+            // Left open, they would block a server that serves one connection at a time.
             drop(streams);
             (Vec::new(), config.connections)
         }
@@ -91,11 +91,11 @@ pub fn run_part(config: &Config, stop: &AtomicBool, observe: &mut dyn FnMut(Phas
         return Err(Error::Interrupted);
     }
     let attempts =
-        Attempts { active: &active, lines, active_asked: config.connections, idle: &idle, idle_asked: config.idle_connections };
+        Attempts { active: &active, slots, active_asked: config.connections, idle: &idle, idle_asked: config.idle_connections };
     generate(config, content, &dialer, streams, &attempts, stop, observe)
 }
 
-/// The configuration of what this process does of a run.
+/// The configuration of this process's part of a run.
 fn own_share(config: &Config) -> Config {
     let mut own = config.clone();
     own.connections = config.part.share(config.connections);
@@ -107,8 +107,8 @@ fn own_share(config: &Config) -> Config {
     own
 }
 
-/// Drives the connections through warm-up, measured window and drain. The calling thread is the first generator: in a
-/// process of one thread the kernel takes short cuts at every system call, and nobody wakes up beside the generator.
+/// Drives the connections through warm-up, measured window and drain. The calling thread is the first generator: in a process
+/// with one thread the kernel takes short cuts at every system call, and no other thread competes with the generator.
 fn generate(
     config: &Config,
     content: Content,
@@ -120,45 +120,45 @@ fn generate(
 ) -> Result<Part, Error> {
     observe(Phase::WarmingUp);
     let clock = Clock::start();
-    // This takes a while where there are many, so time begins to run only then.
-    let shares = shares(streams, config.threads, attempts.lines)
+    // Registering many connections takes a while, so time starts afterwards.
+    let shares = shares(streams, config.threads, attempts.slots)
         .into_iter()
         .map(|(shard, streams)| Ok((shard, Sockets::register(config, clock, shard.connections(), streams)?)))
         .collect::<io::Result<Vec<_>>>()
         .map_err(Error::System)?;
     let started = SystemTime::now() + config.warmup;
-    let common = &common(config, clock, content, dialer, attempts.lines);
+    let common = &common(config, clock, content, dialer, attempts.slots);
     let mut generators = shares.into_iter().map(|(shard, sockets)| Generator::new(config, common, shard, sockets));
     let own = generators.next();
-    let mut conductor = Conductor { common, stop, observe, phase: Phase::WarmingUp, interrupted: false };
-    let harvests = thread::scope(|scope| {
+    let mut phases = Phases { common, stop, observe, phase: Phase::WarmingUp, interrupted: false };
+    let results = thread::scope(|scope| {
         let threads: Vec<_> = (1..)
             .zip(generators)
             .map(|(index, generator)| scope.spawn(move || work(config, common, index, || generator.run(|_| {}))))
             .collect();
-        let own = own.map(|generator| work(config, common, 0, || generator.run(|now_ns| conductor.attend(now_ns))));
-        // All connections stay open until the last is drained: a server that takes one client at a time must not
-        // move on to the next while replies are still awaited.
+        let own = own.map(|generator| work(config, common, 0, || generator.run(|now_ns| phases.check(now_ns))));
+        // All connections stay open until the last is drained: a server that serves one connection at a time must not move on
+        // to the next while replies are awaited.
         own.into_iter().chain(threads.into_iter().map(join)).collect::<io::Result<Vec<_>>>()
     });
-    let harvests = harvests.map_err(Error::System)?;
-    conductor.enter(Phase::Finished);
+    let results = results.map_err(Error::System)?;
+    phases.enter(Phase::Finished);
     let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
-    Ok(Part::new(conductor.interrupted, started, window, harvests, attempts))
+    Ok(Part::new(phases.interrupted, started, window, results, attempts))
 }
 
-/// What the generators share, with the window's beginning counted from now.
-fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Dialer, lines: usize) -> Common<'a> {
+/// What the threads share; the window's beginning counts from now.
+fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Dialer, slots: usize) -> Common<'a> {
     let begins_ns = clock.now_ns();
     let from_ns = begins_ns.saturating_add(nanoseconds(config.warmup));
     let until_ns = AtomicU64::new(from_ns.saturating_add(nanoseconds(config.duration)));
-    Common { clock, content, dialer, begins_ns, from_ns, until_ns, open: AtomicUsize::new(lines) }
+    Common { clock, content, dialer, begins_ns, from_ns, until_ns, open: AtomicUsize::new(slots) }
 }
 
-/// Deals the lines out to at most `threads` threads, with their connections where there are some.
-fn shares(streams: Vec<TcpStream>, threads: usize, lines: usize) -> Vec<(Shard, Vec<TcpStream>)> {
-    let threads = threads.min(lines);
-    let shard = |thread| Shard { thread, threads, all: lines };
+/// Distributes the slots among at most `threads` threads, with their connections if there are any.
+fn shares(streams: Vec<TcpStream>, threads: usize, slots: usize) -> Vec<(Shard, Vec<TcpStream>)> {
+    let threads = threads.min(slots);
+    let shard = |thread| Shard { thread, threads, all: slots };
     let mut shares: Vec<_> = (0..threads).map(|thread| (shard(thread), Vec::new())).collect();
     for (id, stream) in streams.into_iter().enumerate() {
         shares[id % threads].1.push(stream);
@@ -166,27 +166,32 @@ fn shares(streams: Vec<TcpStream>, threads: usize, lines: usize) -> Vec<(Shard, 
     shares
 }
 
-/// Does a thread's work; where it fails, there is nothing to wait for, and the run ends for all.
-fn work(config: &Config, common: &Common, thread: usize, work: impl FnOnce() -> io::Result<Harvest>) -> io::Result<Harvest> {
+/// Does a thread's work; if it fails, the run ends for all threads.
+fn work(
+    config: &Config,
+    common: &Common,
+    thread: usize,
+    work: impl FnOnce() -> io::Result<ThreadResult>,
+) -> io::Result<ThreadResult> {
     run_pinned(config.cpus.as_ref(), thread, work).inspect_err(|_| common.until_ns.store(0, Ordering::Relaxed))
 }
 
-/// Does the work on the thread's processor, if processors were chosen, and leaves the thread as it was.
-fn run_pinned(cpus: Option<&Cpus>, thread: usize, work: impl FnOnce() -> io::Result<Harvest>) -> io::Result<Harvest> {
+/// Does the work on the thread's processor, if processors are configured, and restores the thread's processors.
+fn run_pinned(cpus: Option<&Cpus>, thread: usize, work: impl FnOnce() -> io::Result<ThreadResult>) -> io::Result<ThreadResult> {
     let Some(cpus) = cpus.map(Cpus::as_slice) else { return work() };
     let before = Cpus::allowed()?;
     Cpus::new([cpus[thread % cpus.len()]]).map_or(Ok(()), |own| own.run_here())?;
-    let harvest = work();
+    let result = work();
     before.run_here()?;
-    harvest
+    result
 }
 
-fn join(thread: ScopedJoinHandle<'_, io::Result<Harvest>>) -> io::Result<Harvest> {
+fn join(thread: ScopedJoinHandle<'_, io::Result<ThreadResult>>) -> io::Result<ThreadResult> {
     thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
 }
 
-/// Leads all generators through the phases; the first of them asks it to after every turn.
-struct Conductor<'a> {
+/// Leads all threads through the phases; the first one calls it after every turn.
+struct Phases<'a> {
     common: &'a Common<'a>,
     stop: &'a AtomicBool,
     observe: &'a mut dyn FnMut(Phase),
@@ -194,23 +199,23 @@ struct Conductor<'a> {
     interrupted: bool,
 }
 
-impl Conductor<'_> {
-    /// Looks whether a phase is over: in time, because somebody wants the run to stop, or because nobody is left.
-    fn attend(&mut self, now_ns: u64) {
+impl Phases<'_> {
+    /// Ends a phase that is over: by time, by a stop, or because no connection is left.
+    fn check(&mut self, now_ns: u64) {
         if self.phase == Phase::Draining {
             return;
         }
         if self.phase == Phase::WarmingUp && now_ns >= self.common.from_ns {
             self.enter(Phase::Measuring);
         }
-        let over = now_ns >= self.common.until_ns.load(Ordering::Relaxed);
-        let stopped = self.stop.load(Ordering::Relaxed);
-        let deserted = self.common.open.load(Ordering::Relaxed) == 0;
-        if !over && (stopped || deserted) {
-            self.interrupted = stopped;
+        let is_over = now_ns >= self.common.until_ns.load(Ordering::Relaxed);
+        let is_stopped = self.stop.load(Ordering::Relaxed);
+        let is_deserted = self.common.open.load(Ordering::Relaxed) == 0;
+        if !is_over && (is_stopped || is_deserted) {
+            self.interrupted = is_stopped;
             self.common.until_ns.store(now_ns, Ordering::Relaxed);
         }
-        if over || stopped || deserted {
+        if is_over || is_stopped || is_deserted {
             self.enter(Phase::Draining);
         }
     }
@@ -221,11 +226,11 @@ impl Conductor<'_> {
     }
 }
 
-/// Makes sure that the connections do not exceed the file descriptors this process may have.
+/// Checks that the connections do not exceed this process's file descriptors.
 fn check_descriptors(config: &Config) -> Result<(), Error> {
     let limit = host::descriptor_limit();
     let in_use = fs::read_dir("/proc/self/fd").map_or(3, Iterator::count);
-    // One more to wait with while connecting.
-    let needed = in_use + config.connections + config.idle_connections + DESCRIPTORS_A_THREAD * config.threads + 1;
+    // One more for the epoll instance while connecting.
+    let needed = in_use + config.connections + config.idle_connections + DESCRIPTORS_PER_THREAD * config.threads + 1;
     if needed as u64 > limit { Err(Error::FdLimit { needed, limit }) } else { Ok(()) }
 }

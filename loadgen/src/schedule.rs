@@ -1,9 +1,9 @@
-//! When requests of an open loop are due, and on which connection: fixed in advance, whatever the server does.
+//! The schedule of an open loop: when requests are due, and on which connection, fixed in advance.
 //!
-//! Both kinds of arrivals are drawn for all connections of a thread at once, in order of time. Constant arrivals go
-//! to the connections in turn, so that each has a constant rate of its own and their phases are spread evenly. Poisson
-//! arrivals go to a connection chosen at random: a Poisson process split like that is one Poisson process for each
-//! connection, independent of the others (Kingman, *Poisson Processes*, 1993, the colouring theorem).
+//! Both kinds of arrivals are drawn for all connections of a thread at once, in order of time. Constant arrivals go to the
+//! connections in turn, so that each has a constant rate of its own and their phases are spread evenly. Poisson arrivals go to
+//! a connection chosen at random: a Poisson process split like that is an independent Poisson process on each connection
+//! (Kingman, *Poisson Processes*, 1993, the colouring theorem).
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -19,17 +19,17 @@ pub(crate) struct Schedule {
     connections: usize,
 }
 
-/// The distances between requests.
+/// The gaps between requests.
 #[derive(Debug)]
 enum Gaps {
-    /// All threads together send one request a period, on one connection after the other; this one owns every
-    /// `threads`th of `all` connections, from `first` on.
+    /// All threads together send one request per period, on one connection after the other; this one owns every `threads`th of
+    /// `all` connections, from `first` on.
     Constant { period_ns: f64, all: u64, first: u64, threads: u64, round: u64, turn: usize },
     /// Exponentially distributed gaps.
     Poisson { mean_ns: f64, due_ns: f64, connection: usize, random: SmallRng },
 }
 
-/// Which of a run's connections are a thread's: every `threads`th of `all`, from the one of number `thread` on.
+/// A thread's share of a run's connections: every `threads`th of `all`, from number `thread` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shard {
     pub(crate) thread: usize,
@@ -38,14 +38,14 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// How many connections these are.
+    /// The number of these connections.
     pub(crate) fn connections(self) -> usize {
         (self.all + self.threads - 1 - self.thread) / self.threads
     }
 }
 
 impl Schedule {
-    /// The shard's part of the load, from `begins_ns` on. The same seed makes the same schedule.
+    /// The shard's part of the load, from `begins_ns` on. The same seed gives the same schedule.
     pub(crate) fn new(load: &OpenLoop, shard: Shard, seed: u64, begins_ns: u64) -> Schedule {
         let gaps = match load.arrival {
             Arrival::Constant => Gaps::Constant {
@@ -58,7 +58,7 @@ impl Schedule {
             },
             Arrival::Poisson => {
                 let rate_per_s = load.rate_per_s * shard.connections() as f64 / shard.all as f64;
-                // Every thread draws from a stream of its own.
+                // Every thread has a random stream of its own.
                 let random = SmallRng::seed_from_u64(seed ^ (shard.thread as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 Gaps::Poisson { mean_ns: NS_PER_S / rate_per_s, due_ns: 0.0, connection: 0, random }
             }
@@ -78,11 +78,11 @@ impl Schedule {
             }
             Gaps::Poisson { due_ns, .. } => *due_ns,
         };
-        // Rounded, not cut off: a period that is no whole number must not put a request on the wrong side of a second.
+        // Rounded, not truncated: a period that is not a whole number must not put a request on the wrong side of a second.
         self.begins_ns.saturating_add((since_begin_ns + 0.5) as u64)
     }
 
-    /// On which of the shard's connections, counted from 0, it is due.
+    /// The shard's connection, counted from 0, on which it is due.
     pub(crate) fn next_connection(&self) -> usize {
         match &self.gaps {
             Gaps::Constant { turn, .. } => *turn,
@@ -90,7 +90,7 @@ impl Schedule {
         }
     }
 
-    /// Goes on to the request after the next.
+    /// Advances to the following request.
     pub(crate) fn advance(&mut self) {
         match &mut self.gaps {
             Gaps::Constant { round, turn, .. } => {
@@ -160,7 +160,7 @@ mod tests {
         let shard = Shard { thread: 1, threads: 2, all: 9 };
         let mut schedule = Schedule::new(&load(9000.0, Arrival::Poisson), shard, 7, 0);
         let arrivals = first(&mut schedule, N);
-        // 4 of 9 connections, so 4000 a second: gaps of 250 µs on average, and as much standard deviation.
+        // 4 of 9 connections, so 4000 per second: gaps of 250 µs on average, with the same standard deviation.
         let gaps: Vec<f64> = arrivals.windows(2).map(|pair| (pair[1].0 - pair[0].0) as f64).collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let deviation = (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();

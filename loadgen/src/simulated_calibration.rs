@@ -12,9 +12,9 @@ use crate::{
         trial::{Outcome, Trial},
     },
     clock::nanoseconds,
-    judgement::tests::faultless,
     schedule::{Schedule, Shard},
     simulation::{World, arrivals_ns, simulate},
+    warning_rules::tests::faultless,
 };
 
 const HIGHEST_RATE_PER_S: f64 = 20_000.0;

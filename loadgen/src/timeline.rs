@@ -1,24 +1,24 @@
-//! Times of requests, kept by when they became known: whole intervals for the log, small blocks for the statistics.
+//! Times of requests by when their end became known: in whole intervals for the log, in small blocks for the statistics.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{Times, clock::Window, encoded_histogram};
 
-/// Long enough for a histogram of its own to mean something, short enough to see what changes within a second.
+/// Length of a block: enough samples for a histogram, short enough to show changes within a second.
 const BLOCK_NS: u64 = 100_000_000;
-/// However long the run.
-const MOST_BLOCKS: u64 = 1000;
+/// A longer run has longer blocks.
+const MAX_BLOCKS: u64 = 1000;
 
-/// What a request's end tells about time, in ns.
+/// The end of a request, in ns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) at_ns: u64,
-    /// Since it was due.
+    /// Time since it was due.
     pub(crate) latency_ns: u64,
-    /// Since it was sent, if it was.
+    /// Time since it was sent, if it was.
     pub(crate) service_ns: Option<u64>,
-    /// Whether that was the end of the matter, or only how long it lasted at the least.
+    /// Whether it was answered; otherwise the times are lower bounds.
     pub(crate) answered: bool,
 }
 
@@ -57,8 +57,8 @@ impl Timeline {
     pub(crate) fn new(window: Window, interval_ns: Option<u64>, open_loop: bool) -> Timeline {
         let length_ns = window.until_ns.saturating_sub(window.from_ns);
         let interval_ns = interval_ns.unwrap_or(u64::MAX).max(1);
-        let block_ns = BLOCK_NS.max(length_ns / MOST_BLOCKS);
-        // Whole blocks only: what is known after the last counts there.
+        let block_ns = BLOCK_NS.max(length_ns / MAX_BLOCKS);
+        // Whole blocks only: the last one takes in all that follows.
         let most_blocks = (length_ns / block_ns).max(1);
         let mut blocks = Vec::with_capacity(most_blocks as usize);
         blocks.push(Times::empty_block());
@@ -82,14 +82,14 @@ impl Timeline {
     /// A request was sent `lag_ns` after it was due.
     pub(crate) fn sent(&mut self, lag_ns: u64, at_ns: u64) {
         if self.open_loop {
-            self.turn_to(at_ns);
+            self.advance_to(at_ns);
             record(self.send_lag.last_mut(), lag_ns);
         }
     }
 
     /// A request has ended.
     pub(crate) fn ended(&mut self, request: Ended) {
-        self.turn_to(request.at_ns);
+        self.advance_to(request.at_ns);
         record(self.latency.last_mut(), request.latency_ns);
         if let Some(block) = self.blocks.last_mut() {
             block.saturating_record(request.latency_ns);
@@ -103,8 +103,8 @@ impl Timeline {
         }
     }
 
-    /// Begins the intervals and blocks that have begun since the last time. The last ones reach to the run's end.
-    pub(crate) fn turn_to(&mut self, now_ns: u64) {
+    /// Begins the intervals and blocks that are due. The last ones extend to the run's end.
+    pub(crate) fn advance_to(&mut self, now_ns: u64) {
         while now_ns >= self.block_ends_ns && (self.blocks.len() as u64) < self.most_blocks {
             self.block_ends_ns = self.block_ends_ns.saturating_add(self.block_ns);
             self.blocks.push(Times::empty_block());
@@ -127,7 +127,7 @@ impl Timeline {
         self.without_answer_since_sent.add(other.without_answer_since_sent);
     }
 
-    /// How many intervals there are.
+    /// The number of intervals.
     pub(crate) fn intervals(&self) -> usize {
         self.latency.len()
     }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_filed_by_interval_and_by_block() {
+    fn times_are_kept_by_interval_and_by_block() {
         let mut timeline = Timeline::new(WINDOW, Some(SECOND), true);
         timeline.sent(5, 1000);
         timeline.ended(answer(1000 + SECOND - 1, 100));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_is_a_lower_bound() {
+    fn a_request_without_an_answer_is_a_lower_bound() {
         let mut timeline = Timeline::new(WINDOW, None, true);
         timeline.ended(answer(2000, 100));
         timeline.ended(Ended { answered: false, ..answer(2000, 900) });
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_closed_loop_service_time_is_latency_and_nothing_lags() {
+    fn in_a_closed_loop_service_time_is_latency_and_there_is_no_send_lag() {
         let mut timeline = Timeline::new(WINDOW, None, false);
         timeline.sent(0, 1000);
         timeline.ended(answer(2000, 100));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_has_longer_blocks_and_not_more_of_them() {
+    fn a_long_run_has_longer_blocks_instead_of_more() {
         let hour = Window { from_ns: 0, until_ns: 3600 * SECOND };
         let mut timeline = Timeline::new(hour, None, false);
         timeline.ended(answer(hour.until_ns - 1, 1));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_add_up_also_after_a_journey() {
+    fn two_threads_add_up_also_after_serialization() {
         let mut one = Timeline::new(WINDOW, Some(SECOND), true);
         one.ended(answer(2000, 100));
         let mut other = Timeline::new(WINDOW, Some(SECOND), true);

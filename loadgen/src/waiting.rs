@@ -1,4 +1,4 @@
-//! How a generator thread waits: for what arrives, and for the next request to be due.
+//! How a generator thread waits for events, and for the next request to be due.
 
 use std::{io, os::fd::AsRawFd, time::Duration};
 
@@ -18,22 +18,22 @@ const SPUN_NS: u64 = 100_000;
 const STOP_CHECK_NS: u64 = STOP_CHECK.as_nanos() as u64;
 const TIMER: Token = Token(usize::MAX);
 
-/// Whether the event says only that time has passed.
+/// Whether the event is the timer's.
 pub(crate) fn is_timer(event: &Event) -> bool {
     event.token() == TIMER
 }
 
-/// What a thread waits with.
+/// A thread's epoll instance and timer.
 pub(crate) struct Waiter {
     wait: Wait,
     clock: Clock,
     poll: Poll,
-    /// epoll_wait(2) counts in milliseconds, requests are due at nanoseconds.
+    /// epoll_wait(2) has a timeout in milliseconds, requests are due at nanoseconds.
     timer: OwnedFd,
 }
 
 impl Waiter {
-    /// Nothing to wait for yet.
+    /// A waiter without sockets.
     pub(crate) fn new(wait: Wait, clock: Clock) -> io::Result<Waiter> {
         let poll = Poll::new()?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
@@ -41,14 +41,14 @@ impl Waiter {
         Ok(Waiter { wait, clock, poll, timer })
     }
 
-    /// Where sockets are registered.
+    /// The registry for sockets.
     pub(crate) fn registry(&self) -> &Registry {
         self.poll.registry()
     }
 
-    /// Takes what has arrived; where nothing has and the thread may sleep, sleeps until something does, until the next request
-    /// is (nearly) due or until `latest_ns`, in any case no longer than [`STOP_CHECK`]. Returns until when it slept at the
-    /// longest, if it did.
+    /// Collects the events that are ready. If there are none and the thread may sleep, it sleeps until an event arrives, until
+    /// the next request is (nearly) due or until `latest_ns`, but at most [`STOP_CHECK`]. Returns the latest time until which
+    /// it slept, if it did.
     pub(crate) fn wait(
         &mut self,
         events: &mut Events,
@@ -77,7 +77,7 @@ impl Waiter {
         }
     }
 
-    /// Makes the timer go off at `at_ns`. It is edge-triggered like all else, so nobody has to read it.
+    /// Sets the timer to `at_ns`. It is edge-triggered like all other events, so it need not be read.
     fn arm(&self, at_ns: u64) -> io::Result<()> {
         let at_ns = self.clock.to_monotonic_ns(at_ns);
         let value = Timespec { tv_sec: (at_ns / 1_000_000_000) as i64, tv_nsec: (at_ns % 1_000_000_000) as i64 };

@@ -1,4 +1,4 @@
-//! What a reader of a measurement has to know before believing it.
+//! Warnings: limits that a measurement ran into, each as a sentence with advice.
 
 use std::{fmt, time::Duration};
 
@@ -10,98 +10,98 @@ use crate::{Drift, Drifting, readable::readable_ns as readable};
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
     UnservedConnections {
-        /// Active connections that were asked for: where every request opens one, requests that were to be sent.
+        /// Configured active connections; with single-use connections, the requests that were to be sent.
         asked: u64,
-        /// Of these, how many did not open.
+        /// Of these, those that did not open.
         refused: u64,
-        /// Of these, how many opened and got no reply since the measured window began.
+        /// Of these, those that opened and got no reply since the measured window began.
         starved: u64,
     },
     /// The process or the system ran out of file descriptors while connections were opened.
     FdLimit {
-        /// Connections that were asked for, idle ones among them.
+        /// Configured connections, idle ones included.
         asked: u64,
         /// Connections that opened.
         opened: u64,
     },
     /// The system ran out of local ports while connections were opened.
     PortExhausted {
-        /// Connections that were asked for, idle ones among them.
+        /// Configured connections, idle ones included.
         asked: u64,
         /// Connections that opened.
         opened: u64,
     },
-    /// Fewer silent connections were open to the end than were asked for.
+    /// Fewer idle connections than configured stayed open to the end.
     IdleConnections {
-        /// Idle connections that were asked for.
+        /// Configured idle connections.
         asked: u64,
         /// Idle connections that opened.
         opened: u64,
-        /// Of these, how many were not open and silent any more at the run's end.
+        /// Of these, those that were not open and idle any more at the run's end.
         lost: u64,
     },
-    /// The generator had hardly any time to spare, so what was measured is the generator.
+    /// The generator was busy nearly all the time, so it is the bottleneck.
     ClientBound {
-        /// The part of its time in which a generator thread was busy, on average.
+        /// Share of its time in which a generator thread was busy, on average.
         busy_share: f64,
     },
-    /// The server did not keep up with the rate that was asked for.
+    /// The server did not keep up with the rate.
     Saturated {
-        /// Requests a second that were due.
+        /// Requests per second that were due.
         due_per_s: f64,
-        /// Replies a second that came.
+        /// Replies per second that arrived.
         answered_per_s: f64,
     },
     /// Requests left noticeably later than they were due.
     SendLag {
-        /// At which percentile the lag is over a tenth of the latency.
+        /// The percentile at which the lag is over a tenth of the latency.
         percentile: u32,
         /// The lag there, in nanoseconds.
         lag_ns: u64,
         /// The latency there, in nanoseconds.
         latency_ns: u64,
     },
-    /// Requests without an answer are in the latencies, at the age at which they were given up.
+    /// Requests without an answer count in the latencies at the age at which they were given up.
     Censored {
-        /// How many these are.
+        /// Their number.
         unanswered: u64,
-        /// The age of the youngest, in nanoseconds.
+        /// The lowest age, in nanoseconds.
         from_ns: u64,
     },
     /// The second half of the measured window differs from the first.
     Drift(Drift),
     /// The measurement contradicts itself.
     LittlesLaw {
-        /// Requests under way, on average.
+        /// Requests in flight, on average.
         mean_in_flight: f64,
-        /// Requests a second times their mean latency.
+        /// Requests per second times their mean latency.
         rate_times_latency: f64,
     },
-    /// The generator itself stood still.
+    /// The generator itself stalled.
     Paused {
-        /// The longest time, in nanoseconds.
+        /// The longest pause, in nanoseconds.
         longest_ns: u64,
-        /// How many times it was over a millisecond.
+        /// Pauses of over a millisecond.
         times: u64,
-        /// The part of the measured window that these took.
+        /// The share of the measured window that these took.
         share: f64,
     },
-    /// Too few requests were answered for the high percentiles to mean anything.
+    /// Too few requests were answered for the high percentiles to be meaningful.
     ShortRun {
         /// Requests of the measured window that were answered.
         answered: u64,
     },
-    /// The run was stopped before its time.
+    /// The run was stopped early.
     Interrupted {
-        /// How long was measured.
+        /// Actual length of the measured window.
         elapsed: Duration,
-        /// How long should have been.
+        /// Configured length of the measured window.
         asked: Duration,
     },
 }
 
 impl Warning {
-    /// The warning's name in results.
+    /// The warning's name in reports.
     pub fn kind(&self) -> &'static str {
         match self {
             Warning::UnservedConnections { .. } => "unserved_connections",
@@ -127,17 +127,17 @@ impl fmt::Display for Warning {
             Warning::UnservedConnections { asked, refused: 0, starved } => write!(
                 f,
                 "{starved} of {asked} connections got no reply, so throughput and latency are those of the others: \
-                 ask for fewer connections if the server takes only so many at a time"
+                 open fewer connections if the server serves only so many at a time"
             ),
             Warning::UnservedConnections { asked, refused, starved } => write!(
                 f,
                 "{refused} of {asked} connections did not open and {starved} more got no reply, so throughput and \
-                 latency are those of the others: ask for fewer connections, or let the server take more"
+                 latency are those of the others: open fewer connections, or let the server accept more"
             ),
             Warning::FdLimit { asked, opened } => write!(
                 f,
-                "file descriptors ran out, {opened} of {asked} connections opened: raise the limit (ulimit -n), or ask \
-                 for fewer connections"
+                "file descriptors ran out, {opened} of {asked} connections opened: raise the limit (ulimit -n), or open \
+                 fewer connections"
             ),
             Warning::PortExhausted { asked, opened } => write!(
                 f,
@@ -145,35 +145,35 @@ impl fmt::Display for Warning {
                  or widen net.ipv4.ip_local_port_range"
             ),
             Warning::IdleConnections { asked, opened, lost: 0 } => {
-                write!(f, "only {opened} of {asked} idle connections opened: ask for fewer, or let the server take more")
+                write!(f, "only {opened} of {asked} idle connections opened: open fewer, or let the server accept more")
             }
             Warning::IdleConnections { asked, opened, lost } => write!(
                 f,
-                "{opened} of {asked} idle connections opened and the server did not leave {lost} of these alone: ask for fewer, \
+                "{opened} of {asked} idle connections opened, and the server closed {lost} of these or sent bytes on them: open fewer, \
                  or raise the server's idle timeout"
             ),
             Warning::ClientBound { busy_share } => write!(
                 f,
-                "the generator was busy {:.0} % of the time, so it and not the server may be what was measured: give it more \
-                 processors (--threads, --cpus), or ask for less",
+                "the generator was busy {:.0} % of the time, so it may be the bottleneck instead of the server: give it more \
+                 processors (--threads, --cpus), or lower the load",
                 busy_share * 100.0
             ),
             Warning::Saturated { due_per_s, answered_per_s } => write!(
                 f,
-                "{answered_per_s:.0} of {due_per_s:.0} requests a second were answered, so latencies grow for as long as the run \
-                 lasts: ask for a lower rate"
+                "{answered_per_s:.0} of {due_per_s:.0} requests per second were answered, so latencies grow for as long as the run \
+                 lasts: lower the rate (--rate)"
             ),
             Warning::SendLag { percentile, lag_ns, latency_ns } => write!(
                 f,
                 "requests left late, by {} at the {percentile}th percentile where latency is {}: let the generator spin on a \
-                 processor of its own (--wait spin --cpus), or ask for a lower rate; service times are not affected",
+                 processor of its own (--wait spin --cpus), or lower the rate (--rate); service times are not affected",
                 readable(*lag_ns),
                 readable(*latency_ns)
             ),
             Warning::Censored { unanswered, from_ns } => write!(
                 f,
-                "{unanswered} requests have no answer and count as at least as long as they were awaited, so percentiles from {} \
-                 on are lower bounds (>=): see how they ended, or wait longer (--timeout, --drain)",
+                "{unanswered} requests have no answer and count at their age, so percentiles from {} on are lower bounds (>=): check \
+                 how these requests ended, or wait longer (--timeout, --drain)",
                 readable(*from_ns)
             ),
             Warning::Drift(drift) => {
@@ -186,24 +186,26 @@ impl fmt::Display for Warning {
                         readable(drift.to as u64)
                     )?,
                 }
-                f.write_str(" from the first half to the second: warm up longer, or look for what else ran on the machine")
+                f.write_str(
+                    " from the first half to the second: warm up longer (--warmup), or check what else ran on the machine",
+                )
             }
             Warning::LittlesLaw { mean_in_flight, rate_times_latency } => write!(
                 f,
-                "{mean_in_flight:.2} requests were under way on average, but rate times latency is {rate_times_latency:.2}: \
+                "{mean_in_flight:.2} requests were in flight on average, but rate times latency is {rate_times_latency:.2}: \
                  the measurement contradicts itself (Little's law); please report it"
             ),
             Warning::Paused { longest_ns, times, share } => write!(
                 f,
-                "the generator stood still {times} times for over 1 ms, at the longest {}, {:.2} % of the time: latencies beyond \
-                 the {:.2}th percentile may be its own; leave its processors to it",
+                "the generator stalled {times} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
+                 {:.2}th percentile may be its own; keep other programs off its processors",
                 readable(*longest_ns),
                 share * 100.0,
                 100.0 - share * 100.0
             ),
             Warning::ShortRun { answered } => write!(
                 f,
-                "only {answered} requests were answered, too few for the high percentiles to mean anything: measure \
+                "only {answered} requests were answered, too few for the high percentiles to be meaningful: measure \
                  longer (--duration)"
             ),
             Warning::Interrupted { elapsed, asked } => write!(
@@ -220,7 +222,7 @@ impl fmt::Display for Warning {
 mod tests {
     use super::*;
 
-    /// Every warning, with the name it has in results, the numbers its sentence must have, and what it must advise.
+    /// Every warning, with its name in reports, the numbers that its sentence must contain, and its advice.
     fn all() -> Vec<(Warning, &'static str, &'static [&'static str], &'static str)> {
         let drift = |what, from, to| Warning::Drift(Drift { what, from, to });
         let (elapsed, asked) = (Duration::from_millis(1500), Duration::from_secs(5));
@@ -229,13 +231,13 @@ mod tests {
                 Warning::UnservedConnections { asked: 70, refused: 0, starved: 9 },
                 "unserved_connections",
                 &["9 of 70"],
-                "ask for fewer connections",
+                "open fewer connections",
             ),
             (
                 Warning::UnservedConnections { asked: 70, refused: 8, starved: 9 },
                 "unserved_connections",
                 &["8 of 70", "9 more"],
-                "let the server take more",
+                "let the server accept more",
             ),
             (Warning::FdLimit { asked: 70, opened: 60 }, "fd_limit", &["60 of 70"], "ulimit -n"),
             (Warning::PortExhausted { asked: 70, opened: 60 }, "port_exhausted", &["60 of 70"], "ip_local_port_range"),
@@ -243,7 +245,7 @@ mod tests {
                 Warning::IdleConnections { asked: 70, opened: 60, lost: 0 },
                 "idle_connections",
                 &["60 of 70"],
-                "let the server take more",
+                "let the server accept more",
             ),
             (
                 Warning::IdleConnections { asked: 70, opened: 60, lost: 5 },
@@ -252,12 +254,7 @@ mod tests {
                 "idle timeout",
             ),
             (Warning::ClientBound { busy_share: 0.97 }, "client_bound", &["97 %"], "--threads"),
-            (
-                Warning::Saturated { due_per_s: 1000.4, answered_per_s: 900.0 },
-                "saturated",
-                &["900 of 1000"],
-                "ask for a lower rate",
-            ),
+            (Warning::Saturated { due_per_s: 1000.4, answered_per_s: 900.0 }, "saturated", &["900 of 1000"], "lower the rate"),
             (
                 Warning::SendLag { percentile: 99, lag_ns: 20_000, latency_ns: 100_000 },
                 "send_lag",
@@ -277,7 +274,7 @@ mod tests {
                 Warning::Paused { longest_ns: 4_000_000, times: 3, share: 0.001 },
                 "paused",
                 &["3 times", "4.00 ms", "0.10 %", "99.90th"],
-                "leave its processors to it",
+                "keep other programs off its processors",
             ),
             (Warning::ShortRun { answered: 12 }, "short_run", &["12 requests"], "--duration"),
             (Warning::Interrupted { elapsed, asked }, "interrupted", &["1.50 s of 5.00 s"], "let it finish"),
@@ -285,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_name_its_numbers_and_an_advice_in_one_sentence() {
+    fn each_has_its_name_its_numbers_and_advice_in_one_sentence() {
         for (warning, kind, numbers, advice) in all() {
             let sentence = warning.to_string();
             assert_eq!(warning.kind(), kind);
             for number in numbers {
                 assert!(sentence.contains(number), "'{number}' is missing in: {sentence}");
             }
-            // Numbers and advice stand on either side of the colon, or of a semicolon.
+            // The numbers come before the colon (or semicolon), the advice after it.
             let (_, after) = sentence.split_once([':', ';']).unwrap_or_else(|| panic!("no advice: {sentence}"));
             assert!(after.contains(advice), "'{advice}' is missing in: {sentence}");
             assert!(!sentence.contains('\n') && !sentence.ends_with('.'), "{sentence}");

@@ -1,4 +1,4 @@
-//! The `loadgen` command as its users and their scripts meet it: exit codes, files, messages.
+//! The `loadgen` command as users and scripts see it: exit codes, files, messages.
 
 mod commands;
 mod servers;
@@ -8,7 +8,7 @@ use std::fs;
 use assert_cmd::Command;
 use serde_json::Value;
 
-use commands::{SHORT, assert_fails_saying, loadgen, stderr};
+use commands::{SHORT, assert_fails_with, loadgen, stderr};
 
 #[test]
 fn a_good_run_exits_0_and_its_files_agree() {
@@ -39,7 +39,7 @@ fn a_good_run_exits_0_and_its_files_agree() {
     for value in ["min", "mean", "max"] {
         assert!(result["latency_ns"][value].as_f64().unwrap() > 0.0, "{value}");
     }
-    // A percentile is told when at least 10 samples lie beyond it.
+    // A percentile is reported if at least 10 samples lie beyond it.
     for (quantile, samples) in [("p50", 20), ("p90", 100), ("p95", 200), ("p99", 1000), ("p99_9", 10_000), ("p99_99", 100_000)]
     {
         assert_eq!(result["latency_ns"][quantile].is_u64(), answered >= samples, "{quantile} of {answered}");
@@ -64,7 +64,7 @@ fn a_good_run_exits_0_and_its_files_agree() {
 }
 
 #[test]
-fn a_dash_puts_the_result_alone_on_stdout() {
+fn a_dash_writes_only_the_result_to_stdout() {
     let output = loadgen(servers::echo()).args(["--json", "-"]).assert().success().get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["requests"]["altered"], 0);
@@ -75,22 +75,22 @@ fn a_dash_puts_the_result_alone_on_stdout() {
 }
 
 #[test]
-fn a_wrong_reply_exits_1_with_the_result_all_the_same() {
+fn a_wrong_reply_exits_1_and_still_writes_the_result() {
     let output = loadgen(servers::altering(67)).args(["--json", "-"]).assert().code(1).get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["warmup_requests"]["altered"], 1);
 }
 
 #[test]
-fn when_nothing_was_answered_no_latency_is_claimed() {
-    let listener = servers::silent();
+fn without_answers_no_latency_is_reported() {
+    let listener = servers::listening();
     let output =
         loadgen(listener.local_addr().unwrap()).args(["--drain", "0s", "--json", "-"]).assert().code(1).get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["latency_ns"], Value::Null);
     assert_eq!(result["connections"]["jain_index"], Value::Null);
     let mut kinds: Vec<_> = result["warnings"].as_array().unwrap().iter().map(|warning| &warning["kind"]).collect();
-    kinds.retain(|&kind| kind != "paused"); // Whether the machine stands still is not the server's doing.
+    kinds.retain(|&kind| kind != "paused"); // Pauses of the machine are not the server's.
     assert_eq!(kinds, ["unserved_connections", "short_run"]);
 }
 
@@ -105,22 +105,22 @@ fn a_name_is_tried_at_all_its_addresses() {
 }
 
 #[test]
-fn a_server_that_is_not_there_exits_1_and_says_so() {
-    let target = servers::nowhere();
+fn a_missing_server_exits_1_with_a_message() {
+    let target = servers::closed_port();
     let message = format!("cannot connect to {target}: connection refused; is the server running?");
-    assert_fails_saying(&mut loadgen(target), 1, &[&message]);
+    assert_fails_with(&mut loadgen(target), 1, &[&message]);
 }
 
 #[test]
-fn a_name_that_does_not_resolve_exits_1_and_says_so() {
-    // A label has at most 63 bytes (RFC 1035, 2.3.4), so the resolver refuses this one without asking the network.
+fn a_name_that_does_not_resolve_exits_1_with_a_message() {
+    // A label has at most 63 bytes (RFC 1035, 2.3.4), so the resolver refuses this one without using the network.
     let name = format!("{}.invalid", "a".repeat(64));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    assert_fails_saying(command.args(["--connect", &format!("{name}:7000")]), 1, &["cannot resolve", &name]);
+    assert_fails_with(command.args(["--connect", &format!("{name}:7000")]), 1, &["cannot resolve", &name]);
 }
 
 #[test]
-fn what_cannot_be_exits_2_before_anything_is_sent() {
+fn bad_usage_exits_2_before_anything_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let unwritable = folder.path().join("no/such/folder/file");
     for (arguments, words) in [
@@ -137,10 +137,10 @@ fn what_cannot_be_exits_2_before_anything_is_sent() {
         (vec!["--rate", "100", "--pipeline", "2"], "cannot be used with"),
         (vec!["--arrival", "poisson"], "--rate"),
         (vec!["--one-outstanding"], "--rate"),
-        (vec!["--rate", "0"], "over 0 requests a second"),
-        (vec!["--rate", "-1"], "over 0 requests a second"),
-        (vec!["--rate", "nan"], "over 0 requests a second"),
-        (vec!["--rate", "inf"], "over 0 requests a second"),
+        (vec!["--rate", "0"], "over 0 requests per second"),
+        (vec!["--rate", "-1"], "over 0 requests per second"),
+        (vec!["--rate", "nan"], "over 0 requests per second"),
+        (vec!["--rate", "inf"], "over 0 requests per second"),
         (vec!["--rate", "fast"], "invalid value"),
         (vec!["--processes", "0"], "invalid value"),
         (vec!["--processes", "2"], "every process needs a connection"),
@@ -151,12 +151,12 @@ fn what_cannot_be_exits_2_before_anything_is_sent() {
         (vec!["--hgrm", unwritable.to_str().unwrap()], "cannot create"),
         (vec!["--hlog", unwritable.to_str().unwrap()], "cannot create"),
     ] {
-        // Nobody listens there: whoever got as far as connecting would exit 1.
+        // No server listens there, so a run that got as far as connecting would exit 1.
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         if !arguments.contains(&"--connect") {
-            command.args(["--connect", &servers::nowhere().to_string()]);
+            command.args(["--connect", &servers::closed_port().to_string()]);
         }
-        assert_fails_saying(command.args(arguments), 2, &[words]);
+        assert_fails_with(command.args(arguments), 2, &[words]);
     }
 }
 
@@ -189,9 +189,9 @@ fn the_help_names_every_option_and_the_units_of_its_value() {
         ("--hgrm <FILE>", "microseconds"),
         ("--hlog <FILE>", "nanoseconds"),
     ] {
-        let (_, said) = help.split_once(option).unwrap_or_else(|| panic!("{option} is missing in: {help}"));
-        let said = said.split("\n      --").next().unwrap();
-        assert!(said.contains(unit) && said.trim().len() > 20, "{option}: {said}");
+        let (_, text) = help.split_once(option).unwrap_or_else(|| panic!("{option} is missing in: {help}"));
+        let text = text.split("\n      --").next().unwrap();
+        assert!(text.contains(unit) && text.trim().len() > 20, "{option}: {text}");
     }
     for word in ["Exits 0", "merge"] {
         assert!(help.contains(word), "'{word}' is missing in: {help}");
@@ -199,27 +199,27 @@ fn the_help_names_every_option_and_the_units_of_its_value() {
 }
 
 #[test]
-fn a_log_that_is_none_cannot_be_merged() {
+fn a_file_that_is_not_a_log_cannot_be_merged() {
     let folder = tempfile::tempdir().unwrap();
     let broken = folder.path().join("broken.hlog");
     fs::write(&broken, "Tag=latency,0.0,1.0,2.0,not a histogram\n").unwrap();
     for (log, words) in [(broken.to_str().unwrap(), "is not an interval log"), ("/no/such/log", "cannot read /no/such/log")] {
-        assert_fails_saying(Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["merge", log]), 1, &[words, log]);
+        assert_fails_with(Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["merge", log]), 1, &[words, log]);
     }
-    assert_fails_saying(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("merge"), 2, &["LOG"]);
+    assert_fails_with(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("merge"), 2, &["LOG"]);
 }
 
 #[test]
-fn a_load_that_cannot_be_leaves_an_earlier_result_alone() {
+fn an_impossible_load_leaves_an_earlier_result_untouched() {
     let folder = tempfile::tempdir().unwrap();
     let earlier = folder.path().join("earlier.json");
     fs::write(&earlier, "precious").unwrap();
-    loadgen(servers::nowhere()).args(["--connections", "0", "--json"]).arg(&earlier).assert().code(2);
+    loadgen(servers::closed_port()).args(["--connections", "0", "--json"]).arg(&earlier).assert().code(2);
     assert_eq!(fs::read_to_string(earlier).unwrap(), "precious");
 }
 
 #[test]
-fn calibrate_lists_its_experiments_and_does_no_other() {
+fn calibrate_lists_its_experiments_and_rejects_others() {
     let calibrate = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         command.arg("calibrate").args(arguments);
@@ -238,6 +238,6 @@ fn calibrate_lists_its_experiments_and_does_no_other() {
         (vec!["--tries", "0"], "--tries"),
         (vec!["--json", "no/such/folder/file"], "cannot create"),
     ] {
-        assert_fails_saying(&mut calibrate(&arguments), 2, &[words]);
+        assert_fails_with(&mut calibrate(&arguments), 2, &[words]);
     }
 }

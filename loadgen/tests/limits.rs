@@ -1,4 +1,4 @@
-//! What the machine refuses: descriptors, ports and room on the disk run out. It is told, and nothing hangs.
+//! The machine's limits: descriptors, ports and disk space run out. That is reported, and nothing hangs.
 
 mod commands;
 mod servers;
@@ -14,10 +14,10 @@ use assert_cmd::Command;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
-use commands::{assert_fails_saying, kinds, loadgen, result};
+use commands::{assert_fails_with, kinds, loadgen, result};
 
 #[test]
-fn too_few_descriptors_are_told_in_numbers_before_the_run() {
+fn too_few_descriptors_are_reported_in_numbers_before_the_run() {
     let target = servers::echo().to_string();
     for more in [&[][..], &["--churn"], &["--processes", "1"]] {
         let mut command = Command::new("sh");
@@ -25,13 +25,13 @@ fn too_few_descriptors_are_told_in_numbers_before_the_run() {
             .args(["-c", "ulimit -n 64 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")])
             .args(["--connect", &target, "--connections", "100"])
             .args(more);
-        assert_fails_saying(&mut command, 1, &["file descriptors", "may have 64", "ulimit -n 1"]);
+        assert_fails_with(&mut command, 1, &["file descriptors", "may have 64", "ulimit -n 1"]);
     }
 }
 
 #[test]
-fn descriptors_that_run_out_in_mid_run_end_a_closed_loop_of_churn() {
-    let (target, seen) = servers::counting();
+fn descriptors_that_run_out_during_a_run_end_a_closed_loop_of_churn() {
+    let (target, counts) = servers::counting();
     let child = process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["--connect", &target.to_string(), "--churn", "--connections", "3"])
         .args(["--warmup", "0s", "--duration", "1h", "--json", "-"])
@@ -39,7 +39,7 @@ fn descriptors_that_run_out_in_mid_run_end_a_closed_loop_of_churn() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while seen.connections.load(Ordering::SeqCst) < 10 {
+    while counts.connections.load(Ordering::SeqCst) < 10 {
         thread::yield_now();
     }
     let none = Rlimit { current: Some(3), maximum: Some(3) };
@@ -54,17 +54,17 @@ fn descriptors_that_run_out_in_mid_run_end_a_closed_loop_of_churn() {
     assert_eq!(result["interrupted"], false);
 }
 
-/// Says to this program that it runs where there are few ports.
+/// Set for this program inside a network with few ports.
 const FEW_PORTS: &str = "LOADGEN_TEST_HAS_FEW_PORTS";
-/// A network of its own with 8 ports to connect from, for the command that follows.
+/// A network namespace with 8 local ports, for the command that follows.
 const IN_A_NETWORK_OF_8_PORTS: [&str; 4] =
     ["-rn", "sh", "-c", "ip link set lo up && echo 40000 40007 > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\""];
 
 #[test]
-fn ports_that_run_out_are_told() {
-    const NAME: &str = "ports_that_run_out_are_told";
+fn ports_that_run_out_are_reported() {
+    const NAME: &str = "ports_that_run_out_are_reported";
     if env::var_os(FEW_PORTS).is_some() {
-        return where_there_are_few_ports();
+        return run_with_few_ports();
     }
     let in_network = |program: &str| {
         let mut command = process::Command::new("unshare");
@@ -72,7 +72,7 @@ fn ports_that_run_out_are_told() {
         command
     };
     if !in_network("true").output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a network of its own is not permitted here (unshare -rn)");
+        eprintln!("skipped: a network namespace is not permitted here (unshare -rn)");
         return;
     }
     let itself = env::current_exe().unwrap();
@@ -81,22 +81,22 @@ fn ports_that_run_out_are_told() {
     assert!(String::from_utf8_lossy(&inside.stdout).contains("1 passed"));
 }
 
-fn where_there_are_few_ports() {
-    // The servers' ports are of the few, too, and a connection that was closed keeps its own for a while.
+fn run_with_few_ports() {
+    // The servers' ports count among the few, too, and a closed connection keeps its port for a while.
     let [plain, closed, open] = [(); 3].map(|()| servers::echo());
-    let told = result(loadgen(plain).args(["--connections", "20"]), 1);
-    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
-    let connections = &told["connections"];
+    let report = result(loadgen(plain).args(["--connections", "20"]), 1);
+    assert!(kinds(&report).contains(&"port_exhausted"), "{report}");
+    let connections = &report["connections"];
     let [opened, refused] = ["opened", "refused"].map(|name| connections[name].as_u64().unwrap());
     assert!((1..=8).contains(&opened) && opened + refused == 20, "{connections}");
-    assert_eq!(told["requests"]["answered"], told["requests"]["due"]);
+    assert_eq!(report["requests"]["answered"], report["requests"]["due"]);
 
-    let told = result(loadgen(closed).args(["--churn", "--duration", "1h"]), 1);
-    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
-    let told = result(loadgen(open).args(["--churn", "--rate", "1000"]), 1);
-    assert!(kinds(&told).contains(&"port_exhausted"), "{told}");
-    assert_eq!(told["requests"]["due"], 100);
-    assert!(told["requests"]["failed"]["connect"].as_u64().unwrap() > 0, "{told}");
+    let report = result(loadgen(closed).args(["--churn", "--duration", "1h"]), 1);
+    assert!(kinds(&report).contains(&"port_exhausted"), "{report}");
+    let report = result(loadgen(open).args(["--churn", "--rate", "1000"]), 1);
+    assert!(kinds(&report).contains(&"port_exhausted"), "{report}");
+    assert_eq!(report["requests"]["due"], 100);
+    assert!(report["requests"]["failed"]["connect"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]
@@ -104,23 +104,23 @@ fn a_full_disk_costs_the_file_and_not_the_summary() {
     let target = servers::echo();
     for option in ["--json", "--hgrm", "--hlog"] {
         let mut command = loadgen(target);
-        assert_fails_saying(command.args([option, "/dev/full"]), 1, &["cannot write /dev/full", "No space left"]);
+        assert_fails_with(command.args([option, "/dev/full"]), 1, &["cannot write /dev/full", "No space left"]);
         let output = command.output().unwrap();
         assert!(String::from_utf8(output.stdout).unwrap().contains("throughput"), "{option}");
     }
 }
 
 #[test]
-fn what_can_be_written_is_though_another_file_cannot() {
+fn files_are_written_even_if_another_cannot_be() {
     let folder = tempfile::tempdir().unwrap();
-    let hlog = folder.path().join("kept.hlog");
+    let hlog = folder.path().join("log.hlog");
     loadgen(servers::echo()).args(["--json", "/dev/full", "--hgrm", "/dev/full", "--hlog"]).arg(&hlog).assert().code(1);
     let log = loadgen::read_hlog(&fs::read_to_string(hlog).unwrap()).unwrap();
     assert!(!log.total(loadgen::Tag::Latency).unwrap().is_empty());
 }
 
 #[test]
-fn a_summary_that_cannot_be_told_fails() {
+fn a_summary_that_cannot_be_written_fails() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut child = process::Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["--connect", &servers::echo().to_string()])
@@ -132,22 +132,22 @@ fn a_summary_that_cannot_be_told_fails() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
-/// A disk of its own with room for 64 KiB at the place given first, for the command that follows.
+/// A mount namespace with a disk of 64 KiB at the path given first, for the command that follows.
 const WITH_A_SMALL_DISK: [&str; 5] =
     ["-rm", "sh", "-c", "mount -t tmpfs -o size=64k none \"$1\" && shift && exec \"$@\"", "sh"];
 
 #[test]
-fn a_disk_without_room_for_the_result_is_told_before_the_run() {
+fn a_full_disk_is_reported_before_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut permitted = process::Command::new("unshare");
     permitted.args(WITH_A_SMALL_DISK).arg(folder.path()).arg("true");
     if !permitted.output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a disk of its own is not permitted here (unshare -rm)");
+        eprintln!("skipped: a mount namespace is not permitted here (unshare -rm)");
         return;
     }
     let mut command = Command::new("unshare");
     command.args(WITH_A_SMALL_DISK).arg(folder.path()).arg(env!("CARGO_BIN_EXE_loadgen"));
-    // Nobody listens there: whoever got as far as connecting would say so.
-    command.args(["--connect", &servers::nowhere().to_string(), "--json"]).arg(folder.path().join("result.json"));
-    assert_fails_saying(&mut command, 2, &["cannot create", "No space left"]);
+    // No server listens there, so a run that got as far as connecting would report that.
+    command.args(["--connect", &servers::closed_port().to_string(), "--json"]).arg(folder.path().join("result.json"));
+    assert_fails_with(&mut command, 2, &["cannot create", "No space left"]);
 }

@@ -1,4 +1,4 @@
-//! `--processes`: several processes are one generator, also when something goes wrong, and none is left behind.
+//! `--processes`: several processes act as one generator, also when one fails, and none is left behind.
 
 mod commands;
 mod servers;
@@ -20,15 +20,15 @@ use rustix::{
 };
 use serde_json::Value;
 
-use commands::{assert_fails_saying, loadgen, result};
-use servers::Seen;
+use commands::{assert_fails_with, loadgen, result};
+use servers::Counts;
 
 #[test]
-fn what_they_counted_adds_up_in_all_outputs() {
+fn their_counts_add_up_in_all_outputs() {
     let folder = tempfile::tempdir().unwrap();
     let (hgrm, hlog) = (folder.path().join("sum.hgrm"), folder.path().join("sum.hlog"));
     for processes in 2..=3_u64 {
-        let (target, seen) = servers::counting();
+        let (target, counts) = servers::counting();
         let mut command = loadgen(target);
         command.args(["--processes", &processes.to_string(), "--connections", "6", "--idle-connections", "4"]);
         command.args(["--rate", "600", "--threads", "2"]).arg("--hgrm").arg(&hgrm).arg("--hlog").arg(&hlog);
@@ -37,8 +37,8 @@ fn what_they_counted_adds_up_in_all_outputs() {
         let connections = &sum["connections"];
         assert_eq!((&connections["asked"], &connections["opened"], &connections["served"]), (&6.into(), &6.into(), &6.into()));
         assert_eq!((&connections["idle_opened"], &connections["idle_lost"]), (&4.into(), &0.into()));
-        assert_eq!(seen.connections.load(Ordering::SeqCst), 10);
-        assert_eq!(seen.used.load(Ordering::SeqCst), 6);
+        assert_eq!(counts.connections.load(Ordering::SeqCst), 10);
+        assert_eq!(counts.used.load(Ordering::SeqCst), 6);
         let requests = &sum["requests"];
         assert_eq!((&requests["due"], &requests["sent"], &requests["answered"]), (&60.into(), &60.into(), &60.into()));
         for times in ["latency_ns", "service_ns", "send_lag_ns"] {
@@ -52,10 +52,10 @@ fn what_they_counted_adds_up_in_all_outputs() {
 }
 
 #[test]
-fn one_error_stands_for_all_of_them() {
-    let target = servers::nowhere();
+fn the_first_error_is_reported_once() {
+    let target = servers::closed_port();
     let mut command = loadgen(target);
-    let message = assert_fails_saying(command.args(["--processes", "3", "--connections", "3"]), 1, &[]);
+    let message = assert_fails_with(command.args(["--processes", "3", "--connections", "3"]), 1, &[]);
     assert_eq!(message, format!("loadgen: cannot connect to {target}: connection refused; is the server running?\n"));
 }
 
@@ -66,21 +66,21 @@ fn a_wrong_reply_to_one_of_them_fails_all() {
 }
 
 #[test]
-fn they_begin_when_they_are_told_to() {
+fn they_begin_at_the_start_time() {
     for processes in ["1", "2"] {
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() + 0.3;
         let mut command = loadgen(servers::echo());
         command.args(["--processes", processes, "--connections", "2", "--start-at", &format!("{start:.6}")]);
         let started = result(&mut command, 0)["started_unix_s"].as_f64().unwrap();
-        // The warm-up of 20 ms comes first. (The time was given in microseconds.)
+        // The warm-up of 20 ms comes first. (The time has microseconds.)
         assert!(started >= start + 0.02 - 1e-6, "{started} is before {start} and a warm-up");
     }
 }
 
 #[test]
-fn ctrl_c_reports_what_was_measured_and_leaves_nobody_behind() {
-    let (parent, children, seen) = long_run();
-    let _ = seen;
+fn ctrl_c_reports_what_was_measured_and_leaves_no_process_behind() {
+    let (parent, children, counts) = long_run();
+    let _ = counts;
     kill(parent.id(), Signal::INT);
     let output = parent.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -93,7 +93,7 @@ fn ctrl_c_reports_what_was_measured_and_leaves_nobody_behind() {
 }
 
 #[test]
-fn a_parent_that_is_killed_leaves_nobody_behind() {
+fn a_parent_that_is_killed_leaves_no_process_behind() {
     let (mut parent, children, _) = long_run();
     parent.kill().unwrap();
     parent.wait().unwrap();
@@ -113,8 +113,8 @@ fn a_process_that_is_killed_ends_the_run_as_an_error() {
 
 #[test]
 fn ctrl_c_while_they_connect_ends_them() {
-    // More connections than a backlog takes: opening them goes on for seconds.
-    let listener = servers::silent();
+    // More connections than the backlog holds: opening them takes seconds.
+    let listener = servers::listening();
     let parent = start(listener.local_addr().unwrap(), "1000");
     let children = loop {
         let children = children_of(&parent);
@@ -130,16 +130,16 @@ fn ctrl_c_while_they_connect_ends_them() {
     await_the_end_of(&children);
 }
 
-/// A run in two processes that would last an hour: requests flow on all of its three connections.
-fn long_run() -> (Child, Vec<(u32, OwnedFd)>, Arc<Seen>) {
-    let (target, seen) = servers::counting();
+/// Starts a run of an hour in two processes, and returns when requests flow on all of its three connections.
+fn long_run() -> (Child, Vec<(u32, OwnedFd)>, Arc<Counts>) {
+    let (target, counts) = servers::counting();
     let parent = start(target, "3");
-    while seen.used.load(Ordering::SeqCst) < 3 {
+    while counts.used.load(Ordering::SeqCst) < 3 {
         thread::yield_now();
     }
     let children = children_of(&parent);
     assert_eq!(children.len(), 2);
-    (parent, children, seen)
+    (parent, children, counts)
 }
 
 fn start(target: SocketAddr, connections: &str) -> Child {
@@ -152,12 +152,12 @@ fn start(target: SocketAddr, connections: &str) -> Child {
         .unwrap()
 }
 
-/// The numbers of its children, and what tells when each has ended.
+/// The process ids of its children, and descriptors that report their ends.
 fn children_of(parent: &Child) -> Vec<(u32, OwnedFd)> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name may hold anything, so what follows is counted from its end: the state, then the parent.
-        let parent_of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        // The name may contain anything, so the fields after its end are counted: the state, then the parent.
+        let parent_of = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(1)?.parse().ok());
         parent_of == Some(parent.id())
     };
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -169,7 +169,7 @@ fn await_the_end_of(processes: &[(u32, OwnedFd)]) {
     const AMPLE: Duration = Duration::from_secs(30);
     for (pid, process) in processes {
         let ended = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&AMPLE.try_into().unwrap())).unwrap();
-        assert_eq!(ended, 1, "process {pid} is still there");
+        assert_eq!(ended, 1, "process {pid} has not ended");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whole runs through the library, against servers that are right, wrong, silent and gone.
+//! Whole runs through the library, against servers that are correct, wrong, unresponsive and gone.
 
 mod runs;
 mod servers;
@@ -12,7 +12,7 @@ use std::{
 use echo_protocol::Wire;
 use loadgen::{Config, Error, Load, Phase, Requests, Wait};
 
-use runs::{assert_books_balance, config, kinds, run};
+use runs::{assert_counts_add_up, config, kinds, run};
 
 #[test]
 fn an_echo_server_answers_everything_whatever_the_load() {
@@ -32,7 +32,7 @@ fn an_echo_server_answers_everything_whatever_the_load() {
                 assert_eq!(measurement.wait, wait);
                 assert_eq!(measurement.connections.served, connections as u64);
                 assert_eq!(measurement.connections.reset, 0);
-                assert_books_balance(&measurement);
+                assert_counts_add_up(&measurement);
             }
         }
     }
@@ -54,14 +54,14 @@ fn the_phases_come_in_order_on_the_callers_thread() {
 }
 
 #[test]
-fn more_threads_than_connections_do_no_harm() {
+fn more_threads_than_connections_are_harmless() {
     let measurement = run(&Config { threads: 4, connections: 2, ..config(servers::echo()) });
     assert!(measurement.all_answered(), "{measurement:?}");
 }
 
 #[test]
-fn idle_connections_are_opened_before_the_active_ones_and_say_nothing() {
-    // The server takes one client at a time, so the idle one is served, and the active one never is.
+fn idle_connections_are_opened_before_the_active_ones_and_send_nothing() {
+    // The server serves one connection at a time: the idle one, and never the active one.
     let config = Config { idle_connections: 1, drain: Duration::from_millis(50), ..config(servers::echo_one_at_a_time()) };
     let measurement = run(&config);
     assert_eq!(measurement.connections.idle_opened, 1);
@@ -69,7 +69,7 @@ fn idle_connections_are_opened_before_the_active_ones_and_say_nothing() {
 }
 
 #[test]
-fn a_server_that_takes_one_client_at_a_time_starves_the_others_to_the_end() {
+fn a_server_of_one_connection_at_a_time_starves_the_others_to_the_end() {
     let config = Config { connections: 4, drain: Duration::from_millis(100), ..config(servers::echo_one_at_a_time()) };
     let measurement = run(&config);
     assert_eq!((measurement.connections.served, measurement.connections.starved), (1, 3));
@@ -78,7 +78,7 @@ fn a_server_that_takes_one_client_at_a_time_starves_the_others_to_the_end() {
     assert!(measurement.requests.all_answered());
     assert!(!measurement.all_answered());
     assert!(kinds(&measurement).contains(&"unserved_connections"));
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn one_altered_byte_is_one_altered_request() {
     assert_eq!((measurement.requests.altered, measurement.requests.crossed), (1, 0));
     assert!(measurement.requests.answered > 0);
     assert!(!measurement.all_answered());
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
@@ -101,12 +101,12 @@ fn a_wrong_reply_in_the_warm_up_fails_the_run_too() {
 }
 
 #[test]
-fn a_reply_to_somebody_elses_request_is_crossed() {
+fn a_reply_to_another_connections_request_is_crossed() {
     let config = Config { warmup: Duration::ZERO, connections: 2, ..config(servers::swapping(68)) };
     let measurement = run(&config);
     assert_eq!((measurement.requests.crossed, measurement.requests.altered), (2, 0));
     assert!(!measurement.all_answered());
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
@@ -116,22 +116,22 @@ fn a_wrong_frame_header_ends_its_connection() {
     let measurement = run(&config);
     assert_eq!((measurement.requests.altered, measurement.requests.failed.garbage), (1, measurement.requests.sent - 2));
     assert_eq!(measurement.connections.reset, 1);
-    assert!(measurement.elapsed < config.duration, "nobody is left to be measured");
-    assert_books_balance(&measurement);
+    assert!(measurement.elapsed < config.duration, "no connection is left");
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
-fn bytes_nobody_asked_for_end_their_connection_and_fail_the_run() {
-    let config = Config { warmup: Duration::ZERO, ..config(servers::talkative(b"and another thing")) };
+fn unrequested_bytes_end_their_connection_and_fail_the_run() {
+    let config = Config { warmup: Duration::ZERO, ..config(servers::adding_bytes(b"unrequested")) };
     let measurement = run(&config);
     assert_eq!(measurement.requests, Requests { due: 1, sent: 1, answered: 1, ..Requests::default() });
     assert_eq!(measurement.connections.reset, 1);
     assert!(!measurement.all_answered());
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
-fn a_connection_that_is_closed_fails_what_it_owes_and_ends_the_run_with_the_last() {
+fn a_closed_connection_fails_its_pending_requests_and_the_last_one_ends_the_run() {
     let config = Config {
         warmup: Duration::ZERO,
         duration: Duration::from_secs(3600),
@@ -140,16 +140,16 @@ fn a_connection_that_is_closed_fails_what_it_owes_and_ends_the_run_with_the_last
     };
     let measurement = run(&config);
     assert_eq!(measurement.connections.reset, 3);
-    // The server may not have read all: then its closing is a reset.
+    // If the server has not read everything, its closing is a reset.
     let Requests { due, answered, failed, .. } = measurement.requests;
     assert_eq!((due, answered, failed.closed + failed.reset), (9, 6, 3));
     assert!(!measurement.all_answered() && !measurement.interrupted);
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
 fn a_server_that_never_accepts_is_waited_for_no_longer_than_the_timeout() {
-    let listener = servers::silent();
+    let listener = servers::listening();
     let config = Config {
         warmup: Duration::ZERO,
         connections: 2,
@@ -162,26 +162,26 @@ fn a_server_that_never_accepts_is_waited_for_no_longer_than_the_timeout() {
         assert_eq!((measurement.connections.opened, measurement.connections.starved), (2, 2));
         assert_eq!(measurement.connections.jain_index, None);
         assert_eq!(measurement.throughput_per_s(), 0.0);
-        assert_books_balance(&measurement);
+        assert_counts_add_up(&measurement);
     }
 }
 
 #[test]
-fn a_server_that_reads_and_says_nothing_leaves_all_unanswered() {
+fn a_server_that_never_replies_leaves_all_requests_unanswered() {
     let config = Config {
         warmup: Duration::ZERO,
         load: Load::Closed { pipeline: 3 },
         payload_bytes: 3_000_000,
         drain: Duration::from_millis(50),
-        ..config(servers::mute())
+        ..config(servers::never_replying())
     };
     let measurement = run(&config);
     assert_eq!(measurement.requests, Requests { due: 3, sent: 3, unanswered: 3, ..Requests::default() });
 }
 
 #[test]
-fn where_nobody_listens_the_error_says_so() {
-    let target = servers::nowhere();
+fn a_missing_server_is_an_error_with_advice() {
+    let target = servers::closed_port();
     let error = loadgen::run(&config(target), &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     assert!(matches!(&error, Error::Connect { cause, .. } if cause.kind() == ErrorKind::ConnectionRefused));
     let expected = format!("cannot connect to {target}: connection refused; is the server running?");
@@ -190,8 +190,8 @@ fn where_nobody_listens_the_error_says_so() {
 
 #[test]
 fn connections_that_do_not_open_are_counted_and_the_others_measured() {
-    // The backlog of a listener that never accepts takes 129 connections.
-    let listener = servers::silent();
+    // The backlog of a listener that never accepts holds 129 connections.
+    let listener = servers::listening();
     let config = Config {
         connections: 200,
         connect_timeout: Duration::from_millis(100),
@@ -202,7 +202,7 @@ fn connections_that_do_not_open_are_counted_and_the_others_measured() {
     assert!(measurement.connections.refused > 0);
     assert_eq!(measurement.connections.starved, measurement.connections.opened);
     assert!(kinds(&measurement).contains(&"unserved_connections"));
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_stop_ends_the_run_and_keeps_what_was_measured() {
             assert!(measurement.interrupted);
             assert!(measurement.elapsed < config.duration);
             assert_eq!(kinds(&measurement)[0], "interrupted");
-            assert_books_balance(&measurement);
+            assert_counts_add_up(&measurement);
         }
     }
 }
@@ -260,24 +260,24 @@ fn a_reply_after_the_timeout_has_timed_out_and_its_latency_is_a_lower_bound() {
     assert_eq!((measurement.replies_in_window, measurement.service.unanswered), (0, due));
     assert!(kinds(&measurement).contains(&"censored"));
     assert!(!measurement.all_answered());
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
-fn crossed_replies_too_short_to_say_whose_they_are_count_as_altered() {
+fn crossed_replies_too_short_to_identify_count_as_altered() {
     let config = Config { warmup: Duration::ZERO, connections: 2, payload_bytes: 15, ..config(servers::swapping(19)) };
     let measurement = run(&config);
     assert_eq!((measurement.requests.crossed, measurement.requests.altered), (0, 2));
     assert!(!measurement.all_answered());
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }
 
 #[test]
-fn idle_connections_that_the_server_closes_are_counted_and_told() {
+fn idle_connections_that_the_server_closes_are_counted_and_reported() {
     let measurement = run(&Config { idle_connections: 3, ..config(servers::closing_the_first(2)) });
     let connections = &measurement.connections;
     assert_eq!((connections.idle_asked, connections.idle_opened, connections.idle_lost), (3, 3, 2));
     assert!(kinds(&measurement).contains(&"idle_connections"));
     assert!(measurement.all_answered(), "idle connections have no requests");
-    assert_books_balance(&measurement);
+    assert_counts_add_up(&measurement);
 }

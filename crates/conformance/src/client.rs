@@ -3,11 +3,12 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    slice,
     thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
-use procfs::net::TcpNetEntry;
+use procfs::net::{TcpNetEntry, TcpState};
 use rustix::net::{SendFlags, send};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -40,9 +41,14 @@ impl Client {
 
     /// Connects with small buffers.
     pub fn connect_with_small_buffers(server: &Running) -> Result<Client> {
+        Client::connect_with_buffers(server, SMALL_BUFFERS)
+    }
+
+    /// Connects with buffers of about that many bytes; the system has a minimum.
+    pub fn connect_with_buffers(server: &Running, bytes: usize) -> Result<Client> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_recv_buffer_size(SMALL_BUFFERS)?;
-        socket.set_send_buffer_size(SMALL_BUFFERS)?;
+        socket.set_recv_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes)?;
         Client::connect_by(socket, server)
     }
 
@@ -206,10 +212,7 @@ impl Client {
 
     /// Waits until the server has read all it was sent.
     pub fn wait_until_read(&self) -> Result {
-        wait_until("the server to read all it was sent", || {
-            let sockets = tcp_sockets()?;
-            Ok(self.bytes_under_way(&sockets)? == 0 && self.bytes_unread(&sockets)? == 0)
-        })
+        wait_until_read(slice::from_ref(self))
     }
 
     /// Bytes it has sent that have not reached the server's socket.
@@ -224,6 +227,12 @@ impl Client {
         Ok(between(there, here, sockets).map_or(0, |socket| socket.rx_queue as usize))
     }
 
+    /// The state of the connection at the server; `None` once it is gone.
+    pub fn state_at_server(&self) -> Result<Option<TcpState>> {
+        let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+        Ok(between(there, here, &tcp_sockets()?).map(|socket| socket.state.clone()))
+    }
+
     fn failure(&self, expected: String, got: String) -> Failure {
         Failure::new(expected, got).after_sending(self.sent())
     }
@@ -236,17 +245,38 @@ impl Client {
     }
 }
 
+/// Does the same for so many clients at the same time, each in a thread of its own.
+pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -> Result {
+    thread::scope(|scope| {
+        let each = &each;
+        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || each(number))).collect();
+        threads.into_iter().try_for_each(joined)
+    })
+}
+
 /// Waits until all that these clients have sent has reached the server's sockets.
 pub fn wait_until_arrived(clients: &[Client]) -> Result {
     wait_until("all that was sent to arrive", || {
         let sockets = tcp_sockets()?;
-        for client in clients {
-            if client.bytes_under_way(&sockets)? > 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0))
     })
+}
+
+/// Waits until the server has read all that these clients have sent.
+pub fn wait_until_read(clients: &[Client]) -> Result {
+    wait_until("the server to read all it was sent", || {
+        let sockets = tcp_sockets()?;
+        all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0 && client.bytes_unread(&sockets)? == 0))
+    })
+}
+
+fn all(clients: &[Client], condition: impl Fn(&Client) -> Result<bool>) -> Result<bool> {
+    for client in clients {
+        if !condition(client)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The TCP sockets of this machine.

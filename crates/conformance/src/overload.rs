@@ -100,7 +100,8 @@ pub fn five_hundred_clients(subject: &Subject) -> Result {
         })?;
     }
     let counters = server.stop()?;
-    expect_counters!(counters, connections_accepted: number as u64, connections_closed: number as u64, frames: (FRAMES * number) as u64);
+    let number = number as u64;
+    expect_counters!(counters, connections_accepted: number, connections_closed: number, frames: FRAMES as u64 * number);
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! the number watched. In return an edge is reported once: a loop that leaves data in a socket has to remember it.
 #![forbid(unsafe_code)]
 
-use std::{io, os::fd::AsRawFd, process::ExitCode, time::Duration};
+use std::{io, mem, os::fd::AsRawFd, process::ExitCode, time::Duration};
 
 use echo_server::{Accept, Connection, MAX_ACCEPTS, Server, Turn, drain, run};
 // On Linux mio's Poll is an epoll instance, and registers every descriptor edge-triggered (EPOLLET).
@@ -42,7 +42,9 @@ fn serve(server: &mut Server) -> io::Result<()> {
         worker.count_wait(waited, !events.is_empty())?;
 
         // Choose what to serve: clients left over, those whose sockets have changed, and those whose work is done.
-        chosen.append(&mut unfinished);
+        if !nothing_left {
+            mem::swap(&mut chosen, &mut unfinished);
+        }
         for event in &events {
             match event.token() {
                 LISTENER => accepting = true,
@@ -69,7 +71,7 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
 
         // Serve them: recvfrom(2) copies the data, sendto(2) returns the replies.
-        for key in chosen.drain(..) {
+        for &key in &chosen {
             match connections[key].turn(worker) {
                 Turn::Wait => {}
                 Turn::More => unfinished.push(key),
@@ -78,6 +80,7 @@ fn serve(server: &mut Server) -> io::Result<()> {
                 Turn::Over => _ = connections.remove(key),
             }
         }
+        chosen.clear();
 
         // Accept the clients in the backlog: accept4(2) until it returns EAGAIN, as no edge announces those left there. Only
         // now: a token freed above may be reported again from the next wait on.

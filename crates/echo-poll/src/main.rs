@@ -42,7 +42,6 @@ fn serve(server: &mut Server) -> io::Result<()> {
     watch(&poller, stop.as_ref(), Event::readable(STOP))?;
     let mut events = Events::new();
     let mut connections: Slab<Client> = Slab::new();
-    let mut chosen = Vec::new();
 
     while !worker.stopping() {
         // Wait for the data: poll(2) sleeps until a socket is ready.
@@ -50,30 +49,18 @@ fn serve(server: &mut Server) -> io::Result<()> {
         let waited = poller.wait(&mut events, worker.timeout());
         worker.count_wait(waited.map(drop), !events.is_empty())?;
 
-        // Choose what to serve: the clients whose sockets are ready, and those whose work is done.
+        // Serve the clients whose sockets are ready, and those whose work is done: recvfrom(2) copies the data, sendto(2)
+        // returns the replies. What a turn leaves in a socket, the next wait reports again.
         let mut accepting = false;
         for event in events.iter() {
             match event.key {
                 LISTENER => accepting = true,
                 STOP => {}
-                key => chosen.push(key),
+                key => serve_one(key, &mut connections, &poller, worker)?,
             }
         }
         while let Some(key) = worker.next_to_serve_again() {
-            chosen.push(key);
-        }
-
-        // Serve them: recvfrom(2) copies the data, sendto(2) returns the replies. What a turn leaves, the next wait reports.
-        for key in chosen.drain(..) {
-            let Some(client) = connections.get_mut(key) else { continue };
-            match client.connection.turn(worker) {
-                Turn::Wait | Turn::More => client.watch_for_what_it_wants(&poller, worker)?,
-                Turn::Working(until) => {
-                    worker.serve_again(until, key);
-                    client.watch_for_what_it_wants(&poller, worker)?;
-                }
-                Turn::Over => connections.remove(key).unwatch(&poller, worker)?,
-            }
+            serve_one(key, &mut connections, &poller, worker)?;
         }
 
         // Accept the clients in the backlog: accept4(2) until it returns EAGAIN.
@@ -108,6 +95,17 @@ fn serve(server: &mut Server) -> io::Result<()> {
     drop(poller);
     drain(connections.drain().map(|client| client.connection), worker);
     Ok(())
+}
+
+/// Gives a client a turn, unless it has ended since it was reported.
+fn serve_one(key: usize, connections: &mut Slab<Client>, poller: &Poller, worker: &mut Worker) -> io::Result<()> {
+    let Some(client) = connections.get_mut(key) else { return Ok(()) };
+    match client.connection.turn(worker) {
+        Turn::Over => return connections.remove(key).unwatch(poller, worker),
+        Turn::Working(until) => worker.serve_again(until, key),
+        Turn::Wait | Turn::More => {}
+    }
+    client.watch_for_what_it_wants(poller, worker)
 }
 
 impl Client {

@@ -198,6 +198,12 @@ impl Session {
         matches!(self.input, Input::Ended | Input::CutOff) && self.filled == 0
     }
 
+    /// Whether the peer may still send requests.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.input == Input::Open
+    }
+
     /// Whether the peer broke the rules.
     #[inline]
     pub fn is_refused(&self) -> bool {

@@ -72,6 +72,12 @@ impl Client {
         }
     }
 
+    /// Whether more is to come from it in any case: it has not ended, and nothing ends it yet.
+    #[inline]
+    pub fn goes_on(&self) -> bool {
+        matches!(self.phase, Phase::Serving) && self.session.is_open()
+    }
+
     /// Whether to read from it.
     #[inline]
     pub fn wants_read(&self) -> bool {
@@ -125,7 +131,7 @@ impl Client {
     /// The peer has ended its side.
     pub fn input_ended(&mut self) {
         self.session.input_ended();
-        if self.phase == Phase::Lingering {
+        if self.is_lingering() {
             self.phase = Phase::Over(Ending::Closed);
         }
     }
@@ -177,7 +183,7 @@ impl Client {
 
     /// Its deadline has passed: the peer has been given enough time.
     pub fn time_out(&mut self, buffers: &mut Buffers) {
-        let ending = if self.phase == Phase::Lingering { Ending::Closed } else { Ending::TimedOut };
+        let ending = if self.is_lingering() { Ending::Closed } else { Ending::TimedOut };
         self.end(ending, buffers);
     }
 
@@ -190,7 +196,7 @@ impl Client {
 
     /// The server stops: of what the peer sends, only the `unread` bytes that have reached the socket are still answered.
     pub fn begin_drain(&mut self, unread: u32) {
-        if self.phase == Phase::Serving {
+        if matches!(self.phase, Phase::Serving) {
             self.phase = Phase::Draining { unread };
             if unread == 0 {
                 self.session.cut_off();
@@ -207,15 +213,21 @@ impl Client {
     /// Sets when that is. A client that lingers keeps its deadline, whatever moves.
     #[inline]
     pub fn set_deadline(&mut self, deadline: Time) {
-        if self.phase != Phase::Lingering {
+        if !self.is_lingering() {
             self.deadline = deadline;
         }
+    }
+
+    /// Whether something is to happen at its [`deadline`](Client::deadline), whatever moves: work or lingering ends.
+    #[inline]
+    pub fn has_timer(&self) -> bool {
+        self.is_working() || self.is_lingering()
     }
 
     /// Whether it lingers, and may be timed out whatever moves.
     #[inline]
     pub fn is_lingering(&self) -> bool {
-        self.phase == Phase::Lingering
+        matches!(self.phase, Phase::Lingering)
     }
 
     /// Returns its buffer if nothing is pending: an idle client holds none.

@@ -2,13 +2,16 @@
 
 use std::{
     ffi::c_int,
-    io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
 
 use crate::{
     Worker,
@@ -16,7 +19,6 @@ use crate::{
     client::{Client, Ending},
     interrupt,
     time::Time,
-    work::Work,
 };
 
 /// The most bytes read and written in one turn, so that no connection holds a loop for long.
@@ -59,9 +61,12 @@ struct Can {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, is_nonblocking: bool, place: Place, worker: &mut Worker) -> Connection {
-        let mut client = Client::new(worker.rules);
-        client.set_deadline(worker.deadlines.when_idle());
-        Connection { stream, client, is_nonblocking, more_announced: false, _place: place }
+        let client = Client::new(worker.rules);
+        let mut connection = Connection { stream, client, is_nonblocking, more_announced: false, _place: place };
+        // It may be the first in a long time.
+        worker.deadlines.take_time();
+        connection.has_moved(worker);
+        connection
     }
 
     /// Serves this client for one turn: reads (recvfrom(2)) what is there, answers whole requests, writes (sendto(2)) what is
@@ -71,18 +76,28 @@ impl Connection {
     /// bytes and, if the peer does not take its replies, in sendto.
     pub fn turn(&mut self, worker: &mut Worker) -> Turn {
         if !self.is_nonblocking {
-            interrupt::may_block_on_client(&self.stream);
-            worker.settle();
-            if worker.stopping() {
-                return Turn::Wait;
-            }
+            return self.blocking_turn(worker);
         }
         let turn = self.exchange(worker);
-        if turn == Turn::Over {
+        if matches!(turn, Turn::Over) {
             self.close(worker);
-        } else if self.is_nonblocking {
-            // A thread that is about to block in read needs its buffer there.
+        } else {
             self.client.release_buffer(&mut worker.buffers);
+        }
+        turn
+    }
+
+    /// A turn that may block, until the server is to stop. The thread keeps the buffer: it needs it for the next read.
+    fn blocking_turn(&mut self, worker: &mut Worker) -> Turn {
+        interrupt::may_block_on_client(&self.stream);
+        worker.settle();
+        if worker.stopping() {
+            return Turn::Wait;
+        }
+        let turn = self.exchange(worker);
+        if matches!(turn, Turn::Over) {
+            interrupt::no_longer_blocks_on_client();
+            self.close(worker);
         }
         turn
     }
@@ -115,7 +130,7 @@ impl Connection {
         }
         if !self.client.is_lingering() && self.is_ready() {
             // Not idle: the loop has been busy elsewhere, and serves it next.
-            self.client.set_deadline(worker.deadlines.when_idle());
+            self.has_moved(worker);
             return false;
         }
         self.client.time_out(&mut worker.buffers);
@@ -133,7 +148,7 @@ impl Connection {
 
     /// A turn of draining. True when the connection has ended and everything owed has arrived, or never will.
     pub(crate) fn drain(&mut self, worker: &mut Worker) -> bool {
-        if self.exchange(worker) != Turn::Over {
+        if !matches!(self.exchange(worker), Turn::Over) {
             return false;
         }
         if self.client.ending() == Some(Ending::Closed) && unacknowledged_bytes(&self.stream) > 0 {
@@ -150,97 +165,145 @@ impl Connection {
     }
 
     /// The pump: moves bytes until nothing more can be moved.
+    #[inline(always)]
     fn exchange(&mut self, worker: &mut Worker) -> Turn {
-        if self.client.is_lingering() && Time::now() >= self.client.deadline() {
-            self.client.time_out(&mut worker.buffers);
-        }
-        if self.client.is_working() && Time::now() >= self.client.deadline() {
-            worker.answer(&mut self.client);
+        if self.client.has_timer() {
+            self.check_timer(worker);
         }
         let mut can = Can { read: true, write: true, move_bytes: TURN_BYTES };
-        while can.move_bytes > 0 {
-            // A reply whose work is done does not wait for the next one's; those that cost none leave together.
-            if worker.work != Work::None && can.write && self.client.wants_write() {
-                self.send(worker, &mut can);
-                continue;
+        loop {
+            if let Some(turn) = self.answer(worker, &mut can) {
+                return turn;
             }
+            self.send(worker, &mut can);
+            if !can.read || can.move_bytes == 0 || !self.client.wants_read() {
+                break;
+            }
+            self.receive(worker, &mut can);
+        }
+        match can.move_bytes {
+            _ if !self.client.goes_on() => self.end(worker),
+            0 => Turn::More,
+            _ => Turn::Wait,
+        }
+    }
+
+    /// The client has ended, or its peer is to be told that our side has.
+    #[cold]
+    fn end(&mut self, worker: &mut Worker) -> Turn {
+        if self.client.ending().is_some() {
+            return Turn::Over;
+        }
+        if self.client.wants_end() {
+            self.end_our_side(worker);
+            return Turn::More;
+        }
+        Turn::Wait
+    }
+
+    /// Ends lingering or work whose time has come.
+    #[cold]
+    fn check_timer(&mut self, worker: &mut Worker) {
+        if Time::now() < self.client.deadline() {
+            return;
+        }
+        if self.client.is_working() {
+            worker.answer(&mut self.client);
+        } else {
+            self.client.time_out(&mut worker.buffers);
+        }
+    }
+
+    /// Answers every whole request that has arrived. Returns how the turn ends if the work of one takes longer than the turn.
+    #[inline(always)]
+    fn answer(&mut self, worker: &mut Worker, can: &mut Can) -> Option<Turn> {
+        loop {
             match self.client.next_request() {
-                Ok(true) => match worker.work_for(&mut self.client, self.is_nonblocking) {
-                    Some(done) => return Turn::Working(done),
-                    None if worker.is_out_of_time() => return Turn::Wait,
-                    None => continue,
-                },
-                Ok(false) => {}
+                Ok(true) if worker.has_work() => {
+                    if let Some(turn) = self.work(worker, can) {
+                        return Some(turn);
+                    }
+                }
+                Ok(true) => worker.answer(&mut self.client),
+                Ok(false) => return None,
                 Err(_) => worker.counters().protocol_errors.add(1),
             }
-            if can.write && self.client.wants_write() {
-                self.send(worker, &mut can);
-            } else if self.client.ending().is_some() {
-                return Turn::Over;
-            } else if self.client.wants_end() {
-                self.end_our_side(worker);
-            } else if can.read && self.client.wants_read() {
-                self.receive(worker, &mut can);
-            } else {
-                return Turn::Wait;
-            }
         }
-        Turn::More
+    }
+
+    /// Works on the request found, and answers it if its work does not take longer than the turn.
+    #[cold]
+    fn work(&mut self, worker: &mut Worker, can: &mut Can) -> Option<Turn> {
+        // A reply whose work is done does not wait for the next one's.
+        self.send(worker, can);
+        if let Some(done) = worker.work_for(&mut self.client, self.is_nonblocking) {
+            return Some(Turn::Working(done));
+        }
+        worker.is_out_of_time().then_some(Turn::Wait)
     }
 
     /// Reads once.
+    #[inline(always)]
     fn receive(&mut self, worker: &mut Worker, can: &mut Can) {
         let Ok(space) = self.client.space(&mut worker.buffers) else {
             return self.client.reset(&mut worker.buffers);
         };
         let most = space.len().min(can.move_bytes);
-        let counters = worker.counters();
-        counters.reads.add(1);
-        match (&self.stream).read(&mut space[..most]) {
-            Ok(0) => self.client.input_ended(),
-            Ok(n) => {
+        worker.counters().reads.add(1);
+        match recv(&self.stream, &mut space[..most], RecvFlags::empty()) {
+            Ok((0, _)) => self.client.input_ended(),
+            Ok((n, _)) => {
                 self.client.received(n);
-                counters.bytes_in.add(n as u64);
+                worker.counters().bytes_in.add(n as u64);
                 can.move_bytes -= n;
                 // A short read has emptied the socket; one more would only cost a call (epoll(7), question 9).
                 can.read = n == most || self.more_announced;
-                self.client.set_deadline(worker.deadlines.when_idle());
+                self.has_moved(worker);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(Errno::INTR) => {}
             Err(error) => {
                 can.read = false;
-                self.would_block(error.kind(), worker);
+                self.would_block(error, worker);
             }
         }
     }
 
     /// Writes what is owed; what the socket does not take is kept.
+    #[inline(always)]
     fn send(&mut self, worker: &mut Worker, can: &mut Can) {
-        let owed = self.client.owed();
-        let most = owed.len().min(can.move_bytes);
-        let counters = worker.counters();
-        counters.writes.add(1);
-        match (&self.stream).write(&owed[..most]) {
-            Ok(n) => {
-                self.client.sent(n);
-                counters.bytes_out.add(n as u64);
-                can.move_bytes -= n;
-                // A short write has filled the socket. (On a blocking one it is an interrupted write, to be taken up again.)
-                can.write = n == most || !self.is_nonblocking;
-                self.client.set_deadline(worker.deadlines.when_idle());
+        while can.write && self.client.wants_write() && can.move_bytes > 0 {
+            let owed = self.client.owed();
+            let most = owed.len().min(can.move_bytes);
+            worker.counters().writes.add(1);
+            match send(&self.stream, &owed[..most], SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    self.client.sent(n);
+                    worker.counters().bytes_out.add(n as u64);
+                    can.move_bytes -= n;
+                    // A short write has filled the socket. (On a blocking one it was interrupted, and is taken up again.)
+                    can.write = n == most || !self.is_nonblocking;
+                    self.has_moved(worker);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    can.write = false;
+                    self.would_block(error, worker);
+                }
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                can.write = false;
-                self.would_block(error.kind(), worker);
-            }
+        }
+    }
+
+    #[inline]
+    fn has_moved(&mut self, worker: &mut Worker) {
+        if let Some(deadline) = worker.deadlines.when_idle() {
+            self.client.set_deadline(deadline);
         }
     }
 
     /// A call has failed. A blocking socket returns EAGAIN when its timeout has passed, or when the server is to stop.
     #[cold]
-    fn would_block(&mut self, error: ErrorKind, worker: &mut Worker) {
-        if error != ErrorKind::WouldBlock {
+    fn would_block(&mut self, error: Errno, worker: &mut Worker) {
+        if error != Errno::AGAIN {
             self.client.reset(&mut worker.buffers);
             return;
         }
@@ -264,9 +327,6 @@ impl Connection {
     /// The connection has ended, and will be dropped: counts it.
     #[cold]
     fn close(&mut self, worker: &mut Worker) {
-        if !self.is_nonblocking {
-            interrupt::no_longer_blocks_on_client();
-        }
         self.client.release_buffer(&mut worker.buffers);
         if let Some(ending) = self.client.ending() {
             worker.counters().count_ending(ending);
@@ -305,7 +365,7 @@ fn unacknowledged_bytes(stream: &TcpStream) -> c_int {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, sync::Arc};
+    use std::{io::Write, net::TcpListener, sync::Arc};
 
     use super::*;
     use crate::{admission::Admission, options::Options, stop::Stop};

@@ -58,6 +58,7 @@ impl Worker {
     ///
     /// # Errors
     /// Those of the call.
+    #[inline]
     pub fn count_wait(&mut self, waited: io::Result<()>, ready: bool) -> io::Result<()> {
         self.deadlines.take_time();
         let counters = self.counters();
@@ -70,6 +71,7 @@ impl Worker {
     }
 
     /// How long the loop may wait before it must serve a connection that no event announces; `None`: for ever.
+    #[inline]
     pub fn timeout(&self) -> Option<Duration> {
         self.deadlines.timeout()
     }
@@ -80,14 +82,15 @@ impl Worker {
     }
 
     /// The key of a connection whose time has come. It may have ended meanwhile.
+    #[inline]
     pub fn next_to_serve_again(&mut self) -> Option<usize> {
         self.deadlines.next_done()
     }
 
     /// Whether to look for connections on which nothing has moved for too long: ask each whether it
     /// [`has_expired`](crate::Connection::has_expired).
+    #[inline]
     pub fn some_may_have_expired(&mut self) -> bool {
-        self.deadlines.take_time();
         self.deadlines.some_may_have_expired()
     }
 
@@ -97,8 +100,15 @@ impl Worker {
         self.counters().connections_rejected.add(1);
     }
 
+    /// Whether serving a frame costs anything.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !matches!(self.work, Work::None)
+    }
+
     /// Carries out the work of the request that `client` has found, and answers it; or returns when the work will be done, if
     /// it is one to wait for and `can_wait`.
+    #[cold]
     pub(crate) fn work_for(&mut self, client: &mut Client, can_wait: bool) -> Option<Time> {
         match self.work {
             Work::None => {}
@@ -115,11 +125,11 @@ impl Worker {
     }
 
     /// Answers the request whose work is done.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answer(&mut self, client: &mut Client) {
         client.answer();
         self.counters().frames.add(1);
-        if self.work != Work::None {
+        if self.has_work() {
             self.deadlines.take_time();
         }
     }

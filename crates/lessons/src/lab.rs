@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use host::Cpus;
 use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, Wait};
-use models::Model;
+use models::{Model, Set};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
@@ -187,6 +187,11 @@ impl Lab {
         let is_installed = env::split_paths(&path).any(|folder| folder.join(program).is_file());
         if is_installed { Ok(()) } else { Err(Unavailable(format!("It needs {program}: install it")).into()) }
     }
+}
+
+/// The models of `make bench`, for lessons about all of them.
+pub fn core_models() -> impl Iterator<Item = &'static Model> {
+    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core)
 }
 
 /// Waits for one of these events on a socket; false when none comes in time.

@@ -52,6 +52,21 @@ pub enum Verdict {
     Inconclusive,
 }
 
+impl Verdict {
+    /// The verdict on a claim that was tested in several cases. A case has a name and says whether the claim holds in it, if the
+    /// data decide that. `condition` introduces the names, as in "the pause is".
+    pub fn of_cases(condition: &str, cases: &[(String, Option<bool>)]) -> Verdict {
+        let with = |outcome| cases.iter().filter(move |(_, holds)| *holds == outcome).map(|(name, _)| name.as_str());
+        let (holds, fails, undecided) = (with(Some(true)), with(Some(false)).count(), with(None).count());
+        match (holds.clone().count(), fails, undecided) {
+            (0, 0, _) => Verdict::Inconclusive,
+            (0, _, _) => Verdict::DoesNotHold,
+            (_, 0, 0) => Verdict::Holds,
+            _ => Verdict::HoldsOnly(format!("{condition} {}", holds.collect::<Vec<_>>().join(" or "))),
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,5 +75,23 @@ impl fmt::Display for Verdict {
             Verdict::DoesNotHold => f.write_str("does not hold here"),
             Verdict::Inconclusive => f.write_str("remains undecided (inconclusive)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_on_cases_needs_a_decided_one() {
+        let verdict = |cases: &[Option<bool>]| {
+            let named = cases.iter().enumerate().map(|(index, holds)| (index.to_string(), *holds));
+            Verdict::of_cases("it is", &named.collect::<Vec<_>>())
+        };
+        assert_eq!(verdict(&[Some(true), Some(true)]), Verdict::Holds);
+        assert_eq!(verdict(&[Some(false), None]), Verdict::DoesNotHold);
+        assert_eq!(verdict(&[None, None]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[Some(true), Some(false), Some(true)]), Verdict::HoldsOnly("it is 0 or 2".into()));
+        assert_eq!(verdict(&[Some(true), None]), Verdict::HoldsOnly("it is 0".into()));
     }
 }

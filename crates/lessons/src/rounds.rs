@@ -52,10 +52,10 @@ pub fn take_turns(rounds: usize, servers: usize, mut measure: impl FnMut(usize) 
     Ok(values)
 }
 
-/// A sentence about the number of rounds, where they are too few to rank anything; otherwise nothing.
+/// A sentence about the number of rounds where they are too few for a verdict; otherwise nothing.
 pub fn too_few_rounds(rounds: usize) -> String {
     if rounds < FEWEST_ROUNDS {
-        format!(" With fewer than {FEWEST_ROUNDS} rounds (here {rounds}) nothing is ranked.")
+        format!(" A verdict needs at least {FEWEST_ROUNDS} rounds (here {rounds}).")
     } else {
         String::new()
     }

@@ -1,4 +1,4 @@
-//! Whether rounds confirm a claim that one contestant is ahead of another, refute it, or leave it undecided.
+//! Whether rounds confirm a claim, refute it, or leave it undecided: that one contestant is ahead, that a value exceeds another.
 
 use crate::{Estimate, Ranking};
 
@@ -18,6 +18,18 @@ pub fn is_ahead(ranking: &Ranking, one: usize, other: usize, times_better: Optio
     } else {
         let (_, most) = times_better?.interval?;
         (most < CLEAR_FACTOR).then_some(false)
+    }
+}
+
+/// Whether a quantity exceeds a threshold: decided only if the whole 95 % interval of its median lies on one side of it.
+pub fn exceeds(values: &[f64], threshold: f64) -> Option<bool> {
+    let (low, high) = Estimate::of(values)?.interval?;
+    if low > threshold {
+        Some(true)
+    } else if high <= threshold {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -43,7 +55,14 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_is_exceeded_by_a_whole_interval() {
+        let values = [1.9, 2.0, 2.1, 2.0, 2.05];
+        assert_eq!([1.5, 2.5, 2.0].map(|threshold| exceeds(&values, threshold)), [Some(true), Some(false), None]);
+    }
+
+    #[test]
     fn too_few_rounds_decide_nothing() {
+        assert_eq!(exceeds(&[2.0; 4], 1.0), None);
         assert_eq!(verdict(&[200.0; 4], &[100.0; 4]), None);
     }
 }

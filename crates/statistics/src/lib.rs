@@ -17,7 +17,7 @@ use statrs::statistics::{Data, OrderStatistics};
 
 pub use self::{
     change::{Change, changed},
-    claim::{CLEAR_FACTOR, is_ahead},
+    claim::{CLEAR_FACTOR, exceeds, is_ahead},
     estimate::Estimate,
     outliers::outliers,
     ranking::{Better, Ranking, rank},

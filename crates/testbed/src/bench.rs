@@ -132,7 +132,7 @@ impl Bench {
                 if config.connections + config.idle_connections >= MANY_CONNECTIONS {
                     self.wait_until_accepted(server);
                 }
-                // Processes that come later are found by nobody, but their time is their parents' once they have ended.
+                // Of processes that start later, only the time of those that have ended is counted: as that of their parents.
                 _ = server.find_processes();
             }
             Phase::WarmingUp => seen.switches.push(server.switches()),
@@ -148,7 +148,7 @@ impl Bench {
 
     /// Waits for the server to accept the connections that are open, for as long as it goes on accepting. Otherwise it would
     /// accept while it should reply, and start threads or processes.
-    fn wait_until_accepted(&self, server: &Server) {
+    pub fn wait_until_accepted(&self, server: &Server) {
         let (mut fewest, mut since) = (u32::MAX, Instant::now());
         while let Ok(waiting @ 1..) = server.backlog()
             && !self.interrupted.load(Relaxed)

@@ -16,21 +16,21 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{Cpus, Server};
 
-/// A server that takes part beside the built-in ones.
+/// A server of the user's own, beside the built-in ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExternalServer {
-    /// What tables and files call it.
+    /// Its name in tables and files.
     pub name: String,
-    /// The words of its command, with placeholders: `{port}`, `{addr}` (127.0.0.1:PORT), `{work}` (what a request is to cost).
+    /// The words of its command, with placeholders: `{port}`, `{addr}` (127.0.0.1:PORT), `{work}` (the cost of a request).
     pub command: Vec<String>,
-    /// What it is spoken to with. A server that returns every byte is right on both.
+    /// The protocol it speaks. A server that echoes every byte is correct with both.
     #[serde(with = "WireName")]
     pub wire: Wire,
-    /// The folder in which it is started; without one, that of the comparison.
+    /// The folder in which it is started; by default that of the caller.
     pub cwd: Option<PathBuf>,
 }
 
-/// How a wire is written into files.
+/// How a wire is stored in files.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Wire", rename_all = "lowercase")]
 enum WireName {
@@ -39,7 +39,7 @@ enum WireName {
 }
 
 impl ExternalServer {
-    /// Whether it can be told what serving a request is to cost. One that cannot has no place where that is compared.
+    /// Whether the cost of a request can be configured. A server without `{work}` cannot take part where that is compared.
     pub fn does_work(&self) -> bool {
         self.command.iter().any(|word| word.contains("{work}"))
     }
@@ -49,7 +49,7 @@ impl ExternalServer {
         let address = free_address().context("no port is free")?;
         guard.args(self.words(address, work));
         if let Some(folder) = &self.cwd {
-            ensure!(folder.is_dir(), "server '{}' is to start in {}, which is no folder", self.name, folder.display());
+            ensure!(folder.is_dir(), "server '{}' cannot start in {}: it is not a folder", self.name, folder.display());
             guard.current_dir(folder);
         }
         let heading = |mut log: File| writeln!(log, "--- started with work {work}");
@@ -74,28 +74,25 @@ impl FromStr for ExternalServer {
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fits) {
             return Err(format!(
-                "the name '{}' becomes a file's name: it has to be of the letters a to z, digits, '-', '_' and '.', and begin \
-                 with a letter or digit",
+                "the name '{}' becomes a file name: use letters, digits, '-', '_' and '.', and begin with a letter or digit",
                 name.escape_debug()
             ));
         }
-        let words = shlex::split(command).ok_or("the command has a quote that is not closed, or ends in a backslash")?;
+        let words = shlex::split(command).ok_or("the command has an unclosed quote, or ends in a backslash")?;
         if words.is_empty() {
             return Err(format!("there is no command after '{name}='"));
         }
         if !words.iter().any(|word| word.contains("{port}") || word.contains("{addr}")) {
-            return Err(
-                "the command has to tell the server where to listen: put {port} or {addr} (127.0.0.1:PORT) in it".into()
-            );
+            return Err("the command needs the address to listen on: put {port} or {addr} (127.0.0.1:PORT) in it".into());
         }
         Ok(ExternalServer { name: name.into(), command: words, wire: Wire::Frames, cwd: None })
     }
 }
 
-/// A loopback address whose port nobody uses, on no address of this machine: a server may listen on all of them.
+/// A loopback address with a port that is free on all addresses of this machine: a server may listen on all of them.
 fn free_address() -> Result<SocketAddr> {
-    // Without SO_REUSEADDR, which the standard library sets: a port that still has connections in TIME_WAIT is not free for a
-    // server that does not set it either.
+    // Without SO_REUSEADDR, which the standard library sets: a port that has connections in TIME_WAIT is not free for a server
+    // that does not set it.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
     let port = socket.local_addr()?.as_socket_ipv4().context("an address of another kind")?.port();
@@ -129,20 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_in_one_line_that_says_what_is_right() {
-        for (text, told) in [
+    fn a_mistake_is_an_error_of_one_line_with_advice() {
+        for (text, expected) in [
             ("./server {port}", "expected NAME=COMMAND"),
             ("=./server {port}", "begin with a letter or digit"),
             ("..=./server {port}", "begin with a letter or digit"),
-            ("a/b=./server {port}", "'a/b' becomes a file's name"),
+            ("a/b=./server {port}", "'a/b' becomes a file name"),
             ("a\nb=./server {port}", r"a\nb"),
             ("name=", "no command after 'name='"),
-            ("name='./server {port}", "a quote that is not closed"),
+            ("name='./server {port}", "an unclosed quote"),
             ("name=./server", "put {port} or {addr}"),
             ("name=./server {work}", "put {port} or {addr}"),
         ] {
             let error = text.parse::<ExternalServer>().unwrap_err();
-            assert!(error.contains(told) && error.lines().count() == 1, "{text:?}: {error}");
+            assert!(error.contains(expected) && error.lines().count() == 1, "{text:?}: {error}");
         }
     }
 
@@ -154,15 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_and_read_again() {
+    fn it_can_be_stored_and_read() {
         let server = ExternalServer { wire: Wire::Raw, cwd: Some("there".into()), ..parsed("a=b {port}") };
-        let kept = serde_json::to_string(&server).unwrap();
-        assert_eq!(kept, r#"{"name":"a","command":["b","{port}"],"wire":"raw","cwd":"there"}"#);
-        assert_eq!(serde_json::from_str::<ExternalServer>(&kept).unwrap(), server);
+        let stored = serde_json::to_string(&server).unwrap();
+        assert_eq!(stored, r#"{"name":"a","command":["b","{port}"],"wire":"raw","cwd":"there"}"#);
+        assert_eq!(serde_json::from_str::<ExternalServer>(&stored).unwrap(), server);
     }
 
     proptest! {
-        /// A name that is taken can stand in a path; words that a shell would be given arrive as they were meant.
+        /// An accepted name is a file name, and quoted words arrive as they were meant.
         #[test]
         fn any_words_arrive_quoted(name in "[^=\\pC]{1,8}", words in prop::collection::vec("\\PC{1,12}", 0..4)) {
             let words: Vec<String> = words.into_iter().chain(["{port}".into()]).collect();
@@ -178,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn free_addresses_can_be_listened_on_by_anyone() {
+    fn any_program_can_listen_on_a_free_address() {
         let address = free_address().unwrap();
         assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
         drop(TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).unwrap());
     }
 
-    /// Starts a server under a shell that does nothing but wait for it: the guard is another program's part of this one.
+    /// Starts a server under a shell that only waits for it: a guard is part of the program that uses this crate.
     fn start(server: &ExternalServer, log: &Path) -> Result<Server> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", r#""$@" & wait $!"#, "shell"]);
@@ -192,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_writes_is_logged_start_by_start_and_it_runs_in_its_folder() {
+    fn its_output_is_logged_per_start_and_it_runs_in_its_folder() {
         let place = tempfile::tempdir().unwrap();
         let log = place.path().join("a.log");
         let server =
@@ -217,6 +214,6 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let server = ExternalServer { cwd: Some("/nowhere".into()), ..parsed("a=sh {port}") };
         let error = format!("{:#}", start(&server, &place.path().join("log")).unwrap_err());
-        assert_eq!(error, "server 'a' is to start in /nowhere, which is no folder");
+        assert_eq!(error, "server 'a' cannot start in /nowhere: it is not a folder");
     }
 }

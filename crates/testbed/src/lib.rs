@@ -5,20 +5,20 @@
 //! generator.
 
 mod bench;
-mod counted;
 mod counters;
 mod external;
 mod listening;
 mod process;
+mod processes;
 mod server;
 mod watch;
 
 pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};
-pub use counted::descendants;
 pub use counters::Counters;
 pub use external::ExternalServer;
 pub use host::Cpus;
 pub use process::end_with_parent;
+pub use processes::descendants;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
 pub use watch::{Switches, Thread, Usage};

@@ -1,5 +1,5 @@
-//! Whether somebody listens, and who waits there, seen without becoming a client: one that serves one client at a time must not
-//! notice.
+//! Whether a server listens, and how many connections wait in its backlog, read without connecting: a server that serves one
+//! client at a time must not notice.
 
 use std::{
     fs::File,
@@ -12,22 +12,22 @@ use procfs::{
     net::{TcpNetEntries, TcpNetEntry},
 };
 
-use crate::counted::unless_gone;
+use crate::processes::unless_gone;
 
-/// How many connections wait to be accepted by the socket of this network namespace that listens on that address, or on all
-/// addresses of that port; `None` when none does.
+/// How many connections wait to be accepted by the socket that listens on this address, or on all addresses with this port;
+/// `None` if there is none in this network namespace.
 pub fn backlog(address: SocketAddr) -> ProcResult<Option<u32>> {
     let reaches = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip();
-    // The second is missing where the kernel knows no IPv6.
+    // The second table is missing where the kernel has no IPv6.
     let sockets =
         listening("/proc/net/tcp")?.into_iter().chain(unless_gone(listening("/proc/net/tcp6"))?.into_iter().flatten());
     let mut found =
         sockets.filter(|socket| socket.local_address.port() == address.port() && reaches(socket.local_address.ip()));
-    // What is a receive queue elsewhere is the queue of connections here (proc_pid_net(5), tcp).
+    // In the line of a listening socket, the receive queue is the queue of connections (proc_pid_net(5), tcp).
     Ok(found.next().map(|socket| socket.rx_queue))
 }
 
-/// The listening sockets of a table. They come first in it, and who reads no further is spared the thousands that may follow.
+/// The listening sockets of a table. They come first, so the thousands that may follow are not read.
 fn listening(table: &str) -> ProcResult<Vec<TcpNetEntry>> {
     let mut lines = String::new();
     for line in BufReader::new(File::open(table)?).lines() {

@@ -21,23 +21,23 @@ use rustix::{
     },
 };
 
-/// What a supervisor may take to end all that it supervises, when nobody waits for it to do so in its own time.
+/// How long a supervisor may take to end all that it supervises before it is killed.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(5);
 
-/// A child process, alone in its process group. Dropped, it is killed, and so is whatever it started.
+/// A child process in a process group of its own. When dropped, it is killed, with its process group.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Names this process and no later one with the same number; becomes readable when it ends.
+    /// Refers to this process and to no later one with the same number; becomes readable when it ends.
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
     /// `None` for a supervisor, which writes to a file.
     output: Option<Output>,
-    /// How long it may take to end in order before it is killed.
+    /// How long it may take to end after SIGTERM before it is killed.
     grace: Duration,
 }
 
-/// What is read from a child's pipes as it comes: left there, it would block the child one day.
+/// Threads that read a child's pipes as it writes: full pipes would block it.
 #[derive(Debug)]
 struct Output {
     stdout: JoinHandle<String>,
@@ -45,8 +45,8 @@ struct Output {
 }
 
 impl Process {
-    /// Starts `command`, on the given processors only if some are given. Sends the first line it writes to standard output,
-    /// without its end, to the receiver returned, which is disconnected when no line will come.
+    /// Starts `command`, on the given processors if some are given. The receiver gets the first line that it writes to standard
+    /// output, without the line end, and is disconnected if it writes none.
     pub fn start(mut command: Command, cpus: Option<&Cpus>) -> Result<(Process, Receiver<String>)> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::spawn(command, cpus)?;
@@ -55,8 +55,8 @@ impl Process {
         Ok((process, first_line))
     }
 
-    /// Starts a supervisor on the given processors, all output to `output`. It is always asked to end (SIGTERM) before it is
-    /// killed, as only it finds everything it has to end first.
+    /// Starts a supervisor on the given processors, with all output to `output`. It always gets SIGTERM before it is killed, as only
+    /// it can end everything that it supervises.
     pub fn start_supervisor(mut command: Command, cpus: &Cpus, output: File) -> Result<Process> {
         command.stdout(output.try_clone()?).stderr(output);
         let mut process = Process::spawn(command, Some(cpus))?;
@@ -72,7 +72,7 @@ impl Process {
             None => format!("cannot start {command:?}"),
         })?;
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).inspect_err(|_| {
-            // Without it nothing below works, Drop included.
+            // Without a pidfd nothing below works, Drop included.
             let _ = child.kill().and_then(|()| child.wait());
         })?;
         Ok(Process { child, pidfd, status: None, output: None, grace: Duration::ZERO })
@@ -82,7 +82,7 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// Sends a signal; to a process that has ended already, nothing.
+    /// Sends a signal; does nothing if the process has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -90,7 +90,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end, at most `timeout`.
+    /// Waits for its end, for at most `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
         if self.status.is_none() && self.ends_within(timeout)? {
             self.reap()?;
@@ -98,7 +98,7 @@ impl Process {
         Ok(self.status)
     }
 
-    /// Ends it now, unless it has ended; a supervisor in order, as long as that does not take too long. Returns how it ended.
+    /// Kills it, unless it has ended; a supervisor gets SIGTERM and a grace period first. Returns how it ended.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         if self.status.is_none() && !self.grace.is_zero() {
             self.signal(Signal::TERM)?;
@@ -110,8 +110,8 @@ impl Process {
         }
     }
 
-    /// All it wrote to standard output after the first line, and all it wrote to standard error. Only once it has ended. Of a
-    /// supervisor nothing: that is in the file.
+    /// What it wrote to standard output after the first line, and to standard error. Call it only once the process has ended. For a
+    /// supervisor both are empty: its output is in the file.
     pub fn into_output(mut self) -> (String, String) {
         let Some(output) = self.output.take() else { return Default::default() };
         let text = |reader: JoinHandle<String>| reader.join().expect("a reader does not panic");
@@ -130,9 +130,9 @@ impl Process {
         }
     }
 
-    /// Kills what is left of its process group, then collects its status. In this order: until then the number is taken.
+    /// Kills what is left of its process group, then waits for it. In this order, as its number may be reused after the wait.
     fn reap(&mut self) -> Result<ExitStatus> {
-        // It fails when nobody is left whom it could kill, which is well.
+        // It fails if no process of the group is left, which is fine.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let status = self.child.wait()?;
         self.status = Some(status);
@@ -142,7 +142,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nobody is left to be told of a failure.
+        // There is no caller left to report a failure to.
         let _ = self.kill();
     }
 }
@@ -156,7 +156,7 @@ impl Output {
             stdout: thread::spawn(move || {
                 let mut line = String::new();
                 if stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-                    // Whoever started the process may have given up waiting for the line.
+                    // The receiver is gone if the caller has stopped waiting for the line.
                     let _ = line_read.send(line.trim_end().to_string());
                 }
                 drop(line_read);
@@ -170,25 +170,24 @@ impl Output {
 
 fn everything_from(pipe: &mut impl Read) -> String {
     let mut bytes = Vec::new();
-    // What came before an error is worth having.
+    // What was read before an error is kept.
     let _ = pipe.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Arranges for the process that `command` will start to be killed when the *thread* that starts it ends, however that comes
-/// about.
+/// Has the process that `command` will start killed when the *thread* that starts it ends, for whatever reason.
 pub fn end_with_parent(command: &mut Command) {
     before_exec(command, None);
 }
 
-/// Arranges for the child to run on `cpus`, and to be killed when the *thread* that starts it ends, however that comes about.
+/// Has the child run on `cpus`, and killed when the *thread* that starts it ends, for whatever reason.
 #[allow(unsafe_code)]
 fn before_exec(command: &mut Command, cpus: Option<Cpus>) {
     let parent = getpid();
     let prepare = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if getppid() != Some(parent) {
-            // The parent died before it could be of any use to ask for that signal.
+            // The parent ended before the signal was requested, so it will never come.
             return Err(Errno::SRCH.into());
         }
         cpus.as_ref().map_or(Ok(()), Cpus::run_here)

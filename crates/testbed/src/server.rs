@@ -1,4 +1,4 @@
-//! A server process from its first line to its last.
+//! A server process: started, signalled, stopped.
 
 use std::{
     fs::{self, File},
@@ -12,28 +12,26 @@ use anyhow::{Context, Result, bail};
 use host::Cpus;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::{Counters, counted::Counted, listening::backlog, process::Process};
+use crate::{Counters, listening::backlog, process::Process, processes::ServerProcess};
 
-/// What a server may take to say where it listens, or to listen.
+/// How long a server may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a look at who listens is apart from the next.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How often the listening sockets are read while a server starts: nothing announces that it listens.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How much of what a server wrote is told when it does not start: the last lines say what went wrong.
-const LINES_TOLD: usize = 5;
+/// How many of the last lines that a server wrote are in the error when it does not start.
+const LINES_IN_ERROR: usize = 5;
 
-/// A running server process. Dropped, it is killed: no server outlives the one who started it.
-///
-/// It is also killed when the *thread* that started it ends, so keep that thread.
+/// A running server process. It is killed when dropped, and when the *thread* that started it ends.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
     address: SocketAddr,
-    /// The process started only supervises the server.
+    /// Whether the process only supervises the server.
     pub(crate) supervised: bool,
-    /// The processes whose figures are added up.
-    pub(crate) counted: Vec<Counted>,
+    /// The processes that it consists of.
+    pub(crate) processes: Vec<ServerProcess>,
 }
 
 /// A server that has ended.
@@ -41,32 +39,31 @@ pub struct Server {
 pub struct Stopped {
     /// How it ended.
     pub status: ExitStatus,
-    /// What it wrote to standard output after the line that told its address. Of a supervised server: nothing, as with `stderr`.
+    /// What it wrote to standard output after its first line; empty for a supervised server, like `stderr`.
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// It did not end in time and was killed.
+    /// Whether it was killed because it did not end in time.
     pub killed: bool,
 }
 
 impl Stopped {
     /// The counters it wrote to standard output, as built-in servers with `--stats -` do.
     pub fn counters(&self) -> Result<Counters> {
-        serde_json::from_str(&self.stdout)
+        Counters::parse(&self.stdout)
             .with_context(|| format!("cannot parse the server's counters; standard error: {}", self.stderr.trim_end()))
     }
 }
 
 impl Server {
-    /// Starts a server, and waits until it says `listening on ADDRESS:PORT`.
+    /// Starts a server, and waits until it prints `listening on ADDRESS:PORT`.
     ///
-    /// The error of a server that ends instead, says something else, or says nothing for 10 s holds what it wrote to standard
-    /// error.
+    /// If it ends instead, prints something else, or prints nothing for 10 s, the error contains what it wrote to standard error.
     pub fn start(command: Command) -> Result<Server> {
         Server::launch(command, None)
     }
 
-    /// As [`Server::start`], on these processors only.
+    /// Like [`Server::start`], on these processors only.
     pub fn start_on(cpus: &Cpus, command: Command) -> Result<Server> {
         Server::launch(command, Some(cpus))
     }
@@ -75,33 +72,33 @@ impl Server {
         let (mut process, first_line) = Process::start(command, cpus)?;
         let first_line = first_line.recv_timeout(START_TIMEOUT).ok();
         if let Some(address) = first_line.as_deref().and_then(address_in) {
-            let counted = vec![Counted::process(process.pid())?];
-            return Ok(Server { process, address, supervised: false, counted });
+            let processes = vec![ServerProcess::with_pid(process.pid())?];
+            return Ok(Server { process, address, supervised: false, processes });
         }
-        // A server that has closed its standard output is about to end, and how is worth knowing.
+        // A server that has closed its standard output is about to end; its status belongs in the error.
         let ended = if first_line.is_none() { process.wait(Duration::from_secs(1))? } else { None };
         process.kill()?;
         let (_, stderr) = process.into_output();
         let stderr = stderr.trim_end();
         match (first_line, ended) {
-            (Some(line), _) => bail!("the server said '{line}' instead of 'listening on ADDRESS:PORT': {stderr}"),
+            (Some(line), _) => bail!("the server printed '{line}' instead of 'listening on ADDRESS:PORT': {stderr}"),
             (None, Some(status)) => bail!("the server ended ({status}) before it listened: {stderr}"),
-            (None, None) => bail!("the server did not say within {START_TIMEOUT:?} where it listens: {stderr}"),
+            (None, None) => bail!("the server did not print its address within {START_TIMEOUT:?}: {stderr}"),
         }
     }
 
-    /// Starts a server that says nothing and is told to listen on `address`, under a supervisor, on these processors only. Waits
-    /// until somebody listens there, which is seen without connecting. What both write is appended to the file `output`.
+    /// Starts a server that is configured to listen on `address`, under a supervisor, on these processors only. Waits until a socket
+    /// listens there, without connecting. What both processes write is appended to the file `output`.
     ///
-    /// The supervisor is a program that starts the server, waits for it and ends as it does; asked to end (SIGTERM), it ends all
-    /// the server has started first. Its own time, memory and threads count in no figure; [`Server::pid`], signals and limits are
-    /// its own.
+    /// The supervisor is a program that starts the server, waits for it and ends with its status; on SIGTERM it first ends everything
+    /// that the server has started. Its own processor time, memory and threads are not counted; [`Server::pid`], signals and limits
+    /// are those of the supervisor.
     ///
-    /// An address where somebody listens already is an error, a server that ends too early or does not listen for 10 s, too: that
-    /// one tells the last lines written.
+    /// It is an error if a socket listens on the address already, or if the server ends early or does not listen within 10 s; then
+    /// the error contains the last lines written.
     pub fn start_supervised(cpus: &Cpus, supervisor: Command, address: SocketAddr, output: &Path) -> Result<Server> {
         if backlog(address)?.is_some() {
-            bail!("somebody else listens on {address}");
+            bail!("another program listens on {address}");
         }
         let file = File::options().create(true).append(true).open(output);
         let file = file.with_context(|| format!("cannot write {}", output.display()))?;
@@ -110,7 +107,7 @@ impl Server {
 
         let deadline = Instant::now() + START_TIMEOUT;
         while backlog(address)?.is_none() {
-            let ended = process.wait(LOOK_INTERVAL)?;
+            let ended = process.wait(POLL_INTERVAL)?;
             if ended.is_none() && Instant::now() < deadline {
                 continue;
             }
@@ -121,17 +118,17 @@ impl Server {
                 None => bail!("the server did not listen on {address} within {START_TIMEOUT:?}: {last_lines}"),
             }
         }
-        let mut server = Server { process, address, supervised: true, counted: Vec::new() };
+        let mut server = Server { process, address, supervised: true, processes: Vec::new() };
         server.find_processes()?;
         Ok(server)
     }
 
-    /// Looks which processes the server consists of now: its figures are theirs, added up. Without this they are those found when
-    /// it had started. Returns how many there are. Takes long: not to be called while something is measured.
+    /// Finds the processes that the server consists of now; its usage is their sum. Before the first call they are those that it had
+    /// when it had started. Returns how many there are. Slow: do not call it while something is measured.
     pub fn find_processes(&mut self) -> Result<usize> {
-        let itself = if self.supervised { None } else { Some(Counted::process(self.pid())?) };
-        self.counted = itself.into_iter().chain(Counted::descendants(self.pid())?).collect();
-        Ok(self.counted.len())
+        let itself = if self.supervised { None } else { Some(ServerProcess::with_pid(self.pid())?) };
+        self.processes = itself.into_iter().chain(ServerProcess::descendants(self.pid())?).collect();
+        Ok(self.processes.len())
     }
 
     /// Where it listens.
@@ -141,7 +138,7 @@ impl Server {
 
     /// How many connections wait for it to accept them.
     pub fn backlog(&self) -> Result<u32> {
-        backlog(self.address)?.with_context(|| format!("nobody listens on {}", self.address))
+        backlog(self.address)?.with_context(|| format!("no socket listens on {}", self.address))
     }
 
     /// Its process.
@@ -149,23 +146,22 @@ impl Server {
         self.process.pid()
     }
 
-    /// Sends it a signal; if it has ended already, nothing.
+    /// Sends it a signal; does nothing if it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal(signal)
     }
 
-    /// Changes a limit of its resources, and returns what the limit was.
+    /// Changes one of its resource limits, and returns the previous one.
     pub fn set_limit(&self, resource: Resource, limit: Rlimit) -> Result<Rlimit> {
         Ok(prlimit(Some(self.pid()), resource, limit)?)
     }
 
-    /// Waits for it to end by itself, at most `timeout`. Returns how it ended, or `None` if it still runs.
+    /// Waits for it to end by itself, for at most `timeout`. Returns how it ended, or `None` if it still runs.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
         self.process.wait(timeout)
     }
 
-    /// Asks it to stop (SIGTERM), and kills it when it still runs after `timeout`. If it has ended already, only collects what
-    /// it wrote.
+    /// Sends it SIGTERM, and kills it if it still runs after `timeout`. If it has ended already, only collects what it wrote.
     pub fn stop(mut self, timeout: Duration) -> Result<Stopped> {
         self.signal(Signal::TERM)?;
         let ended = self.wait(timeout)?;
@@ -175,7 +171,7 @@ impl Server {
     }
 }
 
-/// The last lines of a text file from a position on, in one.
+/// The last lines of a text file, after a position, joined into one.
 fn last_lines(path: &Path, from: u64) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default());
@@ -183,7 +179,7 @@ fn last_lines(path: &Path, from: u64) -> String {
     if lines.is_empty() {
         return "it wrote nothing".into();
     }
-    lines[lines.len().saturating_sub(LINES_TOLD)..].join(" / ")
+    lines[lines.len().saturating_sub(LINES_IN_ERROR)..].join(" / ")
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {

@@ -1,4 +1,4 @@
-//! What a running server costs and does, seen from outside: by /proc and its processor clock.
+//! What a running server costs and does, observed from outside: in /proc and by its processor clock.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,10 +14,10 @@ use procfs::{
 
 use crate::{
     Cpus, Server,
-    counted::{Counted, unless_gone},
+    processes::{ServerProcess, unless_gone},
 };
 
-/// The error of looking at a server none of whose processes is there any more.
+/// The error for a server none of whose processes is left.
 const GONE: &str = "the server has ended";
 
 /// What a server has cost so far: the sum over its processes, see [`Server::find_processes`].
@@ -26,15 +26,15 @@ pub struct Usage {
     /// Processor time of all threads, ended ones too, to the nanosecond; and that of child processes that have ended and whose
     /// parents waited for them, to the clock tick (10 ms).
     pub cpu: Duration,
-    /// The part of it in user mode, to the clock tick (10 ms).
+    /// The part in user mode, to the clock tick (10 ms).
     pub user: Duration,
-    /// The part of it in the kernel, to the clock tick (10 ms).
+    /// The part in the kernel, to the clock tick (10 ms).
     pub system: Duration,
     /// Memory held now, in bytes. What several processes share is counted for each.
     pub rss_bytes: u64,
     /// The most memory each process held at one time, in bytes; shared memory as above.
     pub peak_rss_bytes: u64,
-    /// Threads there are now.
+    /// Threads now.
     pub threads: u64,
 }
 
@@ -50,13 +50,13 @@ pub struct Switches {
 /// One thread of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// Its number; the first thread's is the process's.
+    /// Its number; the first thread has that of the process.
     pub tid: i32,
     /// The system call it is blocked in; `None` while it runs.
     pub blocked_in: Option<i64>,
     /// Time it has run.
     pub run: Duration,
-    /// Time it could have run but waited for a processor.
+    /// Time it was ready to run and waited for a processor.
     pub run_queue_wait: Duration,
     /// Context switches because it had to wait.
     pub voluntary_switches: u64,
@@ -67,21 +67,21 @@ pub struct Thread {
 }
 
 impl Server {
-    /// What it has cost so far. Quick, whatever the number of threads: made to be asked while something is measured.
+    /// What it has cost so far. Fast, whatever the number of threads: made to be called while something is measured.
     pub fn usage(&self) -> Result<Usage> {
         let mut sum = Usage::default();
         if self.supervised {
-            // Whose parent has ended is the supervisor's child from then on.
+            // A process whose parent has ended becomes a child of the supervisor.
             sum.add_ended_children(&self.process()?.stat()?);
         }
-        for &counted in &self.counted {
-            sum.add(counted)?;
+        for &process in &self.processes {
+            sum.add(process)?;
         }
         ensure!(sum.rss_bytes > 0, GONE);
         Ok(sum)
     }
 
-    /// Its context switches so far. Looks at every thread: not to be asked while something is measured.
+    /// Its context switches so far. Reads a file of every thread: do not call it while something is measured.
     pub fn switches(&self) -> Result<Switches> {
         let mut sum = Switches::default();
         for status in self.of_each_task(Task::status)? {
@@ -91,14 +91,14 @@ impl Server {
         Ok(sum)
     }
 
-    /// Memory it holds now that no file backs: heap, stacks, written data. In bytes, counted page by page; a page that its
-    /// processes share, as after a fork, counts once.
+    /// Its anonymous memory now (heap, stacks, written data) in bytes. A page that its processes share, as after a fork, counts once.
     ///
-    /// The kernel's own sum (RssAnon) is put together from per-processor counts and may be some hundred kilobytes behind.
+    /// It is the sum over all pages: the kernel's own total (RssAnon) is added up from per-processor counts and may be some hundred
+    /// kilobytes behind.
     pub fn anonymous_bytes(&self) -> Result<u64> {
         let mut sum = 0;
-        for &counted in &self.counted {
-            sum += anonymous_bytes_of(counted)?;
+        for &process in &self.processes {
+            sum += anonymous_bytes_of(process)?;
         }
         ensure!(sum > 0, GONE);
         Ok(sum)
@@ -109,7 +109,7 @@ impl Server {
         self.of_each_task(thread)
     }
 
-    /// Its open descriptors, by number, as /proc writes what they are: `socket:[26]`, `anon_inode:[eventpoll]`, `/dev/null`.
+    /// Its open descriptors by number, with their targets in /proc: `socket:[26]`, `anon_inode:[eventpoll]`, `/dev/null`.
     pub fn descriptors(&self) -> Result<BTreeMap<u64, String>> {
         let mut descriptors = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{}/fd", self.pid()))? {
@@ -117,7 +117,7 @@ impl Server {
             let number = entry.file_name().to_string_lossy().parse()?;
             match fs::read_link(entry.path()) {
                 Ok(target) => _ = descriptors.insert(number, target.to_string_lossy().into_owned()),
-                // It was closed while it was looked at.
+                // It has been closed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
@@ -125,12 +125,11 @@ impl Server {
         Ok(descriptors)
     }
 
-    /// How many sockets its processes hold, each counted once. Looks at every descriptor: not to be asked while something is
-    /// measured.
+    /// How many sockets its processes hold, each counted once. Reads every descriptor: do not call it while something is measured.
     pub fn sockets(&self) -> Result<usize> {
         let mut sockets = HashSet::new();
-        for counted in &self.counted {
-            let Some((process, _)) = counted.look()? else { continue };
+        for process in &self.processes {
+            let Some((process, _)) = process.read()? else { continue };
             for descriptor in unless_gone(process.fd())?.into_iter().flatten().flatten() {
                 if let FDTarget::Socket(inode) = descriptor.target {
                     sockets.insert(inode);
@@ -141,17 +140,17 @@ impl Server {
         Ok(sockets.len())
     }
 
-    /// Whether a signal has been sent to it that it has not begun to handle yet.
+    /// Whether it has been sent a signal that it has not started to handle.
     pub fn has_pending_signals(&self) -> Result<bool> {
         Ok(self.process()?.status()?.shdpnd != 0)
     }
 
-    fn of_each_task<T>(&self, look: impl Fn(&Task) -> ProcResult<T>) -> Result<Vec<T>> {
+    fn of_each_task<T>(&self, read: impl Fn(&Task) -> ProcResult<T>) -> Result<Vec<T>> {
         let mut seen = Vec::new();
-        for counted in &self.counted {
-            let Some((process, _)) = counted.look()? else { continue };
+        for process in &self.processes {
+            let Some((process, _)) = process.read()? else { continue };
             for task in unless_gone(process.tasks())?.into_iter().flatten() {
-                seen.extend(unless_gone(task.and_then(|task| look(&task)))?);
+                seen.extend(unless_gone(task.and_then(|task| read(&task)))?);
             }
         }
         ensure!(!seen.is_empty(), GONE);
@@ -164,23 +163,23 @@ impl Server {
 }
 
 impl Usage {
-    /// Adds what a process has cost; nothing if it is gone, as its parent then has its time.
-    fn add(&mut self, counted: Counted) -> Result<()> {
-        let Some(cpu) = counted.cpu_time()? else { return Ok(()) };
-        let Some((process, stat)) = counted.look()? else { return Ok(()) };
+    /// Adds what a process has cost; nothing if it is gone, as its time is then part of its parent's.
+    fn add(&mut self, process: ServerProcess) -> Result<()> {
+        let Some(cpu) = process.cpu_time()? else { return Ok(()) };
+        let Some((process, stat)) = process.read()? else { return Ok(()) };
         let Some(status) = unless_gone(process.status())? else { return Ok(()) };
         self.cpu += cpu;
         self.user += ticks(stat.utime);
         self.system += ticks(stat.stime);
         self.add_ended_children(&stat);
-        // One that has ended, but whose parent has not asked, has no memory.
+        // A process that has ended, but for which its parent has not waited, has no memory.
         self.rss_bytes += status.vmrss.unwrap_or_default() * 1024;
         self.peak_rss_bytes += status.vmhwm.unwrap_or_default() * 1024;
         self.threads += status.threads;
         Ok(())
     }
 
-    /// Adds the time of the children that have ended and were waited for, and of theirs.
+    /// Adds the time of descendants that have ended and been waited for.
     fn add_ended_children(&mut self, parent: &Stat) {
         let (user, system) = (ticks(parent.cutime as u64), ticks(parent.cstime as u64));
         self.cpu += user + system;
@@ -193,11 +192,11 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_secs(ticks) / procfs::ticks_per_second() as u32
 }
 
-fn anonymous_bytes_of(counted: Counted) -> Result<u64> {
-    let Some((process, _)) = counted.look()? else { return Ok(0) };
+fn anonymous_bytes_of(process: ServerProcess) -> Result<u64> {
+    let Some((process, _)) = process.read()? else { return Ok(0) };
     let Some(sums) = unless_gone(process.smaps_rollup())? else { return Ok(0) };
     let Some(of_all) = sums.memory_map_rollup.into_iter().next() else { return Ok(0) };
-    of_all.extension.map.get("Pss_Anon").copied().context("smaps_rollup does not tell anonymous memory")
+    of_all.extension.map.get("Pss_Anon").copied().context("smaps_rollup has no Pss_Anon")
 }
 
 fn thread(task: &Task) -> ProcResult<Thread> {
@@ -211,11 +210,11 @@ fn thread(task: &Task) -> ProcResult<Thread> {
         voluntary_switches: status.voluntary_ctxt_switches.unwrap_or_default(),
         involuntary_switches: status.nonvoluntary_ctxt_switches.unwrap_or_default(),
         cpus: Cpus::new(cpus.into_iter().flat_map(|(first, last)| first as usize..=last as usize))
-            .ok_or("a thread that may run nowhere")?,
+            .ok_or("a thread without processors")?,
     })
 }
 
-/// `procfs` reads this file too, but not the short form it has for a thread blocked outside a system call (number -1).
+/// `procfs` reads this file too, but not its short form for a thread that is blocked outside a system call (number -1).
 fn system_call(task: &Task) -> ProcResult<Option<i64>> {
     let text = fs::read_to_string(format!("/proc/{}/task/{}/syscall", task.pid, task.tid))?;
     let number = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok());

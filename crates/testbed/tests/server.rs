@@ -1,4 +1,4 @@
-//! Servers made of a line of shell: started, watched, stopped.
+//! Servers that are one line of shell: started, observed, stopped.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -17,19 +17,19 @@ fn exists(pid: impl std::fmt::Display) -> bool {
 }
 
 #[test]
-fn a_server_is_known_by_its_first_line() {
+fn the_first_line_contains_the_address() {
     let server = Server::start(shell("echo listening on 127.0.0.1:4711; exec sleep 1000")).unwrap();
     assert_eq!(server.address(), "127.0.0.1:4711".parse().unwrap());
 }
 
 #[test]
-fn the_error_of_an_early_end_tells_status_and_standard_error() {
+fn the_error_of_an_early_end_contains_status_and_standard_error() {
     let error = Server::start(shell("echo the port is taken >&2; exit 7")).unwrap_err().to_string();
     assert!(error.contains("the port is taken") && error.contains("exit status: 7"), "{error}");
 }
 
 #[test]
-fn a_first_line_of_another_kind_is_an_error_that_quotes_it() {
+fn any_other_first_line_is_quoted_in_the_error() {
     let error = Server::start(shell("echo hello; exec sleep 1000")).unwrap_err().to_string();
     assert!(error.contains("hello"), "{error}");
 }
@@ -41,7 +41,7 @@ fn a_program_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn stop_lets_a_server_end_in_order_and_returns_what_it_said() {
+fn stop_lets_a_server_end_in_order_and_returns_its_output() {
     let script = "trap 'echo bye; echo done >&2; exit 3' TERM; echo listening on 127.0.0.1:1; \
                   while :; do sleep 0.01; done";
     let stopped = Server::start(shell(script)).unwrap().stop(PATIENCE).unwrap();
@@ -90,12 +90,12 @@ fn a_server_may_write_more_than_a_pipe_holds() {
 }
 
 #[test]
-fn wait_tells_a_running_server_from_one_that_was_ended() {
+fn wait_distinguishes_a_running_server_from_an_ended_one() {
     let mut server = Server::start(shell("echo listening on 127.0.0.1:1; exec sleep 1000")).unwrap();
     assert_eq!(server.wait(Duration::ZERO).unwrap(), None);
     server.signal(Signal::KILL).unwrap();
     assert!(!server.wait(PATIENCE).unwrap().expect("a signal has ended it").success());
-    server.signal(Signal::TERM).expect("a signal to a server that has ended is none");
+    server.signal(Signal::TERM).expect("a signal to a server that has ended is no error");
 }
 
 #[test]
@@ -107,10 +107,10 @@ fn a_server_runs_where_it_is_put() {
 }
 
 #[test]
-fn what_a_server_costs_can_be_seen() {
+fn the_usage_of_a_server_is_observed() {
     let spins = Server::start(shell("echo listening on 127.0.0.1:1; while :; do :; done")).unwrap();
     let before = spins.usage().unwrap();
-    // Its own clock tells when it has run for a while, however busy the machine is.
+    // Its own clock shows when it has run for a while, however busy the machine is.
     let after = loop {
         let now = spins.usage().unwrap();
         if now.cpu - before.cpu > Duration::from_millis(100) {
@@ -128,7 +128,7 @@ fn what_a_server_costs_can_be_seen() {
 }
 
 #[test]
-fn what_a_server_waits_in_and_holds_open_can_be_seen() {
+fn system_calls_and_descriptors_are_observed() {
     let server = Server::start(shell("echo listening on 127.0.0.1:1; exec sleep 1000")).unwrap();
     assert_eq!(server.descriptors().unwrap()[&0], "/dev/null", "its standard input");
     let asleep = || server.threads().unwrap()[0].blocked_in.is_some();

@@ -1,4 +1,4 @@
-//! Servers that say nothing: known by listening, their processes counted together.
+//! Servers under a supervisor: ready when they listen, their processes counted together.
 
 use std::{
     env, fs,
@@ -12,12 +12,12 @@ use testbed::{Cpus, Server, descendants};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder of its own with the server's output in it.
-struct Place(tempfile::TempDir);
+/// A folder with the server's output.
+struct Folder(tempfile::TempDir);
 
-impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
     }
 
     fn output(&self) -> PathBuf {
@@ -45,7 +45,7 @@ fn a_process_that_listens() {
     let listener = TcpListener::bind(env::var("ADDRESS").unwrap()).unwrap();
     println!("up");
     let (client, _) = listener.accept().unwrap();
-    panic!("nobody was to connect, but {client:?} did");
+    panic!("no client should have connected, but {client:?} did");
 }
 
 fn free_address() -> SocketAddr {
@@ -61,50 +61,50 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_known_by_listening() {
-    let (place, address) = (Place::new(), free_address());
-    fs::write(place.output(), "from before\n").unwrap();
-    let server = place.start("exec $LISTEN", address).unwrap();
+fn a_server_is_ready_when_it_listens() {
+    let (folder, address) = (Folder::new(), free_address());
+    fs::write(folder.output(), "from before\n").unwrap();
+    let server = folder.start("exec $LISTEN", address).unwrap();
     assert_eq!(server.address(), address);
     drop(TcpListener::bind(address).expect_err("it is the server that listens there"));
-    wait_until("word from the server", || place.written().ends_with("up\n"));
+    wait_until("output of the server", || folder.written().ends_with("up\n"));
     let stopped = server.stop(PATIENCE).unwrap();
-    assert!(place.written().starts_with("from before\n"), "{}", place.written());
+    assert!(folder.written().starts_with("from before\n"), "{}", folder.written());
     assert_eq!((stopped.stdout, stopped.stderr), Default::default());
     wait_until("end of listening", || TcpListener::bind(address).is_ok());
 }
 
 #[test]
 fn listening_on_all_addresses_is_listening() {
-    let place = Place::new();
+    let folder = Folder::new();
     for all in ["0.0.0.0", "[::]"] {
         let address = free_address();
         let script = format!("ADDRESS={all}:{} exec $LISTEN", address.port());
-        drop(place.start(&script, address).unwrap());
+        drop(folder.start(&script, address).unwrap());
     }
 }
 
 #[test]
-fn the_error_of_an_early_end_tells_status_and_last_lines_of_this_start_only() {
-    let place = Place::new();
-    fs::write(place.output(), "from before\n").unwrap();
-    let error = place.start("seq 1 9; echo no such module >&2; exit 7", free_address()).unwrap_err().to_string();
+fn the_error_of_an_early_end_contains_status_and_last_lines_of_this_start_only() {
+    let folder = Folder::new();
+    fs::write(folder.output(), "from before\n").unwrap();
+    let error = folder.start("seq 1 9; echo no such module >&2; exit 7", free_address()).unwrap_err().to_string();
     assert!(error.contains("exit status: 7") && error.ends_with(": 6 / 7 / 8 / 9 / no such module"), "{error}");
-    let error = place.start("exit 7", free_address()).unwrap_err().to_string();
+    let error = folder.start("exit 7", free_address()).unwrap_err().to_string();
     assert!(error.ends_with(": it wrote nothing"), "{error}");
 }
 
 #[test]
-fn a_stranger_on_the_port_is_not_taken_for_the_server() {
+fn another_program_on_the_port_is_an_error() {
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = Place::new().start("exec sleep 1000", stranger.local_addr().unwrap()).unwrap_err().to_string();
-    assert!(error.contains("somebody else"), "{error}");
+    let error = Folder::new().start("exec sleep 1000", stranger.local_addr().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("another program"), "{error}");
 }
 
 #[test]
-fn all_processes_count_but_the_supervisor() {
-    let place = Place::new();
-    let mut server = place.start("sh -c 'while :; do :; done' & $LISTEN & wait", free_address()).unwrap();
+fn all_processes_but_the_supervisor_are_counted() {
+    let folder = Folder::new();
+    let mut server = folder.start("sh -c 'while :; do :; done' & $LISTEN & wait", free_address()).unwrap();
     // The script's shell, the one that spins, and the one that listens.
     wait_until("three processes", || server.find_processes().unwrap() == 3);
     let before = server.usage().unwrap();
@@ -117,26 +117,26 @@ fn all_processes_count_but_the_supervisor() {
 }
 
 #[test]
-fn the_time_of_children_that_have_ended_stays_counted() {
-    let place = Place::new();
+fn the_time_of_ended_children_stays_counted() {
+    let folder = Folder::new();
     let spin = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
     let script = format!("$LISTEN & read go < go; sh -c '{spin}'; echo over; wait");
-    rustix::fs::mkfifoat(rustix::fs::CWD, place.0.path().join("go"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
-    let script = format!("cd {}; {script}", place.0.path().display());
-    let server = place.start(&script, free_address()).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.0.path().join("go"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let script = format!("cd {}; {script}", folder.0.path().display());
+    let server = folder.start(&script, free_address()).unwrap();
     let before = server.usage().unwrap();
-    fs::write(place.0.path().join("go"), "go\n").unwrap();
-    wait_until("end of the child", || place.written().contains("over"));
+    fs::write(folder.0.path().join("go"), "go\n").unwrap();
+    wait_until("end of the child", || folder.written().contains("over"));
     let after = server.usage().unwrap();
-    // The child was never seen alive: the shell that waited for it has its time.
+    // The child was never found alive: its time is part of that of the shell that waited for it.
     let (cpu, user) = (after.cpu - before.cpu, after.user - before.user);
     assert!(!user.is_zero() && cpu >= Duration::from_millis(10), "{before:?} {after:?}");
 }
 
 #[test]
-fn a_server_all_whose_processes_have_ended_has_no_figures() {
-    let place = Place::new();
-    let server = place.start("exec $LISTEN", free_address()).unwrap();
+fn a_server_whose_processes_have_all_ended_has_no_usage() {
+    let folder = Folder::new();
+    let server = folder.start("exec $LISTEN", free_address()).unwrap();
     let [pid] = descendants(server.pid()).unwrap()[..] else { panic!("one process expected") };
     rustix::process::kill_process(pid, testbed::Signal::KILL).unwrap();
     wait_until("end of the server", || descendants(server.pid()).unwrap().is_empty());

@@ -1,24 +1,23 @@
-//! What successive blocks of time tell about the samples in them: whether they are independent, and if not, how much less
-//! they say than independent ones would.
+//! How much successive blocks of time correlate, and what that does to the uncertainty of an estimate.
 
 use hdrhistogram::Histogram;
 
 use super::SIGMAS_OF_95_PERCENT;
 
-/// With fewer blocks than that, what they seem to tell is noise.
+/// Fewer blocks show only noise.
 const FEWEST_BLOCKS: usize = 10;
 
-/// How many standard deviations the variance between blocks must be over that of independent samples to be believed.
+/// The variance between blocks counts as higher than that of independent samples beyond this many standard deviations.
 const CLEARLY: f64 = 3.0;
 
-/// A mean square of residuals that only rounding has left.
+/// A mean square of residuals that is due to rounding.
 const ROUNDING: f64 = 1e-9;
 
-/// The design effect (L. Kish, Survey Sampling, 1965) on the share of samples beyond a value: by what its variance is
-/// greater than that of independent samples. It is 1 unless the blocks clearly show otherwise: by a correlation of
-/// successive blocks, or by a variance between blocks above the binomial one.
+/// The design effect (L. Kish, Survey Sampling, 1965) on the share of samples beyond a value: the ratio of its variance to that
+/// of independent samples. It is 1 unless the blocks clearly differ from independent ones: by a correlation of successive
+/// blocks, or by a variance between blocks above the binomial one.
 ///
-/// Blocks have coarser bounds than the value may have; the share is the one beyond the block bin that holds it.
+/// Blocks have coarser bins than the value; the share is the one beyond the bin that holds it.
 pub(super) fn design_effect(blocks: &[Histogram<u32>], value_ns: u64) -> f64 {
     let counts: Vec<(f64, f64)> = blocks.iter().map(|block| (count_beyond(block, value_ns), block.len() as f64)).collect();
     let Some(residuals) = ratio_residuals(&counts) else { return 1.0 };
@@ -31,20 +30,19 @@ pub(super) fn design_effect(blocks: &[Histogram<u32>], value_ns: u64) -> f64 {
     (variance_of_sum(&residuals) / (total * binomial)).max(1.0)
 }
 
-/// How much each block's sum differs from what the ratio of all sums lets expect for the block's count; `None` with too
-/// few blocks, or no counts.
+/// By how much each block's sum differs from its count times the overall ratio; `None` with too few blocks, or no counts.
 pub(super) fn ratio_residuals(sums_and_counts: &[(f64, f64)]) -> Option<Vec<f64>> {
     let (sums, counts) = sum(sums_and_counts);
     (sums_and_counts.len() >= FEWEST_BLOCKS && counts > 0.0)
         .then(|| sums_and_counts.iter().map(|&(sum, count)| sum - count * sums / counts).collect())
 }
 
-/// The variance of a sum of successive residuals, which together are 0 but may correlate.
+/// The variance of a sum of successive residuals, which sum to 0 but may correlate.
 ///
 /// It is that of the circular block bootstrap (D. N. Politis, J. P. Romano, A circular block-resampling procedure for
-/// stationary data, 1992; after H. R. Künsch, The jackknife and the bootstrap for general stationary observations, 1989).
-/// A sum's variance over all resamples has a closed form, the mean square of the sums of `length` successive residuals,
-/// so none has to be drawn; the last factor makes up for the residuals' being taken from their own mean.
+/// stationary data, 1992; after H. R. Künsch, The jackknife and the bootstrap for general stationary observations, 1989). A
+/// sum's variance over all resamples has a closed form, the mean square of the sums of `length` successive residuals, so no
+/// resample has to be drawn; the last factor corrects for residuals that are relative to their own mean.
 pub(super) fn variance_of_sum(residuals: &[f64]) -> f64 {
     let count = residuals.len();
     let length = bootstrap_length(residuals);
@@ -57,15 +55,15 @@ pub(super) fn variance_of_sum(residuals: &[f64]) -> f64 {
     squares / length as f64 * count as f64 / (count - length) as f64
 }
 
-/// The lag-1 autocorrelation of residuals around 0; 0 when they are nothing but rounding.
+/// The lag-1 autocorrelation of residuals around 0; 0 if they are due to rounding.
 pub(super) fn autocorrelation(residuals: &[f64]) -> f64 {
     let squares: f64 = residuals.iter().map(|residual| residual * residual).sum();
     let products: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
     if squares > ROUNDING * residuals.len() as f64 { products / squares } else { 0.0 }
 }
 
-/// An autocorrelation of `count` values, or 0 when it is not above what independent values show in 97.5 % of cases (M. S.
-/// Bartlett, On the theoretical specification and sampling properties of autocorrelated time-series, 1946).
+/// An autocorrelation of `count` values, or 0 if it is not above that of independent values in 97.5 % of cases (M. S. Bartlett,
+/// On the theoretical specification and sampling properties of autocorrelated time-series, 1946).
 pub(super) fn beyond_noise(autocorrelation: f64, count: usize) -> f64 {
     if autocorrelation > SIGMAS_OF_95_PERCENT / (count as f64).sqrt() { autocorrelation } else { 0.0 }
 }
@@ -74,10 +72,10 @@ fn correlation(residuals: &[f64]) -> f64 {
     beyond_noise(autocorrelation(residuals), residuals.len())
 }
 
-/// How many successive residuals the bootstrap keeps together: the cube root of their number, or more when they correlate
-/// for longer. The longer is best for a first-order autoregression (D. W. K. Andrews, Heteroskedasticity and
-/// autocorrelation consistent covariance matrix estimation, 1991, section 6, for the Bartlett kernel, which
-/// the bootstrap's variance has). At most a quarter, to have at least four such pieces.
+/// How many successive residuals the bootstrap keeps together: the cube root of their number, or more if they correlate for
+/// longer. The longer length is optimal for a first-order autoregression (D. W. K. Andrews, Heteroskedasticity and
+/// autocorrelation consistent covariance matrix estimation, 1991, section 6, for the Bartlett kernel, which the bootstrap's
+/// variance has). At most a quarter, for at least four such pieces.
 fn bootstrap_length(residuals: &[f64]) -> usize {
     let count = residuals.len() as f64;
     let correlation = correlation(residuals);
@@ -86,8 +84,8 @@ fn bootstrap_length(residuals: &[f64]) -> usize {
     (length.ceil() as usize).min(residuals.len() / 4)
 }
 
-/// Whether the shares of the blocks differ by clearly more than those of independent samples would: by the chi-square
-/// statistic of homogeneity, with its variance for counts that may be small (J. B. S. Haldane, 1937).
+/// Whether the shares of the blocks clearly differ more than those of independent samples: by the chi-square statistic of
+/// homogeneity, with its variance for counts that may be small (J. B. S. Haldane, 1937).
 fn is_overdispersed(counts: &[(f64, f64)], residuals: &[f64], binomial: f64) -> bool {
     let filled = || counts.iter().zip(residuals).filter(|((_, count), _)| *count > 0.0);
     let statistic: f64 = filled().map(|((_, count), residual)| residual * residual / (count * binomial)).sum();
@@ -160,7 +158,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn long_correlation_makes_long_pieces_but_no_more_than_a_quarter() {
+    fn long_correlation_makes_long_pieces_of_at_most_a_quarter() {
         let waves =
             |period: usize| (0..1000).map(|index| if (index / period) % 2 == 1 { 1.0 } else { -1.0 }).collect::<Vec<_>>();
         assert_eq!(bootstrap_length(&waves(1)), 10);
@@ -174,7 +172,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn blocks_as_independent_samples_make_them_have_no_effect() {
+    fn blocks_of_independent_samples_have_no_effect() {
         assert_eq!(effect(&[52, 46, 55, 49, 51, 44, 53, 50, 48, 54, 47, 52]), 1.0);
         assert_eq!(effect(&[0; 12]), 1.0);
         assert_eq!(effect(&[100; 12]), 1.0);
@@ -182,16 +180,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn blocks_that_differ_or_correlate_have_one() {
+    fn blocks_that_differ_or_correlate_have_an_effect() {
         let stalls = effect(&[0, 0, 0, 60, 0, 0, 0, 0, 0, 50, 0, 0, 0, 0, 0, 0, 70, 0, 0, 0]);
         assert!(stalls > 10.0, "{stalls}");
         let waves = effect(&[46, 47, 48, 50, 52, 54, 55, 54, 52, 50, 48, 47, 46, 45, 46, 48, 50, 52, 54, 55]);
         assert!(waves > 1.0, "{waves}");
-        assert_eq!(effect(&[0, 90, 0, 90, 90, 0, 0, 90, 0]), 1.0, "too few to tell");
+        assert_eq!(effect(&[0, 90, 0, 90, 90, 0, 0, 90, 0]), 1.0, "too few blocks");
     }
 
     #[test]
-    fn blocks_without_samples_are_passed_over() {
+    fn blocks_without_samples_are_skipped() {
         let mut blocks = [(50.0, 100.0), (48.0, 100.0), (0.0, 0.0), (52.0, 100.0)].repeat(3);
         let residuals = ratio_residuals(&blocks).unwrap();
         assert_eq!(residuals[..4], [0.0, -2.0, 0.0, 2.0]);

@@ -1,19 +1,20 @@
-//! Whether a measurement was the same at its end as at its beginning.
+//! Drift: whether the second half of a measurement differs from the first.
 
 use hdrhistogram::Histogram;
+use statistics::median;
 
 use super::{Times, blocks};
 
-/// Fewer blocks in a half say too little.
+/// Fewer blocks in a half are inconclusive.
 const FEWEST_BLOCKS: usize = 10;
 
-/// The smallest change that is worth telling, as a share of the first half's value.
-const WORTH_TELLING: f64 = 0.05;
+/// The smallest change that is reported, as a share of the first half's value.
+const SMALLEST_CHANGE: f64 = 0.05;
 
-/// How far the halves must be apart, in standard deviations of their rank sum.
+/// The smallest difference of the halves that is reported, in standard deviations of their rank sum.
 const SIGMAS: f64 = 3.0;
 
-/// A higher correlation of successive blocks cannot be told from drift.
+/// A higher correlation of successive blocks is indistinguishable from drift.
 const HIGHEST_CORRELATION: f64 = 0.97;
 
 /// A measurement's second half differs from its first: it measured no steady state.
@@ -27,30 +28,30 @@ pub struct Drift {
     pub to: f64,
 }
 
-/// What can drift, and the unit it is told in.
+/// What can drift, and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drifting {
-    /// Samples in a block.
+    /// Samples per block.
     Throughput,
     /// The median time of a block's samples, in nanoseconds.
     Latency,
 }
 
 impl Times {
-    /// How the second half of the blocks differs from the first, in throughput or else in latency; `None` when it does
-    /// not, or when there are fewer than 10 blocks with samples in a half.
+    /// How the second half of the blocks differs from the first, in throughput or else in latency; `None` if it does not, or
+    /// with fewer than 10 blocks with samples in a half.
     ///
     /// The medians of the halves must differ by over 5 %, and the halves by over 3 standard deviations in the test of H. B.
-    /// Mann and D. R. Whitney (On a test of whether one of two random variables is stochastically larger than the other,
-    /// 1947; normal approximation, with ties). 3 were chosen so that each test names a run that does not drift about once
-    /// in 400 when its blocks are independent; the 5 % make that rarer still.
+    /// Mann and D. R. Whitney (On a test of whether one of two random variables is stochastically larger than the other, 1947;
+    /// normal approximation, with ties). With 3, each test reports a run without drift about once in 400 if its blocks are
+    /// independent; the 5 % make that rarer still.
     ///
     /// Successive blocks that correlate count as fewer: where their ranks do so beyond noise, with the halves' own slopes
-    /// taken out, the variance is multiplied by (1 + r) / (1 - r), as for a mean of a first-order autoregression (G. V.
-    /// Bayley, J. M. Hammersley, The "effective" number of independent observations in an autocorrelated time series, 1946).
-    /// That is an estimate: of runs of 100 blocks with r = 0.8 that do not drift, each test still names about one in 100.
+    /// removed, the variance is multiplied by (1 + r) / (1 - r), as for a mean of a first-order autoregression (G. V. Bayley,
+    /// J. M. Hammersley, The "effective" number of independent observations in an autocorrelated time series, 1946). That is an
+    /// estimate: of runs of 100 blocks with r = 0.8 that do not drift, each test still reports about one in 100.
     ///
-    /// Unanswered requests count with their age.
+    /// Unanswered requests count at their age.
     pub fn drift(&self) -> Option<Drift> {
         let counts: Vec<f64> = self.blocks.iter().map(|block| block.len() as f64).collect();
         let medians: Vec<f64> = self.blocks.iter().filter(|block| !block.is_empty()).map(median_ns).collect();
@@ -66,11 +67,11 @@ fn drift_of(what: Drifting, values: &[f64]) -> Option<Drift> {
     }
     let (first, second) = (&values[..half], &values[values.len() - half..]);
     let (from, to) = (median(first), median(second));
-    let is_drift = (to - from).abs() > WORTH_TELLING * from && rank_sum_sigmas(first, second) > SIGMAS;
+    let is_drift = (to - from).abs() > SMALLEST_CHANGE * from && rank_sum_sigmas(first, second) > SIGMAS;
     is_drift.then_some(Drift { what, from, to })
 }
 
-/// By how many standard deviations the rank sum of the first half differs from that of equals.
+/// By how many standard deviations the rank sum of the first half differs from that of halves without a difference.
 fn rank_sum_sigmas(first: &[f64], second: &[f64]) -> f64 {
     let half = first.len() as f64;
     let (ranks, ties) = ranks(&[first, second].concat());
@@ -83,8 +84,8 @@ fn rank_sum_sigmas(first: &[f64], second: &[f64]) -> f64 {
 
 /// How much successive ranks correlate within the halves, beyond noise.
 ///
-/// A line fitted to `half` values takes (2 + 4 r) / `half` from their correlation r, to the first order, which is given back
-/// (M. G. Kendall, Note on bias in the estimation of autocorrelation, 1954, has the like for a mean).
+/// A line fitted to `half` values reduces their correlation r by (2 + 4 r) / `half`, to the first order, which is added back
+/// (M. G. Kendall, Note on bias in the estimation of autocorrelation, 1954, does the same for a mean).
 fn correlation(first_ranks: &[f64], second_ranks: &[f64]) -> f64 {
     let half = first_ranks.len() as f64;
     let found = blocks::autocorrelation(&[without_slope(first_ranks), without_slope(second_ranks)].concat());
@@ -92,7 +93,7 @@ fn correlation(first_ranks: &[f64], second_ranks: &[f64]) -> f64 {
     blocks::beyond_noise(correlation.min(HIGHEST_CORRELATION), first_ranks.len() + second_ranks.len())
 }
 
-/// The ranks of values, equals sharing their mean rank, and the ties' sum of t^3 - t.
+/// The ranks of values, where equal values share their mean rank, and the ties' sum of t^3 - t.
 fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -108,7 +109,7 @@ fn ranks(values: &[f64]) -> (Vec<f64>, f64) {
     (ranks, ties)
 }
 
-/// What values differ by from the straight line of least squares through them.
+/// The differences of values from their straight line of least squares.
 fn without_slope(values: &[f64]) -> Vec<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -116,12 +117,6 @@ fn without_slope(values: &[f64]) -> Vec<f64> {
     let products: f64 = values.iter().enumerate().map(|(index, value)| offset(index) * value).sum();
     let slope = products / (count * (count * count - 1.0) / 12.0);
     values.iter().enumerate().map(|(index, value)| value - mean - slope * offset(index)).collect()
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
 fn median_ns(block: &Histogram<u32>) -> f64 {
@@ -154,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn small_steps_and_short_runs_are_not_told() {
+    fn small_steps_and_short_runs_are_not_reported() {
         assert_eq!(throughput(&step(100, 104.0)), None);
         assert_eq!(throughput(&step(9, 150.0)), None);
         assert_eq!(throughput(&[]), None);
     }
 
     #[test]
-    fn differences_within_the_noise_are_not_told() {
+    fn differences_within_the_noise_are_not_reported() {
         // Every other value is 10 % up, two more of them in the second half: the medians differ, the halves do not.
         let first = (0..21).map(|index| if index % 2 == 0 { 100.0 } else { 110.0 });
         let second = (0..21).map(|index| if index % 2 == 0 { 110.0 } else { 100.0 });
@@ -186,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn throughput_is_named_before_latency() {
+    fn throughput_is_reported_before_latency() {
         let block = |count: usize, latency_ns: u64| vec![latency_ns; count];
         let halves = |first: Vec<u64>, second: Vec<u64>| times(&[vec![first; 15], vec![second; 15]].concat()).drift();
         let drift = |what, from, to| Some(Drift { what, from, to });
@@ -204,8 +199,8 @@ mod tests {
 
     #[test]
     fn the_rank_sum_by_hand() {
-        // Ranks that go up and down in turn do not correlate. The first sum is 59, that of equals 105, its variance
-        // 10 * 10 * 21 / 12.
+        // Ranks that alternately rise and fall do not correlate. The first sum is 59, that without a difference 105, its
+        // variance 10 * 10 * 21 / 12.
         let sigmas = rank_sum_sigmas(
             &[1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0, 5.0, 14.0],
             &[10.0, 19.0, 11.0, 18.0, 12.0, 20.0, 13.0, 17.0, 15.0, 16.0],
@@ -224,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_drift_is_seldom_named() {
+    fn a_run_without_drift_is_seldom_reported() {
         let independent = named(0.0);
         assert!((1..=6).contains(&independent), "{independent} of 1000, expected 2.7");
         let correlated = named(0.6);

@@ -7,10 +7,10 @@ use super::{SIGMAS_OF_95_PERCENT, Times, blocks};
 pub struct Mean {
     /// The mean in nanoseconds.
     pub value_ns: f64,
-    /// Whether that is a lower bound only, since there are unanswered requests.
+    /// Whether that is a lower bound, because of unanswered requests.
     pub at_least: bool,
-    /// How far to either side the true mean lies at most, with 95 % confidence, in nanoseconds; `None` when there are
-    /// fewer than 10 blocks to tell, or unanswered requests.
+    /// The true mean lies within this distance with 95 % confidence, in nanoseconds; `None` with fewer than 10 blocks, or with
+    /// unanswered requests.
     pub margin_ns: Option<f64>,
 }
 
@@ -45,7 +45,7 @@ mod tests {
     };
 
     #[test]
-    fn the_mean_has_a_margin_when_there_are_blocks_to_tell_it() {
+    fn the_mean_has_a_margin_if_there_are_enough_blocks() {
         assert_eq!(Times::default().mean(), None);
         let mut times = times(&[vec![vec![100]; 5], vec![vec![200, 300]; 5]].concat());
         let mean = times.mean().unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_holds_the_true_mean() {
+    fn the_margin_contains_the_true_mean() {
         let independent = held(0.0, 0.0);
         assert!((92..=98).contains(&independent), "{independent} of 100 hold");
         let correlated = held(0.1, 0.6);

@@ -1,9 +1,8 @@
-//! The statistics of a measurement's times: pure functions over histograms, which know nothing of sockets.
+//! Statistics of a measurement's times: pure functions over histograms.
 //!
-//! `times` holds the samples, whole and by blocks of time; `percentile` and `mean` say what they come to and how sure
-//! that is, `blocks` what successive blocks tell about it, `drift` whether a measurement was the same at its end as at
-//! its beginning. `kolmogorov_smirnov` compares samples with a distribution, and `md1` says how long requests to an ideal
-//! server take.
+//! `samples` holds the times, in one histogram and by blocks of time; `percentile` and `mean` compute estimates with confidence
+//! intervals, `blocks` how much successive blocks correlate, and `drift` whether the second half of a measurement differs from
+//! the first.
 
 mod blocks;
 mod drift;

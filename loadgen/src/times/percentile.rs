@@ -4,35 +4,35 @@ use hdrhistogram::Histogram;
 
 use super::{SIGMAS_OF_95_PERCENT, Times, blocks};
 
-/// Samples that must lie beyond a quantile for it to be told.
+/// Samples that must lie beyond a reported quantile.
 const FEWEST_BEYOND: f64 = 10.0;
 
-/// What rounding may take from a number of samples: 100 * (1 - 0.9) is just under 10.
+/// The rounding error of a number of samples: 100 * (1 - 0.9) is slightly under 10.
 const ROUNDING: f64 = 1e-6;
 
-/// A percentile of the times, and between which values the true one lies with 95 % confidence.
+/// A percentile of the times, with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percentile {
     /// The percentile in nanoseconds.
     pub value_ns: u64,
-    /// Whether that is a lower bound only, since unanswered requests count.
+    /// Whether that is a lower bound, because of unanswered requests.
     pub at_least: bool,
-    /// The interval's lower end in nanoseconds; 0 when the samples are too few to give one.
+    /// The interval's lower end in nanoseconds; 0 with too few samples.
     pub low_ns: u64,
-    /// The interval's upper end in nanoseconds; `None` when it is open: unanswered requests could lie anywhere above, or
-    /// the samples are too few to give one.
+    /// The interval's upper end in nanoseconds; `None` if it is open: with too few samples, or because unanswered requests
+    /// could lie anywhere above.
     pub high_ns: Option<u64>,
 }
 
 impl Times {
-    /// The value that a share `quantile` of the times does not exceed; `None` when fewer than 10 samples lie beyond it (for
+    /// The value that a share `quantile` of the times does not exceed; `None` with fewer than 10 samples beyond it (for
     /// quantiles under 0.5: below it).
     ///
-    /// The interval is that of order statistics, which supposes nothing about the distribution: its ends are the samples
-    /// whose ranks are the 2.5 and 97.5 % quantiles of the binomial distribution, by normal approximation with continuity
-    /// correction (W. J. Conover, Practical Nonparametric Statistics, 3rd ed. 1999, section 3.2; G. J. Hahn, W. Q.
-    /// Meeker, Statistical Intervals, 1991, section 5.2). That holds for independent samples. Where the blocks show that
-    /// the samples are not, the ranks' variance is multiplied by their design effect.
+    /// The interval is that of order statistics, which assumes nothing about the distribution: its ends are the samples whose
+    /// ranks are the 2.5 and 97.5 % quantiles of the binomial distribution, by normal approximation with continuity correction
+    /// (W. J. Conover, Practical Nonparametric Statistics, 3rd ed. 1999, section 3.2; G. J. Hahn, W. Q. Meeker, Statistical
+    /// Intervals, 1991, section 5.2). That holds for independent samples. Where the blocks show that the samples are not, the
+    /// ranks' variance is multiplied by their design effect.
     pub fn percentile(&self, quantile: f64) -> Option<Percentile> {
         let count = self.all.len() as f64;
         let beyond = count * quantile.min(1.0 - quantile);
@@ -57,7 +57,7 @@ impl Times {
     }
 }
 
-/// The sample of a rank, counted from 1; the half keeps the histogram's own rounding from the next rank.
+/// The sample of a rank, counted from 1; half a rank less keeps the histogram's own rounding from the next rank.
 fn value_at_rank(histogram: &Histogram<u64>, rank: f64) -> u64 {
     histogram.value_at_quantile((rank - 0.5) / histogram.len() as f64)
 }
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn nineteen_of_twenty_intervals_hold_the_true_value() {
-        // Of a normal distribution with mean 10 us and standard deviation 1 us.
+    fn nineteen_of_twenty_intervals_contain_the_true_value() {
+        // Samples of a normal distribution with mean 10 us and standard deviation 1 us.
         let true_values = [(0.5, MEDIAN_NS), (0.9, 11_282), (0.99, 12_326)];
         let mut held = [0; 3];
         for seed in 0..RUNS {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn correlated_blocks_widen_the_interval_to_hold_the_true_value() {
+    fn correlated_blocks_widen_the_interval_to_contain_the_true_value() {
         let (mut plain, mut widened) = (0, 0);
         for seed in 0..RUNS {
             let shared = autoregression(0.7, normals(seed));
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intervals_hold_their_value(samples in prop::collection::vec(1_u64..10_000_000, 20..300), quantile in 0.0..1.0) {
+        fn intervals_contain_their_value(samples in prop::collection::vec(1_u64..10_000_000, 20..300), quantile in 0.0..1.0) {
             if let Some(Percentile { value_ns, low_ns, high_ns, .. }) = times(&[samples]).percentile(quantile) {
                 prop_assert!(low_ns <= value_ns && high_ns.is_none_or(|high_ns| value_ns <= high_ns));
             }

@@ -1,4 +1,4 @@
-//! The times of a measurement's requests, and what can be read from them without inference.
+//! The times of a measurement's requests, with their minimum and maximum.
 
 use hdrhistogram::Histogram;
 
@@ -6,32 +6,32 @@ const HIGHEST_NS: u64 = 3600 * 1_000_000_000;
 const DIGITS: u8 = 3;
 const BLOCK_DIGITS: u8 = 2;
 
-/// Times of all requests of a measurement: those of the answered ones, and of the others "at least" their age.
+/// Times of all requests of a measurement: of the answered ones, and of the others as "at least" their age.
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// All times in nanoseconds, 1 ns to 1 hour, 3 significant digits; unanswered requests are entered at their age.
+    /// All times in nanoseconds, 1 ns to 1 hour, 3 significant digits; an unanswered request counts at its age.
     pub all: Histogram<u64>,
-    /// How many of them are lower bounds only.
+    /// The number of unanswered requests, whose times are lower bounds.
     pub unanswered: u64,
-    /// The youngest of these ages, in nanoseconds; `None` when every request was answered.
+    /// Their lowest age, in nanoseconds; `None` if every request was answered.
     pub unanswered_from_ns: Option<u64>,
-    /// The same samples by successive whole blocks of equal length (100 ms), 2 significant digits; may be empty.
+    /// The same samples by successive whole blocks of equal length (at least 100 ms), 2 significant digits; may be empty.
     pub blocks: Vec<Histogram<u32>>,
 }
 
-/// The least or the greatest of all times.
+/// The shortest or the longest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extreme {
     /// The time in nanoseconds.
     pub value_ns: u64,
-    /// Whether that is a lower bound only, since unanswered requests count.
+    /// Whether that is a lower bound, because of unanswered requests.
     pub at_least: bool,
 }
 
 impl Default for Times {
     /// No times, in no blocks.
     fn default() -> Times {
-        let all = Histogram::new_with_bounds(1, HIGHEST_NS, DIGITS).expect("these bounds make a histogram");
+        let all = Histogram::new_with_bounds(1, HIGHEST_NS, DIGITS).expect("the bounds are valid");
         Times { all, unanswered: 0, unanswered_from_ns: None, blocks: Vec::new() }
     }
 }
@@ -39,10 +39,10 @@ impl Default for Times {
 impl Times {
     /// An empty block for [`Times::blocks`].
     pub fn empty_block() -> Histogram<u32> {
-        Histogram::new_with_bounds(1, HIGHEST_NS, BLOCK_DIGITS).expect("these bounds make a histogram")
+        Histogram::new_with_bounds(1, HIGHEST_NS, BLOCK_DIGITS).expect("the bounds are valid")
     }
 
-    /// How many requests there were, answered or not.
+    /// The number of requests, answered or not.
     pub fn count(&self) -> u64 {
         self.all.len()
     }
@@ -57,8 +57,8 @@ impl Times {
         self.extreme(self.all.max())
     }
 
-    /// Whether a quantile with this value is a lower bound only: the true time of an unanswered request may be anything
-    /// above its age, so it can shift every quantile from that age on, and none below.
+    /// Whether a quantile with this value is a lower bound: the true time of an unanswered request may be anything above its
+    /// age, so it can shift every quantile from that age on, and none below.
     pub(super) fn at_least(&self, value_ns: u64) -> bool {
         self.unanswered_from_ns.is_some_and(|from_ns| self.all.highest_equivalent(value_ns) >= from_ns)
     }
@@ -72,7 +72,7 @@ impl Times {
 pub(super) mod tests {
     use super::*;
 
-    /// The answered times of each block.
+    /// Times from the answered times of each block.
     pub(crate) fn times(blocks: &[Vec<u64>]) -> Times {
         let mut times = Times::default();
         for samples in blocks {
@@ -86,7 +86,7 @@ pub(super) mod tests {
         times
     }
 
-    /// Adds a request that had no answer at this age.
+    /// Adds a request without an answer at this age.
     pub(crate) fn add_unanswered(times: &mut Times, age_ns: u64) {
         times.all.record(age_ns).unwrap();
         times.unanswered += 1;
@@ -94,7 +94,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_has_no_extremes() {
+    fn no_requests_have_no_extremes() {
         assert_eq!((Times::default().count(), Times::default().min(), Times::default().max()), (0, None, None));
     }
 

@@ -1,4 +1,4 @@
-//! What tests of the `loadgen` command have in common.
+//! What tests of the `loadgen` command share.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::{net::SocketAddr, process::Output};
@@ -16,17 +16,17 @@ pub fn loadgen(target: SocketAddr) -> Command {
     command
 }
 
-/// What it wrote to stderr.
+/// Its stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Runs it, expects an exit code and words on stderr, and returns what it wrote there.
-pub fn assert_fails_saying(command: &mut Command, code: i32, words: &[&str]) -> String {
+/// Runs it, expects an exit code and phrases on stderr, and returns its stderr.
+pub fn assert_fails_with(command: &mut Command, code: i32, phrases: &[&str]) -> String {
     let output = command.assert().code(code).get_output().clone();
     let message = stderr(&output);
-    for word in words {
-        assert!(message.contains(word), "'{word}' is missing in: {message}");
+    for phrase in phrases {
+        assert!(message.contains(phrase), "'{phrase}' is missing in: {message}");
     }
     assert!(!message.contains("panicked"), "{message}");
     message

@@ -1,11 +1,11 @@
-//! What tests of whole runs have in common: a short load, and books that must balance.
+//! What tests of whole runs share: a short load, and counts that must add up.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::{net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
 
 use loadgen::{Config, Measurement, Requests, Wait};
 
-/// A run short enough for a test, that waits for every reply.
+/// A run that is short enough for a test and waits for every reply.
 pub fn config(target: SocketAddr) -> Config {
     Config {
         warmup: Duration::from_millis(20),
@@ -22,15 +22,15 @@ pub fn run(config: &Config) -> Measurement {
 }
 
 /// Every request has ended in one way, every connection has been served or not.
-pub fn assert_books_balance(measurement: &Measurement) {
-    assert_requests_balance(measurement);
+pub fn assert_counts_add_up(measurement: &Measurement) {
+    assert_requests_add_up(measurement);
     let connections = &measurement.connections;
     assert_eq!(connections.asked, connections.opened + connections.refused);
     assert_eq!(connections.opened, connections.served + connections.starved);
 }
 
-/// Every request has ended in one way, and the histogram holds them all.
-pub fn assert_requests_balance(measurement: &Measurement) {
+/// Every request has ended in one way, and the histogram contains all of them.
+pub fn assert_requests_add_up(measurement: &Measurement) {
     for requests in [&measurement.requests, &measurement.warmup_requests] {
         let Requests { due, sent, answered, altered, crossed, timed_out, failed, unanswered } = *requests;
         assert_eq!(due, answered + altered + crossed + timed_out + failed.total() + unanswered);
@@ -38,7 +38,7 @@ pub fn assert_requests_balance(measurement: &Measurement) {
     }
     assert_eq!(measurement.latency.count(), measurement.requests.due);
     assert_eq!(measurement.latency.unanswered, measurement.requests.due - measurement.requests.answered);
-    assert!(measurement.little.gap() < 0.01, "{:?}", measurement.little);
+    assert!(measurement.littles_law.gap() < 0.01, "{:?}", measurement.littles_law);
 }
 
 /// The names of its warnings.

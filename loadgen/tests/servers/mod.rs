@@ -1,4 +1,4 @@
-//! Small servers for the tests, each on a port of its own, each wrong in one way (but for the one that is right).
+//! Small servers for the tests, each on a port of its own: one correct echo server, and others that are each wrong in one way.
 #![allow(dead_code, reason = "each test file uses some of them")]
 
 use std::{
@@ -14,14 +14,14 @@ use std::{
 
 use socket2::SockRef;
 
-/// A port on which somebody listens, and nobody accepts.
-pub fn silent() -> TcpListener {
+/// A listener that never accepts.
+pub fn listening() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// An address on which nobody listens.
-pub fn nowhere() -> SocketAddr {
-    silent().local_addr().unwrap()
+/// An address on which no server listens.
+pub fn closed_port() -> SocketAddr {
+    listening().local_addr().unwrap()
 }
 
 /// Echoes every connection.
@@ -29,15 +29,15 @@ pub fn echo() -> SocketAddr {
     serve(echo_to_the_end)
 }
 
-/// Serves one client at a time: the next is accepted when the one before has left.
+/// Serves one connection at a time: the next is accepted when the one before has ended.
 pub fn echo_one_at_a_time() -> SocketAddr {
-    let listener = silent();
+    let listener = listening();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || listener.incoming().flatten().for_each(echo_to_the_end));
     address
 }
 
-/// Echoes, and flips the bits of the stream's byte at `position`.
+/// Echoes, but flips the bits of the stream's byte at `position`.
 pub fn altering(position: usize) -> SocketAddr {
     serve(move |stream| {
         let mut passed = 0;
@@ -50,9 +50,9 @@ pub fn altering(position: usize) -> SocketAddr {
     })
 }
 
-/// Takes one message of `message_bytes` from each of two connections, answers each with the other's, then echoes.
+/// Reads one message of `message_bytes` from each of two connections, answers each with the other's, then echoes.
 pub fn swapping(message_bytes: usize) -> SocketAddr {
-    let listener = silent();
+    let listener = listening();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         let mut pair: Vec<TcpStream> = listener.incoming().take(2).flatten().collect();
@@ -73,8 +73,8 @@ pub fn closing_after(bytes: u64) -> SocketAddr {
     serve(move |stream| echo_some(&stream, bytes))
 }
 
-/// Echoes, then says `surplus` on top of the first bytes echoed.
-pub fn talkative(surplus: &'static [u8]) -> SocketAddr {
+/// Echoes, and appends `surplus` to the first bytes.
+pub fn adding_bytes(surplus: &'static [u8]) -> SocketAddr {
     serve(move |mut stream| {
         let mut bytes = vec![0; 1 << 16];
         if let Ok(read) = stream.read(&mut bytes) {
@@ -86,17 +86,17 @@ pub fn talkative(surplus: &'static [u8]) -> SocketAddr {
     })
 }
 
-/// Reads everything and answers nothing.
-pub fn mute() -> SocketAddr {
+/// Reads everything and sends nothing.
+pub fn never_replying() -> SocketAddr {
     serve(|mut stream| drop(std::io::copy(&mut stream, &mut std::io::sink())))
 }
 
-/// Echoes, each time `delay` after something arrived.
+/// Echoes `delay` after bytes arrived.
 pub fn late(delay: Duration) -> SocketAddr {
     serve(move |stream| relay(stream, |_| thread::sleep(delay)))
 }
 
-/// Answers nothing on a connection before it has received `bytes` bytes there, then echoes them and all that follow.
+/// Sends nothing on a connection before it has received `bytes` bytes there, then echoes them and all that follow.
 pub fn holding_back(bytes: usize) -> SocketAddr {
     serve(move |mut stream| {
         let mut held = vec![0; bytes];
@@ -120,7 +120,7 @@ pub fn closing_the_first_after(bytes: u64) -> SocketAddr {
     serve_numbered(move |number, stream| if number == 0 { echo_some(&stream, bytes) } else { echo_to_the_end(stream) })
 }
 
-/// Resets every connection when the first bytes have come.
+/// Resets every connection when the first bytes arrive.
 pub fn resetting() -> SocketAddr {
     serve(|mut stream| {
         let _ = stream.read(&mut [0; 1]);
@@ -128,9 +128,9 @@ pub fn resetting() -> SocketAddr {
     })
 }
 
-/// Echoes the first `count` connections; then nobody listens any more.
+/// Echoes the first `count` connections, then closes its port.
 pub fn leaving_after(count: usize) -> SocketAddr {
-    let listener = silent();
+    let listener = listening();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().take(count).flatten() {
@@ -140,31 +140,31 @@ pub fn leaving_after(count: usize) -> SocketAddr {
     address
 }
 
-/// What a server has seen.
+/// What a server has counted.
 #[derive(Debug, Default)]
-pub struct Seen {
-    /// Connections it accepted.
+pub struct Counts {
+    /// Accepted connections.
     pub connections: AtomicU64,
-    /// Of these, how many have sent something.
+    /// Of these, those that have sent bytes.
     pub used: AtomicU64,
-    /// The most bytes that came over one of them.
+    /// The highest number of bytes received on one of them.
     pub most_bytes: AtomicU64,
 }
 
-/// Echoes, and counts.
-pub fn counting() -> (SocketAddr, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
-    let by_server = Arc::clone(&seen);
+/// Echoes and counts.
+pub fn counting() -> (SocketAddr, Arc<Counts>) {
+    let counts = Arc::new(Counts::default());
+    let of_server = Arc::clone(&counts);
     let address = serve(move |stream| {
-        by_server.connections.fetch_add(1, Ordering::SeqCst);
-        let mut came = 0;
+        of_server.connections.fetch_add(1, Ordering::SeqCst);
+        let mut received = 0;
         relay(stream, |bytes| {
-            by_server.used.fetch_add(u64::from(came == 0), Ordering::SeqCst);
-            came += bytes.len() as u64;
-            by_server.most_bytes.fetch_max(came, Ordering::SeqCst);
+            of_server.used.fetch_add(u64::from(received == 0), Ordering::SeqCst);
+            received += bytes.len() as u64;
+            of_server.most_bytes.fetch_max(received, Ordering::SeqCst);
         });
     });
-    (address, seen)
+    (address, counts)
 }
 
 /// Serves every connection in a thread of its own.
@@ -172,9 +172,9 @@ fn serve(connection: impl FnOnce(TcpStream) + Clone + Send + 'static) -> SocketA
     serve_numbered(move |_, stream| connection(stream))
 }
 
-/// The same, and says which connection it is, counted from 0.
+/// The same, with the connection's number, from 0.
 fn serve_numbered(connection: impl FnOnce(u64, TcpStream) + Clone + Send + 'static) -> SocketAddr {
-    let listener = silent();
+    let listener = listening();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for (number, stream) in (0..).zip(listener.incoming().flatten()) {

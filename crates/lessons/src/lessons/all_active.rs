@@ -140,25 +140,20 @@ fn judge(loads: &[Load], kept_from_running: &[f64]) -> Finding {
     let with = |outcome| loads.iter().filter(|load| load.comparison() == outcome).map(Load::name).collect::<Vec<_>>();
     let (faster, slower) = (with(Comparison::Better), with(Comparison::Worse));
     let (tied, inconclusive) = (with(Comparison::Tied), with(Comparison::Inconclusive));
-    let refuted = slower.len() + tied.len();
-    let verdict = match (faster.len(), refuted) {
-        (0, 0) => Verdict::Inconclusive,
-        (0, _) => Verdict::DoesNotHold,
-        (_, 0) if inconclusive.is_empty() => Verdict::Holds,
-        _ => Verdict::HoldsOnly(format!("so many connections are active: {}", faster.join(" or "))),
+    let holds = |load: &Load| match load.comparison() {
+        Comparison::Better => Some(true),
+        Comparison::Worse | Comparison::Tied => Some(false),
+        Comparison::Inconclusive => None,
     };
+    let cases: Vec<_> = loads.iter().map(|load| (load.name(), holds(load))).collect();
+    let verdict = Verdict::of_cases("the number of active connections is", &cases);
     let ratios: Vec<String> = loads.iter().map(|load| format!("{} with {}", load.ratio_text(), load.name())).collect();
     let mut reason = format!("With every connection active, the ratio of epoll's replies to poll's was {}.", ratios.join(", "));
-    for (outcome, names) in [
-        ("epoll is faster", faster),
-        ("poll is faster", slower),
-        ("the two are tied", tied),
-        ("it is inconclusive", inconclusive),
-    ] {
-        if !names.is_empty() {
-            reason += &format!(" With {} connections {outcome}.", names.join(", "));
-        }
-    }
+    let outcomes =
+        [("epoll is faster", faster), ("poll is faster", slower), ("the two are tied", tied), ("inconclusive", inconclusive)];
+    let outcomes = outcomes.iter().filter(|(_, names)| !names.is_empty());
+    let outcomes: Vec<_> = outcomes.map(|(outcome, names)| format!("{outcome} with {}", names.join(", "))).collect();
+    reason += &format!(" By number of connections: {}.", outcomes.join("; "));
     let limited: Vec<String> = loads.iter().filter(|load| load.is_generator_limited()).map(Load::name).collect();
     if !limited.is_empty() {
         reason += &format!(
@@ -191,13 +186,13 @@ mod tests {
     fn it_does_not_hold_if_epoll_is_tied_or_slower() {
         let finding = judge(&[load(1, 100.0, 100.5), load(1000, 100.0, 80.0)], &[0.0]);
         assert_eq!(finding.verdict, Verdict::DoesNotHold);
-        assert!(finding.reason.contains("With 1,000 connections poll is faster. With 1 connections the two are tied."));
+        assert!(finding.reason.contains("connections: poll is faster with 1,000; the two are tied with 1."));
     }
 
     #[test]
     fn it_holds_only_where_epoll_is_faster() {
         let finding = judge(&[load(1, 100.0, 100.0), load(1000, 100.0, 120.0)], &[0.0]);
-        assert_eq!(finding.verdict, Verdict::HoldsOnly("so many connections are active: 1,000".into()));
+        assert_eq!(finding.verdict, Verdict::HoldsOnly("the number of active connections is 1,000".into()));
     }
 
     #[test]
@@ -205,7 +200,7 @@ mod tests {
         let short = Load { poll: vec![100.0; 2], epoll: vec![200.0; 2], ..load(1, 1.0, 1.0) };
         let finding = judge(&[short], &[0.0]);
         assert_eq!(finding.verdict, Verdict::Inconclusive);
-        assert!(finding.reason.contains("fewer than 5 rounds"), "{}", finding.reason);
+        assert!(finding.reason.contains("at least 5 rounds"), "{}", finding.reason);
     }
 
     #[test]

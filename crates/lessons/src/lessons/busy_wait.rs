@@ -77,7 +77,7 @@ fn experiment(lab: &Lab) -> Result<Finding> {
     for (index, measured) in measured.iter_mut().enumerate() {
         measure_idle(lab, MODELS[index], measured, |share| picture.show(index, share, &readable::share(share)))?;
         let text = format!(
-            "{}; {} calls per second found nothing",
+            "{}; calls per second that found nothing: {}",
             readable::share(measured.idle_share),
             readable::count(measured.would_block_per_s)
         );
@@ -204,6 +204,6 @@ mod tests {
         let short = |idle_share| Measured { medians_ns: vec![30e3], ..measured(idle_share, 1.0) };
         let finding = judge(&short(0.9), &short(0.0));
         assert_eq!(finding.verdict, Verdict::Inconclusive);
-        assert!(finding.reason.contains("fewer than 5 rounds"), "{}", finding.reason);
+        assert!(finding.reason.contains("at least 5 rounds"), "{}", finding.reason);
     }
 }

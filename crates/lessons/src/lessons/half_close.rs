@@ -7,11 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use models::{Model, Set};
 use rustix::event::PollFlags;
 
 use crate::{
-    lab::{Lab, wait_for},
+    lab::{Lab, core_models, wait_for},
     lesson::{Finding, Lesson, Passage, Verdict},
     readable,
 };
@@ -36,11 +35,6 @@ pub static LESSON: Lesson = Lesson {
         },
     ],
 };
-
-/// The servers that are tried.
-fn servers() -> impl Iterator<Item = &'static Model> {
-    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core)
-}
 
 /// A frame whose payload has 4 bytes.
 const REQUEST: &[u8] = b"\0\0\0\x04ping";
@@ -78,9 +72,9 @@ fn experiment(lab: &Lab) -> Result<Finding> {
 
     let requests = lab.count(100, 5);
     lab.print(format!("\nThe servers of this project: {requests} requests, then SHUT_WR. Bars: replies after it.\n"));
-    let picture = lab.picture(&servers().map(|model| model.name).collect::<Vec<_>>(), requests as f64);
+    let picture = lab.picture(&core_models().map(|model| model.name).collect::<Vec<_>>(), requests as f64);
     let mut seen = Vec::new();
-    for (index, model) in servers().enumerate() {
+    for (index, model) in core_models().enumerate() {
         let server = lab.start(model, &["--work", "sleep:10ms"])?;
         let half_closed = count_replies(model.name, server.address(), requests, |replies| {
             picture.show(index, replies as f64, &format!("{replies} of {requests}"));

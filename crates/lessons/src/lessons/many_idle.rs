@@ -1,15 +1,17 @@
 //! many-idle: ten active connections among more and more idle ones, and what a request costs poll and epoll.
 
-use std::time::Duration;
+use std::{io, net::TcpStream, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::HumanCount;
-use loadgen::{Config, Error};
+use loadgen::Config;
 use models::Model;
+use statistics::{exceeds, median};
 
 use crate::{
     lab::{Lab, Unavailable},
     lesson::{Finding, Lesson, Passage, Verdict},
+    rounds::too_few_rounds,
 };
 
 pub static LESSON: Lesson = Lesson {
@@ -37,22 +39,25 @@ const MODELS: [&Model; 2] = [&models::POLL, &models::EPOLL];
 
 const ACTIVE: usize = 10;
 
+const ROUNDS: usize = 5;
+
 /// From this factor on the CPU per request has grown: less may be caches and other programs.
 const SLOWED: f64 = 1.5;
 
 /// What a request cost both servers among so many idle connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Step {
     idle: usize,
     poll: Cost,
     epoll: Cost,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// By round.
+#[derive(Clone, Debug, Default)]
 struct Cost {
     /// Processor time of the server per request, in µs.
-    us_per_request: f64,
-    replies_per_s: f64,
+    us_per_request: Vec<f64>,
+    replies_per_s: Vec<f64>,
 }
 
 fn experiment(lab: &Lab) -> Result<Finding> {
@@ -69,20 +74,19 @@ fn experiment(lab: &Lab) -> Result<Finding> {
             let bar = MODELS.len() * row + index;
             picture.begin(bar);
             let Some(cost) = measure(lab, model, idle)? else { break };
-            let alone = steps.first().map_or(cost, |first| if index == 0 { first.poll } else { first.epoll });
-            picture.finish(bar, cost.replies_per_s / alone.replies_per_s.max(1.0), &cost.text());
+            let without = steps.first().map_or(&cost, |first| if index == 0 { &first.poll } else { &first.epoll });
+            picture.finish(bar, median(&cost.replies_per_s) / median(&without.replies_per_s).max(1.0), &cost.text());
             costs.push(cost);
         }
-        let [poll, epoll] = costs[..] else {
+        let Ok([poll, epoll]) = <[Cost; 2]>::try_from(costs) else {
             picture.finish(MODELS.len() * row, 0.0, "more connections than the descriptor limit allows");
             break;
         };
         steps.push(Step { idle, poll, epoll });
     }
     if steps.len() < 2 {
-        return Err(
-            Unavailable(format!("It needs descriptors for {} connections: raise the limit with ulimit -n", idles[0])).into()
-        );
+        let advice = "raise the limit with ulimit -n";
+        return Err(Unavailable(format!("It needs descriptors for {} connections: {advice}", idles[0])).into());
     }
     Ok(judge(&steps))
 }
@@ -93,57 +97,79 @@ fn label(model: &Model, idle: usize) -> String {
 
 /// What a request costs among so many idle connections; `None` where these are not possible.
 fn measure(lab: &Lab, model: &Model, idle: usize) -> Result<Option<Cost>> {
-    let mut server = lab.start(model, &[])?;
-    let load = Config { idle_connections: idle, ..lab.closed_loop(server.address(), ACTIVE) };
-    let (measured, observed) = match lab.drive_and_observe(&mut server, &load) {
-        Err(error) if matches!(error.downcast_ref(), Some(Error::FdLimit { .. })) => return Ok(None),
-        other => other?,
-    };
-    if measured.connections.idle_opened < idle as u64 || measured.connections.idle_lost > 0 {
+    if lab.require_connections(idle + ACTIVE).is_err() {
         return Ok(None);
     }
-    // Never zero: other costs are divided by it.
-    let cpu = observed.cpu().max(Duration::from_nanos(1));
-    let replies = measured.replies_in_window.max(1);
-    Ok(Some(Cost { us_per_request: cpu.as_secs_f64() * 1e6 / replies as f64, replies_per_s: measured.throughput_per_s() }))
+    let mut server = lab.start(model, &[])?;
+    let connect = |_| TcpStream::connect(server.address());
+    let _idle = (0..idle).map(connect).collect::<io::Result<Vec<_>>>().context("an idle client cannot connect")?;
+    lab.bench.wait_until_accepted(&server);
+    let mut cost = Cost::default();
+    for _ in 0..lab.count(ROUNDS, 1) {
+        let config = Config {
+            warmup: lab.time(Duration::from_millis(60)),
+            duration: lab.time(Duration::from_millis(240)),
+            ..lab.closed_loop(server.address(), ACTIVE)
+        };
+        let (measured, observed) = lab.drive_and_observe(&mut server, &config)?;
+        if observed.sockets.is_some_and(|sockets| sockets.after < (idle + ACTIVE) as u64) {
+            return Ok(None);
+        }
+        // Never zero: other costs are divided by it.
+        let cpu = observed.cpu().max(Duration::from_nanos(1));
+        cost.us_per_request.push(cpu.as_secs_f64() * 1e6 / measured.replies_in_window.max(1) as f64);
+        cost.replies_per_s.push(measured.throughput_per_s());
+    }
+    Ok(Some(cost))
 }
 
 fn judge(steps: &[Step]) -> Finding {
     let (first, last) = (&steps[0], &steps[steps.len() - 1]);
-    let poll = |step: &Step| step.poll.us_per_request / first.poll.us_per_request;
-    let epoll = |step: &Step| step.epoll.us_per_request / first.epoll.us_per_request;
-    let slowed = steps.iter().position(|step| poll(step) >= SLOWED);
-    let verdict = match slowed {
+    let poll = |step: &Step| step.poll.growth(&first.poll);
+    let epoll = |step: &Step| step.epoll.growth(&first.epoll);
+    let poll_slowed: Vec<_> = steps.iter().map(|step| exceeds(&poll(step), SLOWED)).collect();
+    let epoll_slowed: Vec<_> = steps.iter().map(|step| exceeds(&epoll(step), SLOWED)).collect();
+    let verdict = match poll_slowed.iter().position(|slowed| *slowed == Some(true)) {
+        _ if epoll_slowed.contains(&Some(true)) => Verdict::DoesNotHold,
+        None if poll_slowed.contains(&None) => Verdict::Inconclusive,
         None => Verdict::DoesNotHold,
-        Some(_) if steps.iter().any(|step| epoll(step) >= SLOWED) => Verdict::DoesNotHold,
+        Some(_) if epoll_slowed.contains(&None) => Verdict::Inconclusive,
         Some(1) => Verdict::Holds,
         Some(step) => Verdict::HoldsOnly(format!("{} or more are idle", HumanCount(steps[step].idle as u64))),
     };
-    let each_ns = (last.poll.us_per_request - first.poll.us_per_request) * 1e3 / last.idle as f64;
-    let reason = format!(
+    let us = |cost: &Cost| median(&cost.us_per_request);
+    let each_ns = (us(&last.poll) - us(&first.poll)) * 1e3 / last.idle as f64;
+    let mut reason = format!(
         "With {} idle connections, the CPU per request of poll was {:.1} times what it was without them ({:.1} µs instead of {:.1} µs: \
          {each_ns:.1} ns per idle connection), and that of epoll {:.1} times ({:.1} µs instead of {:.1} µs). From {SLOWED} times on it \
          counts as slower.",
         HumanCount(last.idle as u64),
-        poll(last),
-        last.poll.us_per_request,
-        first.poll.us_per_request,
-        epoll(last),
-        last.epoll.us_per_request,
-        first.epoll.us_per_request,
+        median(&poll(last)),
+        us(&last.poll),
+        us(&first.poll),
+        median(&epoll(last)),
+        us(&last.epoll),
+        us(&first.epoll),
     );
+    reason += &too_few_rounds(first.poll.us_per_request.len());
     let rows = steps.iter().flat_map(|step| {
-        [
-            (label(MODELS[0], step.idle), format!("{}; {:.1} times", step.poll.text(), poll(step))),
-            (label(MODELS[1], step.idle), format!("{}; {:.1} times", step.epoll.text(), epoll(step))),
-        ]
+        let row = |model, cost: &Cost, growth: &[f64]| {
+            (label(model, step.idle), format!("{}; {:.1} times", cost.text(), median(growth)))
+        };
+        [row(MODELS[0], &step.poll, &poll(step)), row(MODELS[1], &step.epoll, &epoll(step))]
     });
     Finding { numbers: rows.collect(), verdict, reason }
 }
 
 impl Cost {
-    fn text(self) -> String {
-        format!("CPU per request {:.1} µs, {} replies/s", self.us_per_request, HumanCount(self.replies_per_s as u64))
+    /// By what factor the CPU per request has grown, by round.
+    fn growth(&self, first: &Cost) -> Vec<f64> {
+        self.us_per_request.iter().zip(&first.us_per_request).map(|(now, before)| now / before).collect()
+    }
+
+    fn text(&self) -> String {
+        let replies_per_s = HumanCount(median(&self.replies_per_s) as u64);
+        format!("CPU per request {:.1} µs, {replies_per_s} replies/s", median(&self.us_per_request))
     }
 }
 
@@ -152,7 +178,8 @@ mod tests {
     use super::*;
 
     fn step(idle: usize, poll_us: f64, epoll_us: f64) -> Step {
-        let cost = |us_per_request| Cost { us_per_request, replies_per_s: 1e6 / us_per_request };
+        let rounds = |us: f64| [0.0, 1.0, -1.0, 0.5, -0.5].map(|percent| us * (1.0 + percent / 100.0)).to_vec();
+        let cost = |us: f64| Cost { us_per_request: rounds(us), replies_per_s: rounds(1e6 / us) };
         Step { idle, poll: cost(poll_us), epoll: cost(epoll_us) }
     }
 
@@ -171,5 +198,18 @@ mod tests {
     fn it_does_not_hold_if_both_slow_down_or_neither() {
         assert_eq!(verdict([4.0, 8.0, 20.0], [5.0, 9.0, 25.0]), Verdict::DoesNotHold);
         assert_eq!(verdict([4.0, 4.1, 4.2], [5.0, 5.0, 5.5]), Verdict::DoesNotHold);
+    }
+
+    #[test]
+    fn too_few_or_noisy_rounds_leave_it_undecided() {
+        let short = |idle, poll_us| Step {
+            poll: Cost { us_per_request: vec![poll_us], replies_per_s: vec![1.0] },
+            epoll: Cost { us_per_request: vec![5.0], replies_per_s: vec![1.0] },
+            idle,
+        };
+        assert_eq!(judge(&[short(0, 4.0), short(1000, 40.0)]).verdict, Verdict::Inconclusive);
+        let mut noisy = step(1000, 8.0, 5.0);
+        noisy.poll.us_per_request[0] = 4.0;
+        assert_eq!(judge(&[step(0, 4.0, 5.0), noisy]).verdict, Verdict::Inconclusive);
     }
 }

@@ -12,11 +12,13 @@ use anyhow::{Context, Result};
 use host::Cpus;
 use loadgen::{Config, Measurement};
 use models::Model;
+use statistics::{exceeds, median};
 
 use crate::{
     lab::{Lab, thread_cpu_time},
     lesson::{Finding, Lesson, Passage, Verdict},
     readable,
+    rounds::{take_turns, too_few_rounds},
 };
 
 pub static LESSON: Lesson = Lesson {
@@ -51,54 +53,63 @@ const PAUSES: [Duration; 3] = [Duration::from_micros(100), Duration::from_millis
 /// Requests per second: so few that none waits for another.
 const RATE_PER_S: f64 = 200.0;
 
-/// How long each server is measured.
-const WINDOW: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
 
-/// What was measured of a server.
-#[derive(Clone, Copy, Debug)]
+/// How long each server is measured per round.
+const WINDOW: Duration = Duration::from_millis(500);
+
+/// What was measured of a server, by round.
+#[derive(Clone, Debug, Default)]
 struct Measured {
-    /// Median latency.
-    median: Duration,
-    p99: Duration,
+    median_latency_ns: Vec<f64>,
     /// Processor time used, as a share of one processor.
-    cpu_share: f64,
+    cpu_share: Vec<f64>,
 }
 
+/// One that busy-polls, those that pause, and one that waits in epoll.
+type Servers = [Measured; 2 + PAUSES.len()];
+
 fn experiment(lab: &Lab) -> Result<Finding> {
-    lab.print(format!("{RATE_PER_S} requests per second, at random times. Bars: median latency."));
+    lab.print(format!("{RATE_PER_S} requests per second, at random times; the servers take turns. Bars: median latency."));
     let pausing_labels = PAUSES.map(label);
     let [short, middle, long] = &pausing_labels;
     let picture = lab.picture(&["busy-polls", short, middle, long, "epoll"], PAUSES[2].as_secs_f64());
-    let show = |index: usize, measure: &dyn Fn() -> Result<Measured>| {
+    let mut servers = Servers::default();
+    take_turns(lab.count(ROUNDS, 1), 2 + PAUSES.len(), |index| {
         picture.begin(index);
-        let measured = measure()?;
-        picture.finish(index, measured.median.as_secs_f64(), &measured.text());
-        anyhow::Ok(measured)
-    };
-    let busy_polling = show(0, &|| measure_model(lab, &models::NONBLOCKING))?;
-    let mut pausing = [busy_polling; PAUSES.len()];
-    for (index, pause) in PAUSES.into_iter().enumerate() {
-        pausing[index] = show(1 + index, &|| measure_pausing(lab, pause))?;
+        let (measurement, cpu_share) = match index {
+            0 => drive_model(lab, &models::NONBLOCKING)?,
+            _ if index <= PAUSES.len() => drive_pausing(lab, PAUSES[index - 1])?,
+            _ => drive_model(lab, &models::EPOLL)?,
+        };
+        let measured = &mut servers[index];
+        let median_ns = measurement.latency.all.value_at_quantile(0.5) as f64;
+        measured.median_latency_ns.push(median_ns);
+        measured.cpu_share.push(cpu_share);
+        picture.show(index, median_ns / 1e9, &measured.text());
+        Ok(median_ns)
+    })?;
+    for (index, measured) in servers.iter().enumerate() {
+        picture.finish(index, measured.latency_ns() / 1e9, &measured.text());
     }
-    let epoll = show(1 + PAUSES.len(), &|| measure_model(lab, &models::EPOLL))?;
-    Ok(judge(busy_polling, pausing, epoll))
+    Ok(judge(&servers))
 }
 
 fn label(pause: Duration) -> String {
     format!("sleeps {pause:?}")
 }
 
-/// Measures a model's server.
-fn measure_model(lab: &Lab, model: &Model) -> Result<Measured> {
+/// Drives a model's server. Returns the measurement, and the share of a processor that the server used.
+fn drive_model(lab: &Lab, model: &Model) -> Result<(Measurement, f64)> {
     let server = lab.start(model, &[])?;
     let (began, before) = (Instant::now(), server.usage()?.cpu);
     let measurement = lab.drive(&config(lab, server.address()))?;
     let cpu_share = (server.usage()?.cpu - before).as_secs_f64() / began.elapsed().as_secs_f64();
-    Ok(Measured::of(&measurement, cpu_share))
+    Ok((measurement, cpu_share))
 }
 
-/// Measures the lesson's own server, which runs in a thread.
-fn measure_pausing(lab: &Lab, pause: Duration) -> Result<Measured> {
+/// Drives the lesson's own server, which runs in a thread.
+fn drive_pausing(lab: &Lab, pause: Duration) -> Result<(Measurement, f64)> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen")?;
     let config = config(lab, listener.local_addr()?);
     let stop = AtomicBool::new(false);
@@ -112,7 +123,7 @@ fn measure_pausing(lab: &Lab, pause: Duration) -> Result<Measured> {
         // Whatever came of it, the scope ends only when the thread does.
         stop.store(true, Relaxed);
         let cpu = server.join().expect("the server does not panic")?;
-        Ok(Measured::of(&measurement?, cpu.as_secs_f64() / began.elapsed().as_secs_f64()))
+        Ok((measurement?, cpu.as_secs_f64() / began.elapsed().as_secs_f64()))
     })
 }
 
@@ -152,69 +163,74 @@ fn echo(client: &mut TcpStream) -> io::Result<()> {
     }
 }
 
+/// Whether a pause shows in the latency, compared with the servers without a pause. A request that arrives at a random time waits
+/// for half of the pause on average; half of that counts as a delay.
+fn is_delayed(pausing: &Measured, pause: Duration, busy_polling: &Measured, epoll: &Measured) -> Option<bool> {
+    // The faster one of the two without a pause: busy polling loses its processor, and time, to other programs.
+    let without = busy_polling.median_latency_ns.iter().zip(&epoll.median_latency_ns);
+    let without = without.map(|(busy_polling, epoll)| busy_polling.min(*epoll));
+    let delays = pausing.median_latency_ns.iter().zip(without).map(|(with, without)| with - without);
+    exceeds(&delays.collect::<Vec<_>>(), pause.as_nanos() as f64 / 4.0)
+}
+
 impl Measured {
-    fn of(measurement: &Measurement, cpu_share: f64) -> Measured {
-        let quantile = |quantile| Duration::from_nanos(measurement.latency.all.value_at_quantile(quantile));
-        Measured { median: quantile(0.5), p99: quantile(0.99), cpu_share }
+    /// The median of the rounds' median latencies.
+    fn latency_ns(&self) -> f64 {
+        median(&self.median_latency_ns)
     }
 
-    fn text(self) -> String {
-        let Measured { median, p99, cpu_share } = self;
-        format!("{}, p99 {}, CPU {}", readable::time(median), readable::time(p99), readable::share(cpu_share))
-    }
-
-    /// Whether a pause shows in the latency. A request that arrives at a random time waits for half of the pause on average; half
-    /// of that counts as a delay.
-    fn is_delayed(self, pause: Duration, without: Duration) -> bool {
-        self.median >= without + pause / 4
+    fn text(&self) -> String {
+        let latency = loadgen::readable_ns(self.latency_ns() as u64);
+        format!("{latency}, CPU {}", readable::share(median(&self.cpu_share)))
     }
 }
 
-fn judge(busy_polling: Measured, pausing: [Measured; 3], epoll: Measured) -> Finding {
+fn judge(servers: &Servers) -> Finding {
+    let [busy_polling, pausing @ .., epoll] = servers;
     let mut numbers = vec![("busy-polls".into(), busy_polling.text())];
     numbers.extend(PAUSES.into_iter().zip(pausing).map(|(pause, measured)| (label(pause), measured.text())));
     numbers.push(("epoll".into(), epoll.text()));
 
-    // The faster one of the two servers without a pause: busy polling loses its processor, and time, to other programs.
-    let without = busy_polling.median.min(epoll.median);
-    let delayed = PAUSES.into_iter().zip(pausing).filter(|(pause, measured)| measured.is_delayed(*pause, without));
-    let delayed: Vec<String> = delayed.map(|(pause, _)| format!("{pause:?}")).collect();
-    let verdict = match delayed.len() {
-        0 => Verdict::DoesNotHold,
-        all if all == PAUSES.len() => Verdict::Holds,
-        _ => Verdict::HoldsOnly(format!("the pause is {}", delayed.join(" or "))),
-    };
-    let [.., longest] = pausing;
-    let reason = format!(
-        "The median latency was {} when busy-polling (CPU {}), {} with a sleep of {:?} before each round (CPU {}), and {} when \
-         waiting in epoll (CPU {}).",
-        readable::time(busy_polling.median),
-        readable::share(busy_polling.cpu_share),
-        readable::time(longest.median),
+    let is_delayed =
+        |(pause, measured): (Duration, _)| (format!("{pause:?}"), is_delayed(measured, pause, busy_polling, epoll));
+    let delays: Vec<_> = PAUSES.into_iter().zip(pausing).map(is_delayed).collect();
+    let mut reason = format!(
+        "The median latency was {} when busy-polling, {} with a sleep of {:?} before each round, and {} when waiting in epoll.",
+        busy_polling.text(),
+        pausing[PAUSES.len() - 1].text(),
         PAUSES[PAUSES.len() - 1],
-        readable::share(longest.cpu_share),
-        readable::time(epoll.median),
-        readable::share(epoll.cpu_share)
+        epoll.text()
     );
-    Finding { numbers, verdict, reason }
+    reason += &too_few_rounds(busy_polling.median_latency_ns.len());
+    Finding { numbers, verdict: Verdict::of_cases("the pause is", &delays), reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn measured(median_us: u64) -> Measured {
-        Measured { median: Duration::from_micros(median_us), p99: Duration::from_millis(20), cpu_share: 0.1 }
+    fn measured(median_us: f64) -> Measured {
+        let median_latency_ns = [0.0, 1.0, -1.0, 0.5, -0.5].map(|percent| median_us * 1e3 * (1.0 + percent / 100.0));
+        Measured { median_latency_ns: median_latency_ns.to_vec(), cpu_share: vec![0.1; 5] }
+    }
+
+    fn verdict(busy_polling_us: f64, pausing_us: [f64; 3]) -> Verdict {
+        let [short, middle, long] = pausing_us.map(measured);
+        judge(&[measured(busy_polling_us), short, middle, long, measured(40.0)]).verdict
     }
 
     #[test]
     fn it_holds_for_the_pauses_that_show_in_the_latency() {
-        let verdict = |medians_us: [u64; 3]| judge(measured(20), medians_us.map(measured), measured(40)).verdict;
-        assert_eq!(verdict([70, 520, 5020]), Verdict::Holds);
-        assert_eq!(verdict([25, 520, 5020]), Verdict::HoldsOnly("the pause is 1ms or 10ms".into()));
-        assert_eq!(verdict([25, 30, 25]), Verdict::DoesNotHold);
-        let disturbed = judge(measured(2500), [70, 520, 5020].map(measured), measured(40));
-        assert_eq!(disturbed.verdict, Verdict::Holds, "a busy-polling server that loses its processor is no reference");
+        assert_eq!(verdict(20.0, [70.0, 520.0, 5020.0]), Verdict::Holds);
+        assert_eq!(verdict(20.0, [25.0, 520.0, 5020.0]), Verdict::HoldsOnly("the pause is 1ms or 10ms".into()));
+        assert_eq!(verdict(20.0, [25.0, 30.0, 25.0]), Verdict::DoesNotHold);
+        assert_eq!(verdict(2500.0, [70.0, 520.0, 5020.0]), Verdict::Holds, "a server that lost its processor is no reference");
+    }
+
+    #[test]
+    fn too_few_rounds_leave_it_undecided() {
+        let short = || Measured { median_latency_ns: vec![20e3], cpu_share: vec![0.1] };
+        assert_eq!(judge(&[short(), short(), short(), short(), short()]).verdict, Verdict::Inconclusive);
     }
 
     /// The number of rounds is bounded by time, and the time that a test takes by nothing: it may only be longer.

@@ -30,7 +30,7 @@ pub static LESSON: Lesson = Lesson {
         },
         Passage {
             file: "crates/echo-protocol/src/session.rs",
-            function: "serve_next",
+            function: "next_request",
             shows: "the length prefix, and the wait for the rest of a frame",
         },
     ],

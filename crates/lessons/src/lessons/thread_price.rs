@@ -10,12 +10,14 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::HumanCount;
 use models::Model;
-use testbed::{Resource, Rlimit, Server};
+use statistics::{exceeds, median};
+use testbed::{Resource, Rlimit, STOP_TIMEOUT, Server};
 
 use crate::{
     lab::Lab,
     lesson::{Finding, Lesson, Passage, Verdict},
     readable,
+    rounds::too_few_rounds,
 };
 
 pub static LESSON: Lesson = Lesson {
@@ -50,8 +52,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long all clients together may take to connect and get their first reply; those that take longer are not served.
 const OPENING: Duration = Duration::from_secs(8);
 
-/// How long requests are sent, at least.
-const SENDING: Duration = Duration::from_millis(800);
+/// How often the CPU per request is measured, and for how long at least.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(160);
 
 /// Threads have broken down when their CPU per request has grown, since the fewest clients, by more than this factor beyond
 /// epoll's: a processor then answers less than half of the requests.
@@ -61,7 +64,7 @@ const BROKEN: f64 = 2.0;
 const LIMITS: [&str; 3] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max", "/sys/fs/cgroup/pids.max"];
 
 /// What so many clients cost both servers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Step {
     clients: usize,
     threads: Price,
@@ -69,7 +72,7 @@ struct Step {
 }
 
 /// What clients cost a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Price {
     /// Clients without a reply.
     unserved: usize,
@@ -81,8 +84,8 @@ struct Price {
     kernel_stacks_kib: f64,
     /// Context switches per request.
     switches: f64,
-    /// CPU per request, in µs.
-    request_us: f64,
+    /// CPU per request, in µs, by round.
+    request_us: Vec<f64>,
 }
 
 /// What became of a client that connected when no further thread was allowed.
@@ -119,7 +122,8 @@ fn experiment(lab: &Lab) -> Result<Finding> {
             picture.finish(bar, price.memory_kib, &price.text());
             prices.push(price);
         }
-        steps.push(Step { clients, threads: prices[0], epoll: prices[1] });
+        let [threads, epoll] = prices.try_into().expect("prices of two models");
+        steps.push(Step { clients, threads, epoll });
     }
     lab.print("Now the server may start no further thread, and one more client connects.");
     let limit = Limit { machine: machine_limit(), ..without_a_further_thread(lab)? };
@@ -142,29 +146,32 @@ fn measure(lab: &Lab, model: &Model, count: usize) -> Result<Price> {
     let memory = server.anonymous_bytes()?.saturating_sub(memory_before);
     let kernel_stacks = kernel_stacks_kib().saturating_sub(kernel_before);
 
-    let (switches_before, cpu_before) = (switches(&server)?, server.usage()?.cpu);
-    let (mut requests, began) = (0, Instant::now());
-    let lost = loop {
-        // All send at once, then all replies are awaited: there is always another thread to switch to.
-        for client in &mut clients {
-            client.send();
+    let switches_before = switches(&server)?;
+    let (mut request_us, mut requests, mut lost) = (Vec::new(), 0, 0);
+    for _ in 0..lab.count(ROUNDS, 1) {
+        let (cpu_before, requests_before, began) = (server.usage()?.cpu, requests, Instant::now());
+        while lost == 0 && (requests == requests_before || began.elapsed() < lab.time(ROUND)) && !clients.is_empty() {
+            // All send at once, then all replies are awaited: there is always another thread to switch to.
+            for client in &mut clients {
+                client.send();
+            }
+            lost = count_unanswered(&mut clients)?;
+            requests += clients.len();
         }
-        let lost = count_unanswered(&mut clients)?;
-        requests += clients.len();
-        if lost > 0 || began.elapsed() >= lab.time(SENDING) {
-            break lost;
-        }
-    };
-    let (switches_after, cpu) = (switches(&server)?, server.usage()?.cpu - cpu_before);
+        // Never zero: other costs are divided by it.
+        let cpu = (server.usage()?.cpu - cpu_before).max(Duration::from_nanos(1));
+        request_us.push(cpu.as_secs_f64() * 1e6 / (requests - requests_before).max(1) as f64);
+    }
+    let switches_after = switches(&server)?;
     drop(clients);
-    server.stop(Duration::from_secs(5))?;
+    server.stop(STOP_TIMEOUT)?;
     Ok(Price {
         unserved: unserved + lost,
         first_reply,
         memory_kib: memory as f64 / 1024.0 / count as f64,
         kernel_stacks_kib: kernel_stacks as f64 / count as f64,
         switches: switches_after.saturating_sub(switches_before) as f64 / requests.max(1) as f64,
-        request_us: cpu.max(Duration::from_nanos(1)).as_secs_f64() * 1e6 / requests.max(1) as f64,
+        request_us,
     })
 }
 
@@ -262,14 +269,18 @@ impl Client {
 }
 
 impl Step {
-    /// By what factor the CPU per request has grown since the fewest clients, for threads and for epoll.
-    fn growth(&self, first: &Step) -> (f64, f64) {
-        (self.threads.request_us / first.threads.request_us, self.epoll.request_us / first.epoll.request_us)
+    /// By what factor the CPU per request has grown since the fewest clients, by round, for threads and for epoll.
+    fn growth(&self, first: &Step) -> (Vec<f64>, Vec<f64>) {
+        (self.threads.growth(&first.threads), self.epoll.growth(&first.epoll))
     }
 
-    fn threads_broke_down(&self, first: &Step) -> bool {
+    fn threads_broke_down(&self, first: &Step) -> Option<bool> {
+        if self.threads.unserved > self.epoll.unserved {
+            return Some(true);
+        }
         let (threads, epoll) = self.growth(first);
-        self.threads.unserved > self.epoll.unserved || threads > BROKEN * epoll.max(1.0)
+        let beyond: Vec<f64> = threads.iter().zip(&epoll).map(|(threads, epoll)| threads / epoll.max(1.0)).collect();
+        exceeds(&beyond, BROKEN)
     }
 }
 
@@ -293,9 +304,10 @@ impl Limit {
 
 fn judge(steps: &[Step], limit: Limit) -> Finding {
     let (first, last) = (&steps[0], &steps[steps.len() - 1]);
-    let broke_down = steps.iter().position(|step| step.threads_broke_down(first));
+    let broke_down: Vec<_> = steps.iter().map(|step| step.threads_broke_down(first)).collect();
     let clients = |step: &Step| HumanCount(step.clients as u64);
-    let verdict = match broke_down {
+    let verdict = match broke_down.iter().position(|broke_down| *broke_down == Some(true)) {
+        None if broke_down.contains(&None) => Verdict::Inconclusive,
         None => Verdict::DoesNotHold,
         Some(0 | 1) => Verdict::Holds,
         Some(index) => Verdict::HoldsOnly(format!(
@@ -305,9 +317,10 @@ fn judge(steps: &[Step], limit: Limit) -> Finding {
         )),
     };
     let (threads, epoll) = last.growth(first);
+    let (threads, epoll) = (median(&threads), median(&epoll));
     let machine_limit =
         limit.machine.map_or(String::new(), |most| format!(" The machine allows {} threads in total.", HumanCount(most)));
-    let reason = format!(
+    let mut reason = format!(
         "With {} clients, threads left {} without a reply and epoll {}. The CPU per request of threads was {threads:.1} times what it was \
          with {} ({:.1} µs; epoll {epoll:.1} times, {:.1} µs). Memory per client was {:.1} KiB and {:.1} KiB of kernel stack with threads \
          (epoll {:.1} and {:.1}). Threads break down where epoll serves clients that threads do not, or where their CPU per request \
@@ -316,13 +329,14 @@ fn judge(steps: &[Step], limit: Limit) -> Finding {
         HumanCount(last.threads.unserved as u64),
         HumanCount(last.epoll.unserved as u64),
         clients(first),
-        last.threads.request_us,
-        last.epoll.request_us,
+        median(&last.threads.request_us),
+        median(&last.epoll.request_us),
         last.threads.memory_kib,
         last.threads.kernel_stacks_kib,
         last.epoll.memory_kib,
         last.epoll.kernel_stacks_kib,
     );
+    reason += &too_few_rounds(first.threads.request_us.len());
     let rows = steps.iter().flat_map(|step| {
         [(label(MODELS[0], step.clients), step.threads.text()), (label(MODELS[1], step.clients), step.epoll.text())]
     });
@@ -331,8 +345,13 @@ fn judge(steps: &[Step], limit: Limit) -> Finding {
 }
 
 impl Price {
-    fn text(self) -> String {
-        let Price { memory_kib, switches, request_us, .. } = self;
+    fn growth(&self, first: &Price) -> Vec<f64> {
+        self.request_us.iter().zip(&first.request_us).map(|(now, before)| now / before).collect()
+    }
+
+    fn text(&self) -> String {
+        let Price { memory_kib, switches, .. } = self;
+        let request_us = median(&self.request_us);
         let first_reply = readable::time(self.first_reply);
         let unserved =
             if self.unserved > 0 { format!("; {} not served", HumanCount(self.unserved as u64)) } else { String::new() };
@@ -355,13 +374,14 @@ mod tests {
             memory_kib: 12.0,
             kernel_stacks_kib: 16.0,
             switches: 1.0,
-            request_us,
+            request_us: [0.0, 1.0, -1.0, 0.5, -0.5].map(|percent| request_us * (1.0 + percent / 100.0)).to_vec(),
         }
     }
 
     fn verdict(threads: [Price; 3]) -> Verdict {
         let clients = [10, 100, 1000];
-        let steps = [0, 1, 2].map(|index| Step { clients: clients[index], threads: threads[index], epoll: price(4.0, 0) });
+        let steps =
+            [0, 1, 2].map(|index| Step { clients: clients[index], threads: threads[index].clone(), epoll: price(4.0, 0) });
         judge(&steps, LIMIT).verdict
     }
 
@@ -376,6 +396,13 @@ mod tests {
     #[test]
     fn it_does_not_hold_if_all_are_served_and_cpu_per_request_hardly_grows() {
         assert_eq!(verdict([price(5.0, 0), price(6.0, 0), price(7.0, 0)]), Verdict::DoesNotHold);
+    }
+
+    #[test]
+    fn too_few_rounds_leave_it_undecided_if_all_are_served() {
+        let short = |request_us| Price { request_us: vec![request_us], ..price(1.0, 0) };
+        assert_eq!(verdict([short(5.0), short(6.0), short(30.0)]), Verdict::Inconclusive);
+        assert_eq!(verdict([short(5.0), Price { unserved: 1, ..short(6.0) }, short(30.0)]), Verdict::Holds);
     }
 
     #[test]

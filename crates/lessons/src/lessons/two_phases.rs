@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use models::{Model, Set};
+use models::Model;
 use testbed::Server;
 
 use crate::{
-    lab::{Lab, Unavailable},
+    lab::{Lab, Unavailable, core_models},
     lesson::{Finding, Lesson, Passage, Verdict},
     readable,
 };
@@ -104,7 +104,7 @@ fn show(lab: &Lab, pause: Duration, timeline: fn(&Lab, &Model, Duration) -> Resu
         lab.print(format!("  {:<15} {}", model.name, timeline.drawing(pause / COLUMNS)));
         Ok(timeline)
     };
-    models::CATALOGUE.iter().copied().filter(|model| model.set == Set::Core).map(show).collect()
+    core_models().map(show).collect()
 }
 
 /// Without a trace: from what the server counted while it received one request after a pause.
@@ -113,7 +113,7 @@ fn by_counters(lab: &Lab, model: &Model, pause: Duration) -> Result<Timeline> {
     let connecting = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let waited = send_after(server.address(), pause)?.saturating_sub(connecting);
     let counters = lab.stop(server)?;
-    let found_nothing = counters.would_block.saturating_sub(counters.accepts - counters.connections_accepted);
+    let found_nothing = counters.would_block.saturating_sub(counters.accepts.saturating_sub(counters.connections_accepted));
     // The last read returned the end of input.
     let returned_data = counters.reads.saturating_sub(found_nothing + 1);
     Ok(Timeline::counted(model.name, waited, counters.waits, found_nothing, returned_data))
@@ -148,16 +148,17 @@ fn send_after(server: SocketAddr, pause: Duration) -> Result<Duration> {
     thread::sleep(pause);
     let sent = SystemTime::now().duration_since(UNIX_EPOCH)?;
     client.write_all(&frame)?;
-    client.read_exact(&mut frame).context("no reply came")?;
+    client.read_exact(&mut frame).context("cannot read the reply")?;
     Ok(sent)
 }
 
-/// What strace has written into the folder, a log a thread. Where it may not trace, that is missing, and why is in what it said.
-fn logs(folder: &Path, said: &str) -> Result<Vec<String>> {
+/// The logs that strace has written into the folder, one per thread. Where it may not trace there are none, and the reason is in its
+/// standard error.
+fn logs(folder: &Path, stderr: &str) -> Result<Vec<String>> {
     let read = |entry: io::Result<fs::DirEntry>| Ok(String::from_utf8_lossy(&fs::read(entry?.path())?).into_owned());
     let logs = fs::read_dir(folder)?.map(read).collect::<Result<Vec<_>>>()?;
     if logs.iter().all(String::is_empty) {
-        let why = said.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
+        let why = stderr.lines().find(|line| line.starts_with("strace: ")).unwrap_or("strace: no reason given");
         return Err(Unavailable(format!("strace cannot trace here ({why})")).into());
     }
     Ok(logs)
@@ -177,7 +178,7 @@ impl<'a> Call<'a> {
     fn parse(line: &'a str) -> Option<Call<'a>> {
         let (began, call) = line.split_once(' ')?;
         let (name, rest) = call.split_once('(')?;
-        // A call that the end of the process cut short has no such end, and brought nothing.
+        // A call that was interrupted by the end of the process has no result, and returned nothing.
         let (arguments, end) = rest.rsplit_once(" = ")?;
         let (result, took) = end.strip_suffix('>')?.rsplit_once(" <")?;
         let began = Duration::from_secs_f64(began.parse().ok()?);

@@ -56,9 +56,15 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Add up the interval logs (--hlog) of several generators: counts, not percentiles
+    ///
+    /// The generators drove one server at the same time, and the percentiles are those that one generator would have recorded.
+    /// The logs are aligned by their machines' clocks.
     Merge(MergeOptions),
 
     /// Show what this machine and this generator can resolve, and test the generator on servers whose answer is known
+    ///
+    /// The table shows expected beside measured values. It takes a few minutes and needs an otherwise idle machine. Exits 0 if
+    /// everything is as expected, 1 if not, 2 for bad usage.
     Calibrate(CalibrateOptions),
 }
 

@@ -18,8 +18,7 @@ use crate::output_file::OutputFile;
 
 const NS_PER_US: f64 = 1e3;
 
-/// Adds up the interval logs of several generators that drove one server at the same time: the percentiles are those
-/// that one generator would have recorded. The logs are aligned by their machines' clocks.
+/// The options of `loadgen merge`.
 #[derive(Debug, Args)]
 pub struct MergeOptions {
     /// Interval logs, as --hlog writes them

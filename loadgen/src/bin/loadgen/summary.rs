@@ -74,7 +74,7 @@ fn write_outcome(measurement: &Measurement, out: &mut String) -> fmt::Result {
     writeln!(out, "measured     {elapsed_s:.2} s{cut_short}")?;
     write!(out, "throughput   {:.0} replies/s", measurement.throughput_per_s())?;
     match measurement.rate_asked_per_s {
-        Some(asked) => writeln!(out, " ({asked} asked, {:.1} sent)", measurement.rate_sent_per_s())?,
+        Some(asked) => writeln!(out, " ({asked} configured, {:.1} sent)", measurement.rate_sent_per_s())?,
         None => writeln!(out)?,
     }
     write!(out, "requests     {} due, {} sent, {} answered", requests.due, requests.sent, requests.answered)?;
@@ -111,7 +111,7 @@ fn write_outcome(measurement: &Measurement, out: &mut String) -> fmt::Result {
         Some(index) => writeln!(out, "; fairness {index:.3} (Jain's index)")?,
         None => writeln!(out)?,
     }
-    writeln!(out, "in flight    {:.2} on average", measurement.little.mean_in_flight)
+    writeln!(out, "in flight    {:.2} on average", measurement.littles_law.mean_in_flight)
 }
 
 fn write_unless_zero(counts: &[(u64, &str)], out: &mut String) -> fmt::Result {
@@ -172,7 +172,7 @@ fn mean(times: &Times) -> String {
 
 fn margin(times: &Times) -> String {
     let margin_ns = times.mean().and_then(|mean| mean.margin_ns);
-    margin_ns.map(|margin_ns| format!("+- {}", readable(margin_ns.round() as u64))).unwrap_or_default()
+    margin_ns.map(|margin_ns| format!("± {}", readable(margin_ns.round() as u64))).unwrap_or_default()
 }
 
 /// One bar per step of a scale whose steps about double: 1, 2, 5, 10.

@@ -1,52 +1,52 @@
-//! Servers whose answer is known in advance, as rules alone: no socket, no clock.
+//! Known servers: the rules by which they answer, without socket or clock, and the latencies that follow from them.
 
 use std::time::Duration;
 
 use super::clock::nanoseconds;
 
-/// When a known server answers.
+/// When a known server answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// At once.
+    /// Immediately.
     Prompt,
-    /// Not for the first `pause` of every `period`: what arrives meanwhile is answered, all of it, when the pause ends.
+    /// Not during the first `pause` of every `period`: everything that arrives meanwhile is answered when the pause ends.
     ///
-    /// The pause comes first so that a zero set a little late moves no pause out of the window it belongs to.
+    /// The pause comes first, so that a zero that is set a little late moves no pause out of its window.
     Freeze {
-        /// From the beginning of one pause to the beginning of the next; zero never pauses.
+        /// From the beginning of one pause to the next; zero never pauses.
         period: Duration,
-        /// How long a pause is.
+        /// Length of a pause.
         pause: Duration,
     },
-    /// At once, but not at all what arrives this long after the zero or later. Connections stay open.
+    /// Immediately, but not at all from this long after the zero on. Connections stay open.
     StopAt(Duration),
     /// `usual` after the arrival, every `every`th time `rare` after it, whatever else is waiting.
     ///
-    /// Arrivals are counted over the whole server. A connection's replies keep its order, since the protocol has no
-    /// ids: a rare reply holds back those after it on its connection. Who expects the exact delays needs connections
-    /// enough that requests on each are further apart than `rare`.
+    /// Arrivals are counted over the whole server. A connection's replies keep their order, since the protocol has no ids: a
+    /// rare reply holds back those after it on its connection. Exact delays need so many connections that requests on each are
+    /// further apart than `rare`.
     Delay {
         /// The delay of most replies.
         usual: Duration,
-        /// One arrival of this many gets the other delay: the last of them; zero never.
+        /// The last of this many arrivals gets the other delay; zero never.
         every: u64,
         /// The other delay.
         rare: Duration,
     },
-    /// `service` after the later of the arrival and the answer before it: one server, first come, first served. With
-    /// Poisson arrivals this is the M/D/1 queue.
+    /// `service` after the later of the arrival and the answer before it: one server, first come, first served. With Poisson
+    /// arrivals this is the M/D/1 queue.
     Queue {
-        /// What each request takes.
+        /// Service time per request.
         service: Duration,
     },
 }
 
 impl Behaviour {
-    /// The latency that a share `quantile` (0 to 1) of the answered requests does not exceed, when requests arrive at
-    /// equal distances over whole periods; `None` for a queue, whose latency hangs on how requests arrive.
+    /// The latency that a share `quantile` (0 to 1) of the answered requests does not exceed, when requests arrive at equal
+    /// gaps over whole periods; `None` for a queue, whose latency depends on how requests arrive.
     ///
-    /// For a freeze: a share f = pause / period of the requests meets a pause, anywhere in it alike, and waits for the
-    /// rest of it; so latency is 0 up to the quantile 1 - f, and from there on grows evenly to `pause`.
+    /// For a freeze: a share f = pause / period of the requests arrives in a pause, evenly spread over it, and waits for the
+    /// remainder; so latency is 0 up to the quantile 1 - f, and then grows linearly to `pause`.
     pub fn expected_quantile(&self, quantile: f64) -> Option<Duration> {
         match *self {
             Behaviour::Prompt | Behaviour::StopAt(_) => Some(Duration::ZERO),
@@ -64,9 +64,9 @@ impl Behaviour {
         }
     }
 
-    /// The mean latency of the answered requests, where [`Behaviour::expected_quantile`] knows theirs.
+    /// The mean latency of the answered requests, if [`Behaviour::expected_quantile`] has a value.
     ///
-    /// For a freeze: half a pause for the share of requests that meets one, pause² / (2 period).
+    /// For a freeze: half a pause for the share of requests that arrives in one, pause² / (2 period).
     pub fn expected_mean(&self) -> Option<Duration> {
         match *self {
             Behaviour::Prompt | Behaviour::StopAt(_) => Some(Duration::ZERO),
@@ -78,7 +78,7 @@ impl Behaviour {
         }
     }
 
-    /// How many requests get no answer, of those that arrive at equal distances, `rate_per_s` each second, in the first
+    /// The number of requests without an answer, of those that arrive at equal gaps, `rate_per_s` each second, in the first
     /// `window` after the zero.
     pub fn expected_unanswered(&self, rate_per_s: f64, window: Duration) -> f64 {
         match *self {
@@ -88,7 +88,7 @@ impl Behaviour {
     }
 }
 
-/// The part of each period that is pause, 0 to 1.
+/// The share of each period that is pause, 0 to 1.
 fn share(pause: Duration, period: Duration) -> f64 {
     if period.is_zero() { 0.0 } else { pause.div_duration_f64(period).min(1.0) }
 }
@@ -97,7 +97,7 @@ fn rare_share(every: u64) -> f64 {
     if every == 0 { 0.0 } else { 1.0 / every as f64 }
 }
 
-/// A known server at work: told of each arrival, it says when the answer is due.
+/// A known server: given each arrival, it returns when the answer is due.
 #[derive(Clone, Debug)]
 pub struct ServerModel {
     behaviour: Behaviour,
@@ -112,14 +112,14 @@ impl ServerModel {
         ServerModel { behaviour, zero_ns: 0, arrived: 0, last_departure_ns: 0 }
     }
 
-    /// From where freezes and the stop are counted, in nanoseconds of the clock that counts arrivals. What arrives
-    /// before it meets neither.
+    /// Sets the zero of freezes and the stop, in nanoseconds of the clock that counts arrivals. Earlier arrivals are affected
+    /// by neither.
     pub fn set_zero(&mut self, zero_ns: u64) {
         self.zero_ns = zero_ns;
     }
 
-    /// When the request that arrived now is answered, on the clock of the arrivals; `None` for never. Arrivals are told
-    /// in the order of time.
+    /// When the request that arrived now is answered, on the clock of the arrivals; `None` for never. Arrivals must be in order
+    /// of time.
     pub fn answers_at(&mut self, arrived_ns: u64) -> Option<u64> {
         self.arrived += 1;
         let since_zero_ns = arrived_ns.checked_sub(self.zero_ns);
@@ -161,7 +161,7 @@ mod tests {
         arrivals_ms.iter().map(|arrived_ms| known.answers_at(arrived_ms * MS).map(|at_ns| at_ns / MS)).collect()
     }
 
-    /// The latencies, ascending, of what is answered of 10 000 requests a second for 10 s.
+    /// The latencies, ascending, of the answered requests out of 10 000 requests per second for 10 s.
     fn latencies_ns(behaviour: Behaviour) -> Vec<u64> {
         let mut known = ServerModel::new(behaviour);
         let arrivals_ns = (0..100_000).map(|n| n * 100_000);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answers_when_it_says() {
+    fn each_answers_at_its_time() {
         assert_eq!(answers(Behaviour::Prompt, &[0, 7, 7]), [Some(0), Some(7), Some(7)]);
         let frozen_and_not = [0, 99, 100, 999, 1000, 1050, 1100];
         let expected = [100, 100, 100, 999, 1100, 1100, 1100].map(Some);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn one_arrival_in_fifty_is_the_rare_one_and_holds_up_no_other() {
+    fn one_arrival_in_fifty_is_the_rare_one_and_delays_no_other() {
         let answers = answers(DELAY, &[0; 101]);
         let rare: Vec<usize> = (0..answers.len()).filter(|&n| answers[n] == Some(20)).collect();
         assert_eq!(rare, [49, 99]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn freezes_and_the_stop_count_from_the_zero_and_nothing_before_it_meets_them() {
+    fn freezes_and_the_stop_count_from_the_zero() {
         let mut freeze = ServerModel::new(FREEZE);
         freeze.set_zero(50 * MS);
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_is_what_happens() {
+    fn expected_latencies_are_those_of_the_model() {
         const GAP_NS: f64 = 100_000.0;
         for behaviour in [Behaviour::Prompt, FREEZE, Behaviour::StopAt(Duration::from_secs(6)), DELAY] {
             let latencies = latencies_ns(behaviour);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rare_reply_may_also_be_the_quick_one() {
+    fn a_rare_reply_may_also_be_the_faster_one() {
         let quick = Behaviour::Delay { usual: Duration::from_millis(20), every: 4, rare: Duration::from_millis(8) };
         assert_eq!(quick.expected_quantile(0.2), Some(Duration::from_millis(8)));
         assert_eq!(quick.expected_quantile(0.3), Some(Duration::from_millis(20)));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_of_nothing_and_every_zeroth_never_happen() {
+    fn a_period_of_zero_and_every_zeroth_never_happen() {
         let freeze = Behaviour::Freeze { period: Duration::ZERO, pause: Duration::from_secs(1) };
         let delay = Behaviour::Delay { usual: Duration::ZERO, every: 0, rare: Duration::from_secs(1) };
         for behaviour in [freeze, delay] {
@@ -304,7 +304,7 @@ mod tests {
         }
 
         #[test]
-        fn a_queue_is_never_idle_while_somebody_waits(arrivals in arrivals_ns(), service_us in 1_u64..1000) {
+        fn a_queue_is_never_idle_while_a_request_waits(arrivals in arrivals_ns(), service_us in 1_u64..1000) {
             let service_ns = service_us * 1000;
             let mut known = ServerModel::new(Behaviour::Queue { service: Duration::from_micros(service_us) });
             let mut free_ns = 0;

@@ -1,4 +1,4 @@
-//! The bench on which the generator is tried: itself on one processor, a known server on another.
+//! The bench on which the generator is tested: itself on one processor, a known server on another.
 
 use std::{io, sync::atomic::AtomicBool, thread};
 
@@ -11,12 +11,12 @@ use super::{
     trial::{Outcome, Trial},
 };
 
-/// Which processors the two sides have; both the same where they have to share one.
+/// The processors of the two sides; the same if they have to share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bench {
     /// The generator's processor.
     pub generator_cpu: usize,
-    /// The known server's.
+    /// The known server's processor.
     pub server_cpu: usize,
 }
 
@@ -24,7 +24,7 @@ impl Bench {
     /// The last two processors the calling thread may use, or the only one for both.
     ///
     /// # Errors
-    /// What the system says when asked for the processors.
+    /// When the system does not list the processors.
     pub fn on_last_cpus() -> io::Result<Bench> {
         let allowed = Cpus::allowed()?;
         let mut last = allowed.as_slice().iter().rev();
@@ -32,7 +32,7 @@ impl Bench {
         Ok(Bench { generator_cpu: last.next().copied().unwrap_or(server_cpu), server_cpu })
     }
 
-    /// Whether the two sides take turns on one processor: then all times are the scheduler's.
+    /// Whether the two sides share a processor: then the scheduler determines all times.
     pub fn is_shared(self) -> bool {
         self.generator_cpu == self.server_cpu
     }
@@ -40,15 +40,15 @@ impl Bench {
     /// Keeps the calling thread, and the threads it starts, on the two processors.
     ///
     /// # Errors
-    /// What the system says when it has no such processor, or not for this process.
+    /// When the processors do not exist, or are not available to this process.
     pub fn run_here(self) -> io::Result<()> {
         Cpus::new([self.generator_cpu, self.server_cpu]).map_or(Ok(()), |cpus| cpus.run_here())
     }
 
-    /// Does a trial on real sockets. It ends early once `stop` is true.
+    /// Does a trial on real sockets; ends early once `stop` is true.
     ///
     /// # Errors
-    /// As [`run`], [`Error::Interrupted`] also for a run that had begun: a part of it proves nothing.
+    /// As [`run`], and [`Error::Interrupted`] also for a run that had begun: a part of it proves nothing.
     pub fn measure(self, trial: &Trial, stop: &AtomicBool) -> Result<Outcome, Error> {
         let message_bytes = HEADER_BYTES + trial.config.payload_bytes;
         let server = KnownServer::start(trial.behaviour, message_bytes, Some(self.server_cpu), trial.logged_arrivals)
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standstill_delays_what_is_due_meanwhile() {
+    fn a_standstill_delays_the_requests_due_meanwhile() {
         let standstill = Duration::from_millis(50);
         let outcome = measure(&Trial { standstill, ..trial(Behaviour::Prompt) });
         assert!(outcome.measurement.send_lag.unwrap().max().unwrap().value_ns > 40_000_000);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_gets_no_half_trial() {
+    fn a_stopped_trial_has_no_outcome() {
         let stopped = Bench::on_last_cpus().unwrap().measure(&trial(Behaviour::Prompt), &AtomicBool::new(true));
         assert!(matches!(stopped, Err(Error::Interrupted)));
     }

@@ -1,25 +1,25 @@
-//! What was expected beside what was measured.
+//! Expected values beside measured ones, and tries of an experiment.
 
 use std::fmt;
 
-/// What a measured value has to be.
+/// What a measured value should be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Expected {
-    /// This, give or take.
+    /// A value with a tolerance.
     Near {
-        /// What the theory says.
+        /// The theoretical value.
         value: f64,
-        /// How far off either way still holds.
+        /// The highest difference in either direction.
         tolerance: f64,
     },
-    /// This or less.
+    /// At most this.
     AtMost(f64),
-    /// This or more.
+    /// At least this.
     AtLeast(f64),
 }
 
 impl Expected {
-    /// Whether a value is what was expected; not a number is never.
+    /// Whether a value is as expected; NaN never is.
     pub fn holds(self, measured: f64) -> bool {
         match self {
             Expected::Near { value, tolerance } => (measured - value).abs() <= tolerance,
@@ -40,27 +40,27 @@ impl fmt::Display for Expected {
     }
 }
 
-/// One value: what it should be and what it was, both in `unit`.
+/// One value: expected and measured, both in `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What was measured, in words.
+    /// Description of the value.
     pub what: String,
     /// The unit of both values; empty for a plain number.
     pub unit: &'static str,
-    /// What it should be.
+    /// The expected value.
     pub expected: Expected,
-    /// What it was.
+    /// The measured value.
     pub measured: f64,
 }
 
 impl Row {
-    /// Whether the value is what it should be.
+    /// Whether the value is as expected.
     pub fn holds(&self) -> bool {
         self.expected.holds(self.measured)
     }
 }
 
-/// One experiment done once: the values that it gave.
+/// One try of an experiment: its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     /// The experiment's name.
@@ -70,15 +70,15 @@ pub struct Case {
 }
 
 impl Case {
-    /// Whether all its values are what they should be; a case without values shows nothing, and does not hold.
+    /// Whether all its values are as expected; a case without values shows nothing, and does not hold.
     pub fn holds(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(Row::holds)
     }
 
-    /// Does an experiment until it holds, `most` times at most and once at least.
+    /// Repeats an experiment until it holds, at most `most` times and at least once.
     ///
-    /// A machine that stumbles spoils a try now and then; an instrument that is wrong spoils them all. So only the latter
-    /// fails, and the tries that were spoiled are kept for all to see.
+    /// A pause of the machine spoils one try now and then; a wrong instrument spoils them all. So only the latter fails, and
+    /// the spoiled tries are reported, too.
     ///
     /// # Errors
     /// The first error of the experiment ends the tries.
@@ -91,7 +91,7 @@ impl Case {
     }
 }
 
-/// One experiment and all its tries, never none: each but the last was off.
+/// An experiment's tries, at least one: all but the last were off.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tries(Vec<Case>);
 
@@ -101,13 +101,13 @@ impl Tries {
         self.0.last().is_some_and(Case::holds)
     }
 
-    /// The tries, in the order in which they were made.
+    /// The tries, in order.
     pub fn as_slice(&self) -> &[Case] {
         &self.0
     }
 }
 
-/// A number to read: three decimals, and no more of them than it has.
+/// A number with at most three decimals.
 pub fn number(value: f64) -> String {
     ((value * 1000.0).round() / 1000.0).to_string()
 }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_holds_up_to_its_bounds_and_nan_never() {
+    fn a_value_holds_within_its_bounds_and_nan_never() {
         let near = Expected::Near { value: 90.0, tolerance: 1.5 };
         assert_eq!([88.4, 88.5, 91.5, 91.6].map(|ms| near.holds(ms)), [false, true, true, false]);
         assert_eq!([9.0, 9.1].map(|ms| Expected::AtMost(9.0).holds(ms)), [true, false]);
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_case_holds_with_all_its_values_and_not_without_any() {
+    fn a_case_holds_with_all_its_values_and_not_without_values() {
         assert!(case(&[90.0, 91.0]).holds());
         assert!(!case(&[90.0, 92.0]).holds());
         assert!(!case(&[]).holds());
     }
 
     #[test]
-    fn it_is_tried_until_it_holds_and_every_try_is_kept() {
+    fn tries_end_when_one_holds_and_all_are_kept() {
         let second = tried(3, &[50.0, 90.5, 90.0]);
         assert!(second.holds());
         assert_eq!(second.as_slice(), [case(&[50.0]), case(&[90.5])]);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fails_only_when_every_try_is_off() {
+    fn an_experiment_fails_only_if_every_try_is_off() {
         let off = tried(3, &[50.0, 51.0, 52.0, 90.0]);
         assert!(!off.holds());
         assert_eq!(off.as_slice().len(), 3);

@@ -1,4 +1,4 @@
-//! The truth table's experiments: known servers, loads, and what must come out.
+//! The experiments of the truth table: known servers, loads, and the expected results.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,7 +17,7 @@ const NS_PER_MS: f64 = 1e6;
 const NS_PER_US: f64 = 1e3;
 
 const WARMUP: Duration = Duration::from_millis(500);
-/// Enough that no connection ever has to wait for itself.
+/// Enough that no connection has to wait for itself.
 const CONNECTIONS: usize = 50;
 
 const FREEZE: Behaviour = Behaviour::Freeze { period: Duration::from_secs(1), pause: Duration::from_millis(100) };
@@ -25,48 +25,47 @@ const DELAY: Behaviour = Behaviour::Delay { usual: Duration::from_millis(5), eve
 const STOP_AT: Duration = Duration::from_secs(4);
 const STANDSTILL: Duration = Duration::from_millis(50);
 /// Longer than most pauses of the machine, so that one does not make a long queue, nor shift a median that lies at the edge
-/// between waiting and not (at 50 %).
+/// between waiting and not waiting (at 50 %).
 const SERVICE: Duration = Duration::from_millis(2);
 const QUEUE_WATCHED: Duration = Duration::from_secs(32);
 const QUEUE_WARMUP: Duration = Duration::from_secs(1);
-/// Of the seeds up to 2000 the one whose arrivals by themselves come closest to endless ones, at every utilization tried:
-/// within 1 %. An
-/// arbitrary one is off by some 4 % at 80 %, and that is no fault of the generator's.
+/// Of the seeds up to 2000 the one whose arrivals come closest to infinitely many, at every utilization tested: within 1 %. An
+/// arbitrary seed is off by some 4 % at 80 %, which is not the generator's fault.
 const TYPICAL_SEED: u64 = 249;
 
 const RATES_FROM_PER_S: f64 = 1000.0;
 const POISSON_RATE_PER_S: f64 = 1000.0;
 const POISSON_GAPS: usize = 10_000;
-/// How rarely the Kolmogorov-Smirnov test may reject gaps that are what they should be.
+/// Probability with which the Kolmogorov-Smirnov test may reject correct gaps.
 const KS_ALPHA: f64 = 0.01;
 
-/// What a high percentile may be off, in ms: the machine's own pauses are of this length.
+/// Tolerance of a high percentile, in ms: the machine's own pauses are of this length.
 const PAUSE_TOLERANCE_MS: f64 = 2.0;
-/// What a median may differ from that of another run under the same load, in us.
+/// Tolerance of a median, compared with another run under the same load, in us.
 const MEDIAN_TOLERANCE_US: f64 = 20.0;
-/// What a delay of milliseconds may be off, in ms: the way there and back is in it.
+/// Tolerance of a delay, in ms: it includes the network.
 const DELAY_TOLERANCE_MS: f64 = 0.1;
-/// What a queue's percentiles may be off.
+/// Tolerance of a queue's percentiles.
 const QUEUE_TOLERANCE: f64 = 0.05;
-/// What its mean may be off: it feels every pause of the machine for as long as the queue takes to recover.
+/// Tolerance of its mean: every pause of the machine affects it until the queue has recovered.
 const QUEUE_MEAN_TOLERANCE: f64 = 0.1;
-/// What a rate may be off.
+/// Tolerance of a rate.
 const RATE_TOLERANCE: f64 = 0.001;
-/// What has nothing to wait for takes less, in ms.
+/// Upper bound for a request that need not wait, in ms.
 const NEAR_NOTHING_MS: f64 = 1.0;
 
-/// One experiment: trials, and what their outcomes must be.
+/// One experiment: trials, and the expected results.
 #[derive(Clone, Copy, Debug)]
 pub struct Experiment {
     /// Its name.
     pub name: &'static str,
-    /// What it shows, in one sentence.
+    /// Its purpose, in one sentence.
     pub why: &'static str,
-    /// Whether it has to know the generator's highest rate.
+    /// Whether it needs the generator's highest rate.
     pub needs_highest_rate: bool,
-    /// Its trials, where the generator's highest rate is so many requests per second.
+    /// Its trials, given the generator's highest rate in requests per second.
     pub trials: fn(f64) -> Vec<Trial>,
-    /// What their outcomes are, beside what they must be.
+    /// The measured values of the outcomes, beside the expected ones.
     pub rows: fn(&[Trial], &[Outcome]) -> Vec<Row>,
 }
 
@@ -82,7 +81,7 @@ pub const EXPERIMENTS: [Experiment; 11] = [
     },
     Experiment {
         name: "freeze-closed",
-        why: "A closed loop asks nothing while the server is frozen, so only one request in each freeze tells of it, and p99 \
+        why: "A closed loop sends nothing while the server is frozen, so only one request per freeze shows it, and p99 \
               does not: this is coordinated omission.",
         needs_highest_rate: false,
         trials: |_| vec![closed(FREEZE)],
@@ -90,7 +89,7 @@ pub const EXPERIMENTS: [Experiment; 11] = [
     },
     Experiment {
         name: "stop",
-        why: "A server that stops for good in the last fifth answers four fifths as before, and the others count as at least \
+        why: "A server that stops for the last fifth answers four fifths as before, and the others count as at least \
               their age: no percentile may hide them.",
         needs_highest_rate: false,
         trials: |_| vec![open(Behaviour::Prompt, 2000.0), open(Behaviour::StopAt(STOP_AT), 2000.0)],
@@ -134,15 +133,15 @@ pub const EXPERIMENTS: [Experiment; 11] = [
     },
     Experiment {
         name: "standstill",
-        why: "When the generator itself stands still for 50 ms of a second, send lag shows it and service time does not: \
-              nobody need take it for the server's.",
+        why: "When the generator itself stalls for 50 ms of a second, send lag shows it and service time does not, so it is \
+              not mistaken for the server's.",
         needs_highest_rate: false,
         trials: |_| vec![standstill_trial()],
         rows: |_, outcomes| standstill_rows(&outcomes[0]),
     },
     Experiment {
         name: "rates",
-        why: "The rate asked for is the rate sent, from 1,000 requests a second to 90 % of the highest rate.",
+        why: "The configured rate is sent, from 1,000 requests per second to 90 % of the highest rate.",
         needs_highest_rate: true,
         trials: rate_trials,
         rows: rate_rows,
@@ -158,7 +157,7 @@ pub const EXPERIMENTS: [Experiment; 11] = [
 ];
 
 impl Experiment {
-    /// Does the experiment once, its trials by `measure`, where the generator's highest rate is `highest_rate_per_s`.
+    /// Does the experiment once, its trials by `measure`, given the generator's highest rate.
     ///
     /// # Errors
     /// The first error of `measure`.
@@ -214,19 +213,19 @@ fn stop_rows(trial: &Trial, base: &Outcome, stopped: &Outcome) -> Vec<Row> {
     let measurement = &stopped.measurement;
     let (rate_per_s, duration) = (trial.config.rate_per_s().unwrap_or_default(), trial.config.duration);
     let unanswered = trial.behaviour.expected_unanswered(rate_per_s, duration);
-    let at_least = |quantile| measurement.latency.percentile(quantile).is_some_and(|told| told.at_least);
+    let at_least = |quantile| measurement.latency.percentile(quantile).is_some_and(|percentile| percentile.at_least);
     let mut rows = vec![same_median(&base.measurement.latency, &measurement.latency)];
-    let told = [("p50", 0.5, false), ("p90", 0.9, true), ("p95", 0.95, true), ("p99", 0.99, true)];
+    let bounds = [("p50", 0.5, false), ("p90", 0.9, true), ("p95", 0.95, true), ("p99", 0.99, true)];
     rows.extend(
-        told.map(|(name, quantile, expected)| yes_or_no(&format!("{name} is \"at least\""), at_least(quantile), expected)),
+        bounds.map(|(name, quantile, expected)| yes_or_no(&format!("{name} is \"at least\""), at_least(quantile), expected)),
     );
-    // The stop begins when the window is seen to begin, which is not quite when it does.
+    // The stop begins when the window's beginning is noticed, which is slightly later.
     rows.push(near("without an answer", "", unanswered, 0.01 * unanswered, measurement.latency.unanswered as f64));
     rows.push(yes_or_no("all answered (exit 0)", measurement.all_answered(), false));
     rows
 }
 
-/// Requests on each connection are 50 ms apart, so that a rare reply has none behind it.
+/// Requests on each connection are 50 ms apart, so that a rare reply delays no other.
 fn delay_trial() -> Trial {
     let mut trial = open(DELAY, 2000.0);
     trial.config.connections = 100;
@@ -235,16 +234,18 @@ fn delay_trial() -> Trial {
 
 fn delay_rows(delayed: &Outcome) -> Vec<Row> {
     let latency = &delayed.measurement.latency;
-    // Few requests lie between the 97.5th percentile and the rare replies, and those that met a pause are among them.
-    let told = [("p50", 0.5, DELAY_TOLERANCE_MS), ("p97.5", 0.975, PAUSE_TOLERANCE_MS), ("p98.5", 0.985, DELAY_TOLERANCE_MS)];
-    told.map(|(name, quantile, tolerance_ms)| {
-        let expected_ms = DELAY.expected_quantile(quantile).map_or(f64::NAN, milliseconds);
-        near(name, "ms", expected_ms, tolerance_ms, percentile(latency, quantile, NS_PER_MS))
-    })
-    .into()
+    // Few requests lie between the 97.5th percentile and the rare replies, and those delayed by a pause are among them.
+    let percentiles =
+        [("p50", 0.5, DELAY_TOLERANCE_MS), ("p97.5", 0.975, PAUSE_TOLERANCE_MS), ("p98.5", 0.985, DELAY_TOLERANCE_MS)];
+    percentiles
+        .map(|(name, quantile, tolerance_ms)| {
+            let expected_ms = DELAY.expected_quantile(quantile).map_or(f64::NAN, milliseconds);
+            near(name, "ms", expected_ms, tolerance_ms, percentile(latency, quantile, NS_PER_MS))
+        })
+        .into()
 }
 
-/// First what the same arrivals take where nobody queues, then the queue.
+/// First the same arrivals without a queue, then the queue.
 fn queue_trials(rho: f64) -> Vec<Trial> {
     let poisson = |behaviour| {
         let rate_per_s = rho / SERVICE.as_secs_f64();
@@ -280,7 +281,7 @@ fn standstill_trial() -> Trial {
     Trial { standstill: STANDSTILL, ..lasting(open(Behaviour::Prompt, 5000.0), Duration::from_secs(1)) }
 }
 
-/// A generator that stands still at the window's beginning is late as a server would be that freezes.
+/// A generator that stalls at the window's beginning is late like a server that freezes.
 fn standstill_rows(paused: &Outcome) -> Vec<Row> {
     let measurement = &paused.measurement;
     let as_freeze = Behaviour::Freeze { period: Duration::from_secs(1), pause: STANDSTILL };
@@ -302,16 +303,16 @@ fn rate_trials(highest_rate_per_s: f64) -> Vec<Trial> {
 
 fn rate_rows(trials: &[Trial], outcomes: &[Outcome]) -> Vec<Row> {
     let rows = trials.iter().zip(outcomes).map(|(trial, outcome)| {
-        let asked_per_s = trial.config.rate_per_s().unwrap_or_default();
+        let configured_per_s = trial.config.rate_per_s().unwrap_or_default();
         let sent_per_s = outcome.measurement.rate_sent_per_s();
-        near("sent", "/s", asked_per_s, RATE_TOLERANCE * asked_per_s, sent_per_s)
+        near("sent", "/s", configured_per_s, RATE_TOLERANCE * configured_per_s, sent_per_s)
     });
     rows.collect()
 }
 
 fn poisson_trial() -> Trial {
     let load = Load::Open(OpenLoop { rate_per_s: POISSON_RATE_PER_S, arrival: Arrival::Poisson, one_outstanding: false });
-    // A tenth longer than the gaps take on average, so that there are enough of them.
+    // A tenth longer than the gaps take on average, so that there are enough.
     let duration = Duration::from_secs_f64(1.1 * POISSON_GAPS as f64 / POISSON_RATE_PER_S);
     Trial { logged_arrivals: POISSON_GAPS + 1, ..lasting(trial(Behaviour::Prompt, load, CONNECTIONS), duration) }
 }
@@ -332,9 +333,9 @@ fn same_median(base: &Times, other: &Times) -> Row {
     near("p50, as without", "us", base_us, MEDIAN_TOLERANCE_US, other_us)
 }
 
-/// A percentile in units of `unit_ns` nanoseconds; not a number where there are too few samples to tell.
+/// A percentile in units of `unit_ns` nanoseconds; NaN with too few samples.
 fn percentile(times: &Times, quantile: f64, unit_ns: f64) -> f64 {
-    times.percentile(quantile).map_or(f64::NAN, |told| told.value_ns as f64 / unit_ns)
+    times.percentile(quantile).map_or(f64::NAN, |percentile| percentile.value_ns as f64 / unit_ns)
 }
 
 fn mean(times: &Times, unit_ns: f64) -> f64 {
@@ -361,7 +362,7 @@ fn row(what: &str, unit: &'static str, expected: Expected, measured: f64) -> Row
 mod tests {
     use std::time::SystemTime;
 
-    use loadgen::{Connections, Cpu, Little, Measurement, Pauses, Requests, Wait};
+    use loadgen::{Connections, Cpu, LittlesLaw, Measurement, Pauses, Requests, Wait};
 
     use super::*;
     use crate::calibrate::clock::nanoseconds;
@@ -384,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_no_answer_must_be_in_the_percentiles() {
+    fn requests_without_an_answer_must_be_in_the_percentiles() {
         let trial = open(Behaviour::StopAt(STOP_AT), 2000.0);
         let mut stopped = outcome((0..10_000).map(|n| if n < 8000 { FLOOR_NS } else { 1_000_000_000 }));
         let measurement = &mut stopped.measurement;
@@ -392,7 +393,7 @@ mod tests {
         (measurement.latency.unanswered, measurement.latency.unanswered_from_ns) = (2000, Some(1_000_000_000));
         assert!(off(&stop_rows(&trial, &prompt(), &stopped)).is_empty());
 
-        // As it is where those without an answer are left out.
+        // As if requests without an answer were left out.
         let hidden = outcome((0..8000).map(|_| FLOOR_NS));
         let at_least = ["p90", "p95", "p99"].map(|name| format!("{name} is \"at least\""));
         let rows = stop_rows(&trial, &prompt(), &hidden);
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_must_be_as_long_as_erlang_says() {
+    fn a_queue_must_be_as_long_as_in_theory() {
         for rho in [0.3, 0.5, 0.7, 0.8] {
             let trials = queue_trials(rho);
             let responses_ns = |rho: f64| {
@@ -429,10 +430,10 @@ mod tests {
     #[test]
     fn a_standstill_must_show_in_the_send_lag_and_not_in_the_service_time() {
         let as_freeze = Behaviour::Freeze { period: Duration::from_secs(1), pause: STANDSTILL };
-        let mut stood_still = outcome(quantiles(as_freeze));
-        stood_still.measurement.send_lag = Some(times(quantiles(as_freeze).map(|ns| ns - FLOOR_NS)));
-        stood_still.measurement.service = times((0..SAMPLES).map(|_| FLOOR_NS));
-        assert!(off(&standstill_rows(&stood_still)).is_empty());
+        let mut stalled = outcome(quantiles(as_freeze));
+        stalled.measurement.send_lag = Some(times(quantiles(as_freeze).map(|ns| ns - FLOOR_NS)));
+        stalled.measurement.service = times((0..SAMPLES).map(|_| FLOOR_NS));
+        assert!(off(&standstill_rows(&stalled)).is_empty());
 
         let mut blamed_on_the_server = outcome(quantiles(as_freeze));
         blamed_on_the_server.measurement.service = times(quantiles(as_freeze));
@@ -440,12 +441,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_must_be_kept_to_a_thousandth() {
+    fn a_rate_must_be_kept_within_a_thousandth() {
         let trials = rate_trials(200_000.0);
-        let asked_per_s: Vec<_> = trials.iter().map(|trial| trial.config.rate_per_s().unwrap()).collect();
-        assert_eq!(asked_per_s, [1000.0, 10_000.0, 100_000.0, 180_000.0]);
+        let configured_per_s: Vec<_> = trials.iter().map(|trial| trial.config.rate_per_s().unwrap()).collect();
+        assert_eq!(configured_per_s, [1000.0, 10_000.0, 100_000.0, 180_000.0]);
         let sent = |share: f64| {
-            let outcomes: Vec<_> = asked_per_s
+            let outcomes: Vec<_> = configured_per_s
                 .iter()
                 .map(|rate_per_s| {
                     let mut outcome = prompt();
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_does_not_hold() {
+    fn too_few_samples_do_not_hold() {
         let nothing = outcome([]);
         assert_eq!(off(&freeze_rows(&nothing, &nothing)).len(), 5);
         assert_eq!(off(&delay_rows(&nothing)).len(), 3);
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn every_experiment_can_be_done_and_has_a_name_of_its_own() {
+    fn every_experiment_is_possible_and_has_a_unique_name() {
         for experiment in EXPERIMENTS {
             assert_eq!(EXPERIMENTS.iter().filter(|other| other.name == experiment.name).count(), 1);
             for trial in (experiment.trials)(200_000.0) {
@@ -492,12 +493,12 @@ mod tests {
     const SAMPLES: u64 = 25_000;
     const FLOOR_NS: u64 = 20_000;
 
-    /// What the rows that do not hold are called.
+    /// The names of the rows that do not hold.
     fn off(rows: &[Row]) -> Vec<&str> {
         rows.iter().filter(|row| !row.holds()).map(|row| row.what.as_str()).collect()
     }
 
-    /// Latencies spread as they have to be, on a network that takes a while.
+    /// Latencies with the expected distribution, on a network with a delay.
     fn quantiles(behaviour: Behaviour) -> impl Iterator<Item = u64> {
         let quantile = |n: u64| (n as f64 + 0.5) / SAMPLES as f64;
         (0..SAMPLES).map(move |n| FLOOR_NS + nanoseconds(behaviour.expected_quantile(quantile(n)).unwrap()))
@@ -533,7 +534,7 @@ mod tests {
             latency,
             send_lag: None,
             intervals: Vec::new(),
-            little: Little::default(),
+            littles_law: LittlesLaw::default(),
             connections: Connections::default(),
             cpu: Cpu::default(),
             pauses: Pauses::default(),

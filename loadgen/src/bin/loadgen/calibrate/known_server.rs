@@ -1,4 +1,4 @@
-//! A known server in this process: one thread, real sockets, replies at the moment its behaviour says.
+//! A known server in this process: one thread, real sockets, replies at the times of its behaviour.
 
 use std::{
     cmp::Reverse,
@@ -30,11 +30,10 @@ const EVENTS_PER_POLL: usize = 256;
 const READ_BYTES: usize = 64 * 1024;
 const NEVER_NS: u64 = u64::MAX;
 
-/// A running server that echoes whole messages of one size. Dropped, it stops.
+/// A running server that echoes complete messages of one size. It stops when dropped.
 ///
-/// It spins, so that a message's arrival is known, and its reply leaves, to about a microsecond where the thread has a
-/// processor of its own; to hold replies back never blocks it. Replies that are due together on one connection leave
-/// together.
+/// It spins, so that a message's arrival is known, and its reply leaves, within about a microsecond if the thread has a
+/// processor of its own; holding back replies never blocks it. Replies that are due together on one connection leave together.
 #[derive(Debug)]
 pub struct KnownServer {
     address: SocketAddr,
@@ -43,7 +42,7 @@ pub struct KnownServer {
     thread: Option<JoinHandle<io::Result<Vec<u64>>>>,
 }
 
-/// What the server's thread is told while it runs.
+/// Shared with the server's thread while it runs.
 #[derive(Debug)]
 struct Shared {
     zero_ns: AtomicU64,
@@ -66,39 +65,38 @@ impl KnownServer {
         let server = Server::new(behaviour, message_bytes, clock, shared.clone(), arrivals)?;
         let address = server.listener.local_addr()?;
         let (pinned, is_pinned) = mpsc::channel();
-        let thread = thread::Builder::new().name("sink".into()).spawn(move || {
+        let thread = thread::Builder::new().name("known server".into()).spawn(move || {
             let _ = pinned.send(cpu.and_then(|cpu| Cpus::new([cpu])).map_or(Ok(()), |cpu| cpu.run_here()));
             server.run()
         })?;
-        let sink = KnownServer { address, clock, shared, thread: Some(thread) };
+        let known_server = KnownServer { address, clock, shared, thread: Some(thread) };
         is_pinned.recv().map_err(io::Error::other)??;
-        Ok(sink)
+        Ok(known_server)
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on freezes, the stop and the logged arrivals count from this moment. Before there is such a moment
-    /// nothing freezes, nothing stops and nothing is logged; delays and the queue go by themselves, and know no zero.
+    /// Sets the zero of freezes, the stop and the logged arrivals to now. Before that nothing freezes, stops or is logged;
+    /// delays and the queue do not depend on it.
     pub fn set_zero_now(&self) {
         self.shared.zero_ns.store(self.clock.now_ns(), Ordering::Release);
     }
 
-    /// Ends the server and its connections; replies that are still due are not sent. Returns the arrivals that
-    /// [`KnownServer::start`] asked for, in nanoseconds since the zero, ascending: a message arrives when its last byte
-    /// is read.
+    /// Ends the server and its connections, without the replies that are still due. Returns the logged arrivals in nanoseconds
+    /// since the zero, ascending: a message arrives when its last byte is read.
     ///
     /// # Errors
-    /// What the system said to the server, if that is why it ended.
+    /// The error that ended the server, if one did.
     pub fn stop(mut self) -> io::Result<Vec<u64>> {
         self.end().unwrap_or(Ok(Vec::new()))
     }
 
     fn end(&mut self) -> Option<io::Result<Vec<u64>>> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map(|thread| thread.join().expect("the sink's thread does not panic"))
+        self.thread.take().map(|thread| thread.join().expect("the server's thread does not panic"))
     }
 }
 
@@ -108,13 +106,13 @@ impl Drop for KnownServer {
     }
 }
 
-/// What the thread works with.
+/// The state of the server's thread.
 struct Server {
     poll: Poll,
     listener: TcpListener,
-    /// By token. A token is not used again, so a reply that outlives its connection finds no other in its place.
+    /// By token. A token is not reused, so a reply that outlives its connection goes to no other.
     connections: Vec<Option<Connection>>,
-    /// The replies that wait for their time, the earliest on top: when, the how-manyeth message, whose.
+    /// The replies that wait for their time, the earliest on top: due time, number of the message, token.
     waiting: BinaryHeap<Reverse<(u64, u64, usize)>>,
     model: ServerModel,
     message_bytes: usize,
@@ -151,7 +149,7 @@ impl Server {
         })
     }
 
-    /// Serves until told to stop; returns the logged arrivals.
+    /// Serves until the stop; returns the logged arrivals.
     fn run(mut self) -> io::Result<Vec<u64>> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut scratch = vec![0; READ_BYTES];
@@ -191,7 +189,7 @@ impl Server {
         }
     }
 
-    /// Reads what is there, until there is nothing more, as readiness is told only once.
+    /// Reads until nothing is left, since readiness is reported only once (edge-triggered).
     fn receive(&mut self, index: usize, scratch: &mut [u8]) {
         while let Some(connection) = &mut self.connections[index] {
             match connection.stream.read(scratch) {
@@ -207,7 +205,7 @@ impl Server {
         }
     }
 
-    /// Asks for each message that is now whole when its answer is due.
+    /// Determines for each message that is now complete when its answer is due.
     fn arrived(&mut self, index: usize, now_ns: u64) {
         let Some(connection) = &mut self.connections[index] else { return };
         let zero_ns = self.shared.zero_ns.load(Ordering::Acquire);
@@ -227,7 +225,7 @@ impl Server {
         }
     }
 
-    /// Lets the replies go whose time has come, and adds their connections to `ready`.
+    /// Releases the replies that are due, and adds their connections to `ready`.
     fn release_due(&mut self, ready: &mut Vec<usize>) {
         let now_ns = self.clock.now_ns();
         while let Some(&Reverse((due_ns, _, index))) = self.waiting.peek() {
@@ -251,8 +249,8 @@ impl Server {
     }
 }
 
-/// A connection and the bytes that it is owed: first those that are due, then those that have a time (together
-/// `promised_bytes`), then those of a message that is not whole yet.
+/// A connection and its unsent bytes: first those that are due, then those that have a due time (together `promised_bytes`),
+/// then those of an incomplete message.
 struct Connection {
     stream: TcpStream,
     unsent: VecDeque<u8>,
@@ -266,7 +264,7 @@ impl Connection {
         Connection { stream, unsent: VecDeque::new(), promised_bytes: 0, due_bytes: 0, last_due_ns: 0 }
     }
 
-    /// The next message is answered at `due_ns`, or with the reply before it if that is later: then, it returns.
+    /// The next message is answered at `due_ns`, or with the reply before it if that is later; returns that time.
     fn promise(&mut self, bytes: usize, due_ns: u64) -> u64 {
         self.promised_bytes += bytes;
         self.last_due_ns = self.last_due_ns.max(due_ns);
@@ -278,7 +276,7 @@ impl Connection {
         self.unsent.drain(self.promised_bytes..self.promised_bytes + bytes);
     }
 
-    /// Sends what is due, or as much of it as the socket takes.
+    /// Sends the due bytes, or as many as the socket takes.
     fn send(&mut self) -> io::Result<()> {
         while self.due_bytes > 0 {
             let (front, _) = self.unsent.as_slices();
@@ -305,14 +303,14 @@ mod tests {
 
     const MESSAGE_BYTES: usize = 8;
 
-    fn connect(sink: &KnownServer) -> net::TcpStream {
-        let stream = net::TcpStream::connect(sink.address()).unwrap();
+    fn connect(server: &KnownServer) -> net::TcpStream {
+        let stream = net::TcpStream::connect(server.address()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
     }
 
-    fn ask(stream: &mut net::TcpStream, number: u64) {
+    fn request(stream: &mut net::TcpStream, number: u64) {
         stream.write_all(&number.to_be_bytes()).unwrap();
     }
 
@@ -328,14 +326,14 @@ mod tests {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     }
 
-    fn sink(behaviour: Behaviour) -> KnownServer {
+    fn start(behaviour: Behaviour) -> KnownServer {
         KnownServer::start(behaviour, MESSAGE_BYTES, None, 0).unwrap()
     }
 
     #[test]
-    fn whole_messages_come_back_however_they_were_cut() {
-        let sink = sink(Behaviour::Prompt);
-        let mut stream = connect(&sink);
+    fn complete_messages_come_back_however_they_were_split() {
+        let server = start(Behaviour::Prompt);
+        let mut stream = connect(&server);
         stream.write_all(&[1, 2, 3, 4, 5]).unwrap();
         assert_silent(&mut stream);
         stream.write_all(&[6, 7, 8, 9]).unwrap();
@@ -346,16 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_sockets_hold_comes_back_whole() {
-        let sink = KnownServer::start(Behaviour::Prompt, 1 << 20, None, 0).unwrap();
-        let mut stream = connect(&sink);
+    fn more_bytes_than_the_sockets_hold_come_back() {
+        let server = KnownServer::start(Behaviour::Prompt, 1 << 20, None, 0).unwrap();
+        let mut stream = connect(&server);
         let sent: Vec<u8> = (0..8 << 20).map(|n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
         let mut received = vec![0; sent.len()];
         thread::scope(|scope| {
             let mut writer = stream.try_clone().unwrap();
             let sent = &sent;
             scope.spawn(move || writer.write_all(sent).unwrap());
-            // Not to read for a while fills the buffers, so that the sink has to wait for room.
+            // Not reading for a while fills the buffers, so that the server has to wait for room.
             thread::sleep(Duration::from_millis(50));
             stream.read_exact(&mut received).unwrap();
         });
@@ -363,67 +361,67 @@ mod tests {
     }
 
     #[test]
-    fn a_delayed_reply_is_not_early_and_the_rare_one_later() {
+    fn a_delayed_reply_is_not_early_and_the_rare_one_is_later() {
         let (usual, rare) = (Duration::from_millis(5), Duration::from_millis(20));
-        let sink = sink(Behaviour::Delay { usual, every: 3, rare });
-        let mut streams: Vec<_> = (0..3).map(|_| connect(&sink)).collect();
+        let server = start(Behaviour::Delay { usual, every: 3, rare });
+        let mut streams: Vec<_> = (0..3).map(|_| connect(&server)).collect();
         for (stream, delay) in streams.iter_mut().zip([usual, usual, rare]) {
-            let asked = Instant::now();
-            ask(stream, 1);
+            let start = Instant::now();
+            request(stream, 1);
             reply(stream);
-            assert!(asked.elapsed() >= delay);
+            assert!(start.elapsed() >= delay);
         }
     }
 
     #[test]
     fn a_delayed_reply_holds_back_those_after_it_on_its_connection() {
         let rare = Duration::from_millis(50);
-        let sink = sink(Behaviour::Delay { usual: Duration::ZERO, every: 2, rare });
-        let mut stream = connect(&sink);
-        ask(&mut stream, 1);
+        let server = start(Behaviour::Delay { usual: Duration::ZERO, every: 2, rare });
+        let mut stream = connect(&server);
+        request(&mut stream, 1);
         assert_eq!(reply(&mut stream), 1);
-        let asked = Instant::now();
-        ask(&mut stream, 2);
-        ask(&mut stream, 3);
+        let start = Instant::now();
+        request(&mut stream, 2);
+        request(&mut stream, 3);
         assert_eq!(reply(&mut stream), 2);
-        assert!(asked.elapsed() >= rare);
+        assert!(start.elapsed() >= rare);
         assert_eq!(reply(&mut stream), 3);
     }
 
     #[test]
     fn a_delayed_reply_holds_back_no_other_connection() {
-        let sink = sink(Behaviour::Delay { usual: Duration::ZERO, every: 2, rare: Duration::from_secs(3600) });
-        let (mut one, mut other) = (connect(&sink), connect(&sink));
-        ask(&mut other, 1);
+        let server = start(Behaviour::Delay { usual: Duration::ZERO, every: 2, rare: Duration::from_secs(3600) });
+        let (mut one, mut other) = (connect(&server), connect(&server));
+        request(&mut other, 1);
         assert_eq!(reply(&mut other), 1);
-        ask(&mut one, 2);
-        ask(&mut other, 3);
+        request(&mut one, 2);
+        request(&mut other, 3);
         assert_eq!(reply(&mut other), 3);
         assert_silent(&mut one);
     }
 
     #[test]
-    fn a_queue_takes_its_service_for_each_whichever_connection_asks() {
+    fn a_queue_serves_one_request_after_the_other_on_all_connections() {
         let service = Duration::from_millis(10);
-        let sink = sink(Behaviour::Queue { service });
-        let mut streams: Vec<_> = (0..4).map(|_| connect(&sink)).collect();
-        let asked = Instant::now();
-        streams.iter_mut().for_each(|stream| ask(stream, 7));
+        let server = start(Behaviour::Queue { service });
+        let mut streams: Vec<_> = (0..4).map(|_| connect(&server)).collect();
+        let start = Instant::now();
+        streams.iter_mut().for_each(|stream| request(stream, 7));
         streams.iter_mut().for_each(|stream| assert_eq!(reply(stream), 7));
-        assert!(asked.elapsed() >= 4 * service);
+        assert!(start.elapsed() >= 4 * service);
     }
 
     #[test]
-    fn a_freeze_holds_thousands_back_and_loses_none() {
+    fn a_freeze_delays_thousands_and_loses_none() {
         let pause = Duration::from_millis(200);
-        let sink = sink(Behaviour::Freeze { period: Duration::from_secs(3600), pause });
-        let mut streams: Vec<_> = (0..100).map(|_| connect(&sink)).collect();
-        ask(&mut streams[0], 1);
+        let server = start(Behaviour::Freeze { period: Duration::from_secs(3600), pause });
+        let mut streams: Vec<_> = (0..100).map(|_| connect(&server)).collect();
+        request(&mut streams[0], 1);
         assert_eq!(reply(&mut streams[0]), 1);
         let before = Instant::now();
-        sink.set_zero_now();
+        server.set_zero_now();
         for number in 0..50 {
-            streams.iter_mut().for_each(|stream| ask(stream, number));
+            streams.iter_mut().for_each(|stream| request(stream, number));
         }
         for number in 0..50 {
             streams.iter_mut().for_each(|stream| assert_eq!(reply(stream), number));
@@ -432,53 +430,53 @@ mod tests {
     }
 
     #[test]
-    fn from_the_stop_on_nothing_is_answered_and_the_connection_stays() {
-        let sink = sink(Behaviour::StopAt(Duration::ZERO));
-        let mut stream = connect(&sink);
-        ask(&mut stream, 1);
+    fn after_the_stop_nothing_is_answered_and_the_connection_stays_open() {
+        let server = start(Behaviour::StopAt(Duration::ZERO));
+        let mut stream = connect(&server);
+        request(&mut stream, 1);
         assert_eq!(reply(&mut stream), 1);
-        sink.set_zero_now();
-        ask(&mut stream, 2);
-        ask(&mut stream, 3);
+        server.set_zero_now();
+        request(&mut stream, 2);
+        request(&mut stream, 3);
         assert_silent(&mut stream);
-        sink.stop().unwrap();
+        server.stop().unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
-    fn arrivals_are_logged_from_the_zero_up_to_the_number_asked_for() {
-        let sink = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, None, 5).unwrap();
-        let mut stream = connect(&sink);
-        ask(&mut stream, 0);
+    fn arrivals_are_logged_from_the_zero_up_to_their_number() {
+        let server = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, None, 5).unwrap();
+        let mut stream = connect(&server);
+        request(&mut stream, 0);
         reply(&mut stream);
         let before = Instant::now();
-        sink.set_zero_now();
+        server.set_zero_now();
         for number in 0..3 {
-            ask(&mut stream, number);
+            request(&mut stream, number);
             reply(&mut stream);
         }
-        (3..9).for_each(|number| ask(&mut stream, number));
+        (3..9).for_each(|number| request(&mut stream, number));
         (3..9).for_each(|number| assert_eq!(reply(&mut stream), number));
         let elapsed_ns = before.elapsed().as_nanos() as u64;
-        let arrivals_ns = sink.stop().unwrap();
+        let arrivals_ns = server.stop().unwrap();
         assert_eq!(arrivals_ns.len(), 5);
         assert!(arrivals_ns.is_sorted() && arrivals_ns[0] > 0 && arrivals_ns[4] <= elapsed_ns, "{arrivals_ns:?}");
     }
 
     #[test]
     fn connections_come_and_go_while_replies_are_due() {
-        let sink = sink(Behaviour::Delay { usual: Duration::from_millis(5), every: 0, rare: Duration::ZERO });
+        let server = start(Behaviour::Delay { usual: Duration::from_millis(5), every: 0, rare: Duration::ZERO });
         for number in 0..20 {
-            ask(&mut connect(&sink), 99);
-            let mut stream = connect(&sink);
-            ask(&mut stream, number);
+            request(&mut connect(&server), 99);
+            let mut stream = connect(&server);
+            request(&mut stream, number);
             assert_eq!(reply(&mut stream), number);
         }
-        sink.stop().unwrap();
+        server.stop().unwrap();
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn impossible_arguments_are_an_error() {
         for (message_bytes, cpu) in [(0, None), (1, Some(1_000_000))] {
             let refused = KnownServer::start(Behaviour::Prompt, message_bytes, cpu, 0);
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{message_bytes} {cpu:?}");
@@ -486,13 +484,13 @@ mod tests {
     }
 
     #[test]
-    fn it_runs_where_it_is_put_and_ends_when_dropped() {
+    fn it_runs_on_its_processor_and_ends_when_dropped() {
         let cpu = Cpus::allowed().unwrap().as_slice()[0];
-        let sink = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, Some(cpu), 0).unwrap();
-        let mut stream = connect(&sink);
-        ask(&mut stream, 1);
+        let server = KnownServer::start(Behaviour::Prompt, MESSAGE_BYTES, Some(cpu), 0).unwrap();
+        let mut stream = connect(&server);
+        request(&mut stream, 1);
         assert_eq!(reply(&mut stream), 1);
-        drop(sink);
+        drop(server);
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -1,28 +1,28 @@
-//! How long requests to an ideal server take: the M/D/1 queue, with Poisson arrivals, one service time and one server.
+//! Response times of an ideal server, the M/D/1 queue: Poisson arrivals, one service time, one server.
 //!
 //! A. K. Erlang found the distribution of its waiting time in 1909. His sum alternates, with terms that outgrow what they
 //! sum to; here is the form of G. J. Franx (A simple solution for the M/D/c waiting time distribution, 2001), in which
 //! every term is positive.
 
-/// The highest utilization told: beyond it the queue is too long to count through.
+/// The highest supported utilization: beyond it the queue is too long to compute.
 const HIGHEST_RHO: f64 = 0.9999;
 
-/// The highest quantile told: beyond it sums of doubles are not exact enough.
+/// The highest supported quantile: beyond it sums of doubles are not exact enough.
 const HIGHEST_QUANTILE: f64 = 1.0 - 1e-9;
 
 /// Poisson terms that matter, for a mean of at most 1: the next is below 1e-32.
 const POISSON_TERMS: usize = 30;
 
-/// The time, in seconds, that a share `quantile` of the requests do not exceed, waiting and served, when requests of
-/// `service_s` seconds keep the server busy for a share `rho` of the time. `None` for a `rho` outside 0 to 0.9999 or a
-/// quantile outside 0 to 1 - 1e-9.
+/// The response time, in seconds, that a share `quantile` of the requests does not exceed, when requests of `service_s` seconds
+/// keep the server busy for a share `rho` of the time. `None` for a `rho` outside 0 to 0.9999 or a quantile outside 0 to 1 -
+/// 1e-9.
 pub fn response_quantile(rho: f64, service_s: f64, quantile: f64) -> Option<f64> {
-    let is_told = (0.0..=HIGHEST_RHO).contains(&rho) && (0.0..=HIGHEST_QUANTILE).contains(&quantile);
-    is_told.then(|| service_s * (1.0 + wait_quantile(rho, quantile)))
+    let is_supported = (0.0..=HIGHEST_RHO).contains(&rho) && (0.0..=HIGHEST_QUANTILE).contains(&quantile);
+    is_supported.then(|| service_s * (1.0 + wait_quantile(rho, quantile)))
 }
 
-/// The mean time in seconds, waiting and served, by the formula of F. Pollaczek (1930) and A. Y. Khinchin (1932). `None`
-/// for a `rho` outside 0 to 0.9999.
+/// The mean response time in seconds, by the formula of F. Pollaczek (1930) and A. Y. Khinchin (1932). `None` for a `rho`
+/// outside 0 to 0.9999.
 pub fn response_mean(rho: f64, service_s: f64) -> Option<f64> {
     (0.0..=HIGHEST_RHO).contains(&rho).then(|| service_s * (1.0 + rho / (2.0 * (1.0 - rho))))
 }
@@ -42,11 +42,11 @@ fn wait_quantile(rho: f64, quantile: f64) -> f64 {
     whole as f64 + high
 }
 
-/// The probability that a request waits at most `part` (0 to 1) of a service time more than the whole ones that
-/// `at_most` goes up to.
+/// The probability that a request waits at most `part` (0 to 1) of a service time more than the whole service times that
+/// `at_most` covers.
 ///
-/// Whoever waits no longer than `whole + part` meets a queue that will be gone by then: with `j` more requests in the
-/// rest of the last service time, of mean length `rho * (1 - part)`, at most `whole + 1 - j` were there.
+/// A request that waits no longer than `whole + part` arrives at a queue that is served by then: if `j` more requests arrive in
+/// the remainder of the last service time, of mean length `rho * (1 - part)`, at most `whole + 1 - j` were there.
 fn wait_probability(rho: f64, at_most: &[f64], part: f64) -> f64 {
     let arrivals = poisson(rho * (1.0 - part));
     at_most[1..].iter().rev().zip(arrivals).map(|(at_most, arrivals)| at_most * arrivals).sum()
@@ -55,8 +55,8 @@ fn wait_probability(rho: f64, at_most: &[f64], part: f64) -> f64 {
 /// The probabilities that at most 0, 1, 2 ... requests are in the system, up to the first (but no less than the second)
 /// that reaches `quantile`.
 ///
-/// Each level is left downwards as often as upwards (H. C. Tijms, A First Course in Stochastic Models, 2003, chapter 9):
-/// a recursion of positive terms only.
+/// Each level is left downwards as often as upwards (H. C. Tijms, A First Course in Stochastic Models, 2003, chapter 9): a
+/// recursion of positive terms only.
 fn queue_up_to(rho: f64, quantile: f64) -> Vec<f64> {
     let arrivals = poisson(rho);
     let more_arrivals: Vec<f64> = (0..POISSON_TERMS).map(|k| arrivals[k + 1..].iter().rev().sum()).collect();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_where_erlangs_sum_says() {
+    fn quantiles_agree_with_erlangs_sum() {
         for rho in [0.3, 0.5, 0.8, 0.95] {
             for wait in [0.3, 0.999, 1.5, 2.25, 5.75, 8.0] {
                 let response = response_quantile(rho, 2.0, erlang(rho, wait)).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_the_server_idle_does_not_wait() {
+    fn a_request_to_an_idle_server_does_not_wait() {
         assert_eq!(response_quantile(0.3, 0.001, 0.7), Some(0.001));
         assert!(response_quantile(0.3, 0.001, 0.71).unwrap() > 0.001);
         assert_eq!(response_quantile(0.0, 0.001, 0.999), Some(0.001));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn long_queues_are_told_too() {
+    fn long_queues_agree_with_heavy_traffic() {
         // Near saturation waits are exponential, with the mean of all waits (J. F. C. Kingman, 1961).
         let response = response_quantile(0.999, 1.0, 0.9999).unwrap();
         let heavy_traffic = 0.999 / (2.0 * 0.001) * 1e4_f64.ln();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_gets_none() {
+    fn unsupported_arguments_give_none() {
         for (rho, quantile) in [(1.0, 0.5), (-0.1, 0.5), (f64::NAN, 0.5), (0.5, 1.0), (0.5, -0.1), (0.5, f64::NAN)] {
             assert_eq!(response_quantile(rho, 1.0, quantile), None);
         }

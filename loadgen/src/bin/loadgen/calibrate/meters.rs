@@ -1,4 +1,4 @@
-//! What this machine and the generator on it can resolve.
+//! The meters: what this machine and the generator on it can resolve.
 
 use std::{
     fmt::{self, Write},
@@ -24,9 +24,9 @@ const WAITS: [Wait; 3] = [Wait::Spin, Wait::Hybrid, Wait::Sleep];
 const METERED: Duration = Duration::from_secs(1);
 const WARMUP: Duration = Duration::from_millis(200);
 const HICCUPS_WATCHED: Duration = Duration::from_secs(5);
-/// Longer than an interrupt takes, and than a round trip.
+/// Longer than an interrupt, and than a round trip.
 const HICCUP: Duration = Duration::from_micros(50);
-/// Where a processor stands still for more than this part of the time, something else runs on it.
+/// If a processor is taken away for a larger share of the time, something else runs on it.
 const BUSY_MACHINE: f64 = 0.01;
 const SLEEP: Duration = Duration::from_millis(1);
 const SLEEPS: u32 = 500;
@@ -34,48 +34,48 @@ const MANY_CONNECTIONS: usize = 50;
 
 const RATES_PER_S: [f64; 8] = [1e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 const FIRST_RATE_PER_S: f64 = 10_000.0;
-/// Who does not reach this reaches none.
+/// The lowest rate that is tried.
 const LOWEST_RATE_PER_S: f64 = 100.0;
-/// How far apart the highest rate that is reached and the lowest that is not may stay.
+/// Ratio of the lowest rate that is missed to the highest that is reached, at which the search ends.
 const RATE_STEP: f64 = 1.05;
-/// Of the requests asked for, how many must be sent for a rate to be reached.
+/// Share of the requests due that must be sent for a rate to be reached.
 const REACHED: f64 = 0.999;
-/// At a rate that cannot be kept the lag grows with every request; this is more than the machine's pauses make of the median.
+/// At a rate that cannot be kept, the lag grows with every request; this is more than the machine's pauses add to its median.
 const MEDIAN_LAG_NS: u64 = 1_000_000;
 
-/// What was metered. All times are in nanoseconds.
+/// The readings of all meters. All times are in nanoseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Meters {
     /// The smallest step of the clock; `None` when it showed none.
     pub clock_step_ns: Option<u64>,
-    /// What reading it takes.
+    /// How long reading it takes.
     pub clock_reading_ns: f64,
     /// How late a sleep of a millisecond ends.
     pub timer_lateness_ns: Spread,
     /// A round trip between two threads that spin.
     pub round_trip_spinning_ns: Spread,
-    /// A round trip between two threads that sleep until a message comes.
+    /// A round trip between two threads that block until a message arrives.
     pub round_trip_blocking_ns: Spread,
-    /// What the generator tells of a known server that answers at once, one connection, closed loop.
+    /// The generator's latency with a prompt known server, one connection, closed loop.
     pub generator_round_trips: Vec<RoundTrip>,
-    /// How often the processors stood still.
-    pub processors: Vec<Standstills>,
+    /// Pauses of the processors.
+    pub processors: Vec<ProcessorPauses>,
     /// The fastest closed loop.
     pub closed_loop: ClosedLoop,
-    /// The highest rate that the generator reaches in an open loop, in requests a second.
+    /// The highest rate that the generator reaches in an open loop, in requests per second.
     pub highest_rate_per_s: f64,
-    /// By how much requests leave late, by rate and by how the generator waits.
+    /// Send lag by rate and by how the generator waits.
     pub send_lags: Vec<SendLag>,
 }
 
-/// What many samples come to, in nanoseconds.
+/// Percentiles of samples, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// The median.
     pub p50: u64,
-    /// What one in a hundred exceeds.
+    /// The 99th percentile.
     pub p99: u64,
-    /// The greatest.
+    /// The maximum.
     pub max: u64,
 }
 
@@ -84,77 +84,77 @@ pub struct Spread {
 pub struct RoundTrip {
     /// How the generator waited.
     pub wait: Wait,
-    /// How long they took.
+    /// Their latency.
     pub latency_ns: Spread,
 }
 
-/// How often a processor stood still while a thread spun on it, and how long.
+/// Pauses of a processor on which a thread spun.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Standstills {
+pub struct ProcessorPauses {
     /// The processor.
     pub cpu: usize,
     /// How long it was watched, in seconds.
     pub watched_s: f64,
-    /// How often it stood still.
+    /// Number of pauses.
     pub times: u64,
-    /// How long in all, in nanoseconds.
+    /// Their total length, in nanoseconds.
     pub total_ns: u64,
-    /// The longest, in nanoseconds.
+    /// The longest pause, in nanoseconds.
     pub longest_ns: u64,
 }
 
-/// What a closed loop on many connections reaches against a known server that answers at once.
+/// The throughput of a closed loop with many connections and a prompt known server.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ClosedLoop {
-    /// On how many connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Replies a second.
+    /// Replies per second.
     pub throughput_per_s: f64,
-    /// The share of its time in which the generator was busy; near 1, it is the generator that is measured.
+    /// Share of its time in which the generator was busy; near 1 it is the bottleneck.
     pub busy_share: f64,
 }
 
-/// By how much requests leave late at one rate.
+/// Send lag at one rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SendLag {
-    /// The rate asked for, in requests a second.
+    /// The rate, in requests per second.
     pub rate_per_s: f64,
     /// How the generator waited.
     pub wait: Wait,
     /// The lag.
     pub lag_ns: Spread,
-    /// The share of its time in which the generator was busy.
+    /// Share of its time in which the generator was busy.
     pub busy_share: f64,
 }
 
-/// Meters machine and generator on a bench, where the calling thread is kept to its processors. `tell` is told what is
-/// metered next.
+/// Measures machine and generator on a bench, on whose processors the calling thread runs. `show_progress` is called with what
+/// is measured next.
 ///
 /// # Errors
-/// As [`Bench::measure`], and [`Error::System`] for what the system refuses the meters themselves.
-pub fn read(bench: Bench, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> Result<Meters, Error> {
-    let mut say = |what: &str| match stop.load(Ordering::Relaxed) {
+/// As [`Bench::measure`], and [`Error::System`] for the meters' own system calls.
+pub fn read(bench: Bench, stop: &AtomicBool, show_progress: &mut dyn FnMut(&str)) -> Result<Meters, Error> {
+    let mut next = |what: &str| match stop.load(Ordering::Relaxed) {
         true => Err(Error::Interrupted),
         false => {
-            tell(what);
+            show_progress(what);
             Ok(())
         }
     };
-    say("clock and timer")?;
+    next("clock and timer")?;
     let clock = resolution::clock();
     let timer = resolution::timerfd_lateness(SLEEP, SLEEPS).map_err(Error::System)?;
-    say("pauses of the processors")?;
+    next("pauses of the processors")?;
     let hiccups = hiccups::watch(HICCUPS_WATCHED, HICCUP).map_err(Error::System)?;
-    say("round trips")?;
+    next("round trips")?;
     let round_trips = |wait| resolution::round_trips(wait, METERED).map_err(Error::System);
     let (spinning, blocking) = (round_trips(Wait::Spin)?, round_trips(Wait::Sleep)?);
-    say("round trips of the generator")?;
+    next("round trips of the generator")?;
     let generator_round_trips = WAITS.map(|wait| round_trip(bench, wait, stop)).into_iter().collect::<Result<_, _>>()?;
-    say("the fastest closed loop")?;
+    next("the fastest closed loop")?;
     let closed_loop = fastest_closed_loop(bench, stop)?;
-    say("the highest rate")?;
+    next("the highest rate")?;
     let highest_rate_per_s = highest_rate_per_s(bench, stop)?;
-    say("send lag by rate")?;
+    next("send lag by rate")?;
     let rates = RATES_PER_S.into_iter().filter(|&rate_per_s| rate_per_s < highest_rate_per_s).chain([highest_rate_per_s]);
     let send_lags = rates
         .flat_map(|rate_per_s| WAITS.map(|wait| (rate_per_s, wait)))
@@ -167,14 +167,14 @@ pub fn read(bench: Bench, stop: &AtomicBool, tell: &mut dyn FnMut(&str)) -> Resu
         round_trip_spinning_ns: Spread::of(&spinning),
         round_trip_blocking_ns: Spread::of(&blocking),
         generator_round_trips,
-        processors: hiccups.iter().map(Standstills::of).collect(),
+        processors: hiccups.iter().map(ProcessorPauses::of).collect(),
         closed_loop,
         highest_rate_per_s,
         send_lags,
     })
 }
 
-/// The highest rate, in requests a second, that the generator reaches against a server that answers at once.
+/// The highest rate, in requests per second, that the generator reaches with a prompt server.
 ///
 /// # Errors
 /// As [`Bench::measure`].
@@ -186,7 +186,7 @@ pub fn highest_rate_per_s(bench: Bench, stop: &AtomicBool) -> Result<f64, Error>
     })
 }
 
-/// Doubles the rate while it is reached, then halves the distance to the highest that is; 0 where none is.
+/// Doubles the rate while it is reached, then bisects; 0 if no rate is reached.
 fn highest<E>(mut is_reached: impl FnMut(f64) -> Result<bool, E>) -> Result<f64, E> {
     let (mut reached, mut missed) = (0.0, FIRST_RATE_PER_S);
     while is_reached(missed)? {
@@ -236,8 +236,8 @@ fn suited() -> Wait {
 }
 
 fn measure(bench: Bench, (load, connections): (Load, usize), wait: Wait, stop: &AtomicBool) -> Result<Measurement, Error> {
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { load, connections, wait, warmup: WARMUP, duration: METERED, ..Config::new(nobody) };
+    let any_address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { load, connections, wait, warmup: WARMUP, duration: METERED, ..Config::new(any_address) };
     let trial = Trial { config, behaviour: Behaviour::Prompt, standstill: Duration::ZERO, logged_arrivals: 0 };
     Ok(bench.measure(&trial, stop)?.measurement)
 }
@@ -248,9 +248,9 @@ impl Spread {
     }
 }
 
-impl Standstills {
-    fn of(hiccups: &Hiccups) -> Standstills {
-        Standstills {
+impl ProcessorPauses {
+    fn of(hiccups: &Hiccups) -> ProcessorPauses {
+        ProcessorPauses {
             cpu: hiccups.cpu,
             watched_s: hiccups.spun.as_secs_f64(),
             times: hiccups.pauses,
@@ -259,7 +259,7 @@ impl Standstills {
         }
     }
 
-    /// The part of the time in which the processor stood still.
+    /// The share of the time in which the processor was taken away.
     fn share(&self) -> f64 {
         if self.watched_s > 0.0 { self.total_ns as f64 / 1e9 / self.watched_s } else { 0.0 }
     }
@@ -271,15 +271,15 @@ impl fmt::Display for Spread {
     }
 }
 
-impl fmt::Display for Standstills {
+impl fmt::Display for ProcessorPauses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "processor {} ", self.cpu)?;
         let (total, share) = (readable(self.total_ns), 100.0 * self.share());
         match self.times {
-            0 => write!(f, "never stood still for over {} within {:.0} s", readable(HICCUP.as_nanos() as u64), self.watched_s),
+            0 => write!(f, "had no pause of over {} within {:.0} s", readable(HICCUP.as_nanos() as u64), self.watched_s),
             times => write!(
                 f,
-                "stood still {times} times, for {total} in all within {:.0} s ({share:.2} %), {} at the longest: \
+                "had {times} pauses of {total} in total within {:.0} s ({share:.2} %), the longest of {}: \
                  latencies beyond p{:.2} are the machine's",
                 self.watched_s,
                 readable(self.longest_ns),
@@ -304,10 +304,7 @@ impl fmt::Display for Meters {
             writeln!(f, "{:<13}{processor}", if line == 0 { "pauses" } else { "" })?;
         }
         if self.processors.iter().any(|processor| processor.share() > BUSY_MACHINE) {
-            writeln!(
-                f,
-                "             the machine does something else besides: nothing below can be relied on until it does not"
-            )?;
+            writeln!(f, "             the machine is not idle: do not rely on anything below")?;
         }
         let ClosedLoop { connections, throughput_per_s, busy_share } = self.closed_loop;
         let busy = 100.0 * busy_share;
@@ -320,7 +317,7 @@ impl fmt::Display for Meters {
 }
 
 impl Meters {
-    /// A line for each rate, a column for each way to wait.
+    /// One line per rate, one column per way to wait.
     fn send_lag_table(&self) -> String {
         let mut table = Table::new();
         let header = ["requests/s".to_string()].into_iter().chain(WAITS.map(|wait| wait.to_string()));
@@ -349,28 +346,28 @@ mod tests {
     }
 
     #[test]
-    fn where_no_rate_is_reached_it_is_0_and_the_search_ends() {
+    fn without_a_reachable_rate_it_is_0_and_the_search_ends() {
         assert_eq!(highest(|_| Ok::<_, Error>(false)).unwrap(), 0.0);
         assert!(highest(|_| Err(Error::Interrupted)).is_err());
     }
 
     #[test]
-    fn a_processor_that_stood_still_bounds_what_can_be_believed() {
-        let mut standstills = Standstills { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
+    fn pauses_of_a_processor_bound_the_percentiles() {
+        let mut pauses = ProcessorPauses { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
         assert_eq!(
-            standstills.to_string(),
-            "processor 1 stood still 14 times, for 2.00 ms in all within 2 s (0.10 %), 900 µs at the longest: \
+            pauses.to_string(),
+            "processor 1 had 14 pauses of 2.00 ms in total within 2 s (0.10 %), the longest of 900 µs: \
              latencies beyond p99.90 are the machine's"
         );
-        (standstills.times, standstills.total_ns) = (0, 0);
-        assert_eq!(standstills.to_string(), "processor 1 never stood still for over 50.0 µs within 2 s");
+        (pauses.times, pauses.total_ns) = (0, 0);
+        assert_eq!(pauses.to_string(), "processor 1 had no pause of over 50.0 µs within 2 s");
     }
 
     #[test]
-    fn all_is_told_in_words_and_in_numbers() {
+    fn the_meters_are_readable_as_text_and_as_json() {
         let spread = Spread { p50: 1000, p99: 2000, max: 3000 };
         let lags = WAITS.map(|wait| SendLag { rate_per_s: 1000.0, wait, lag_ns: spread, busy_share: 0.5 });
-        let busy = Standstills { cpu: 0, watched_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
+        let busy = ProcessorPauses { cpu: 0, watched_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
         let meters = Meters {
             clock_step_ns: None,
             clock_reading_ns: 20.0,
@@ -384,18 +381,13 @@ mod tests {
             send_lags: lags.into(),
         };
         let text = meters.to_string();
-        for words in [
-            "none seen",
-            "the machine does something else",
-            "wait hybrid",
-            "busy: 97 %",
-            "123456 requests/s",
-            "1.00 µs, 2.00 µs",
-        ] {
-            assert!(text.contains(words), "{words} in {text}");
+        for phrase in
+            ["none seen", "the machine is not idle", "wait hybrid", "busy: 97 %", "123456 requests/s", "1.00 µs, 2.00 µs"]
+        {
+            assert!(text.contains(phrase), "{phrase} in {text}");
         }
-        let quiet = Meters { processors: vec![Standstills { total_ns: 9_000_000, ..busy }], ..meters.clone() };
-        assert!(!quiet.to_string().contains("the machine does something else"));
+        let quiet = Meters { processors: vec![ProcessorPauses { total_ns: 9_000_000, ..busy }], ..meters.clone() };
+        assert!(!quiet.to_string().contains("the machine is not idle"));
         let lag = &serde_json::to_value(&meters).unwrap()["send_lags"][2];
         assert_eq!((lag["wait"].as_str(), lag["lag_ns"]["p99"].as_u64()), (Some("sleep"), Some(2000)));
     }

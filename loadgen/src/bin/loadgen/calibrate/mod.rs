@@ -46,10 +46,7 @@ use crate::output_file::OutputFile;
 const METERS: &str = "meters";
 const METERS_WHY: &str = "What this machine and the generator on it can resolve: clock, timer, round trips, pauses, rates.";
 
-/// Shows what this machine and the generator on it can resolve, and measures servers whose answer is known: expected beside
-/// measured. It takes a few minutes and needs an otherwise idle machine.
-///
-/// Exits 0 if everything is as expected, 1 if not, 2 for bad usage.
+/// The options of `loadgen calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateOptions {
     /// Processors for the generator (the first) and the known servers (the second); default: the last two

@@ -1,4 +1,4 @@
-//! How finely this machine can measure: the clock's step, the timer's lateness, the floor of a round trip.
+//! The machine's resolution: the clock's step, the timer's lateness, the floor of a round trip.
 
 use std::{
     io::{self, Read, Write},
@@ -19,12 +19,12 @@ const BATCHES: usize = 101;
 const READINGS_PER_BATCH: usize = 1000;
 const MESSAGE_BYTES: usize = 64;
 
-/// What reading the clock gives and takes.
+/// The clock's step and cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockResolution {
     /// The smallest step between two readings that differ, in nanoseconds; `None` when none did.
     pub smallest_step_ns: Option<u64>,
-    /// What one reading takes, in nanoseconds: the median over batches.
+    /// The cost of one reading, in nanoseconds: the median over batches.
     pub reading_ns: f64,
 }
 
@@ -45,11 +45,11 @@ fn resolution_of(mut now_ns: impl FnMut() -> u64) -> ClockResolution {
     }
 }
 
-/// How late the calling thread wakes, in nanoseconds, from `times` sleeps of length `sleep`; `sleep_until` is told the
-/// moment to wake, on the clock of `now_ns`. To wake early counts as 0.
+/// How late the calling thread wakes, in nanoseconds, from `times` sleeps of length `sleep`; `sleep_until` is called with the
+/// time to wake, on the clock of `now_ns`. Waking early counts as 0.
 ///
 /// # Errors
-/// What `sleep_until` fails with.
+/// When `sleep_until` fails.
 pub fn lateness(
     sleep: Duration,
     times: u32,
@@ -66,16 +66,16 @@ pub fn lateness(
 }
 
 /// [`lateness`] of a sleep in a read of a timer descriptor (timerfd). The timer fires exactly, whatever the thread's timer
-/// slack: what is late is the thread's wake-up.
+/// slack: the thread's wake-up is late.
 ///
 /// # Errors
-/// What the system says when it has no timer for this.
+/// When the timer fails.
 pub fn timerfd_lateness(sleep: Duration, times: u32) -> io::Result<Histogram<u64>> {
     let (clock, timer) = (Clock::start(), timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?);
     lateness(sleep, times, || clock.now_ns(), |due_ns| sleep_on(&timer, due_ns.saturating_sub(clock.now_ns())))
 }
 
-/// Sleeps for at least a nanosecond, since a timer set to nothing is a timer disarmed.
+/// Sleeps for at least a nanosecond, since setting a timer to zero disarms it.
 fn sleep_on(timer: &OwnedFd, ns: u64) -> io::Result<()> {
     let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: timespec(ns.max(1)) };
     timerfd_settime(timer, TimerfdTimerFlags::empty(), &once)?;
@@ -89,22 +89,22 @@ fn timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / NS_PER_S) as _, tv_nsec: (ns % NS_PER_S) as _ }
 }
 
-/// Round trips of 64 bytes, in nanoseconds: two threads of this process and one loopback connection, one message at a time,
-/// for `duration`. This is the floor: what a reply takes with no server in the way.
+/// Round trips of 64 bytes, in nanoseconds: two threads of this process and one loopback connection, one message at a time, for
+/// `duration`. This is the floor: a reply's latency without a server.
 ///
-/// The threads run on the first two processors the calling thread may use. With only one they share it, and to spin then
-/// means to wait for the other's turn: a trip takes as long as the scheduler's time slices.
+/// The threads run on the first two processors that the calling thread may use. With only one they share it, and spinning then
+/// waits for the other's turn: a trip takes as long as the scheduler's time slices.
 ///
 /// # Errors
-/// What the system says to the sockets, or to keeping a thread on its processor.
+/// When a socket fails, or a thread cannot be kept on its processor.
 pub fn round_trips(wait: Wait, duration: Duration) -> io::Result<Histogram<u64>> {
     let cpus = Cpus::allowed()?;
     let pin = |nth: usize| Cpus::new([cpus.as_slice()[nth % cpus.as_slice().len()]]).expect("one processor is some");
     let (near, far) = connected(wait)?;
     thread::scope(|scope| {
         let echo = scope.spawn(|| pin(0).run_here().and_then(|()| send_back(far)));
-        let ask = scope.spawn(|| pin(1).run_here().and_then(|()| ask_again_and_again(near, duration)));
-        let trips = ask.join().expect("the asking thread does not panic");
+        let near_end = scope.spawn(|| pin(1).run_here().and_then(|()| measure_round_trips(near, duration)));
+        let trips = near_end.join().expect("the measuring thread does not panic");
         echo.join().expect("the echoing thread does not panic")?;
         trips
     })
@@ -130,12 +130,12 @@ fn send_back(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn ask_again_and_again(mut stream: TcpStream, duration: Duration) -> io::Result<Histogram<u64>> {
+fn measure_round_trips(mut stream: TcpStream, duration: Duration) -> io::Result<Histogram<u64>> {
     let (mut trips, mut message) = (Times::default().all, [0; MESSAGE_BYTES]);
     let clock = Clock::start();
     let mut sent_ns = 0;
     while sent_ns < nanoseconds(duration) {
-        // One message is all there ever is on the way, so a socket's buffer has room even where it may not wait for it.
+        // There is only one message at a time, so the socket's buffer has room even if it is nonblocking.
         stream.write_all(&message)?;
         if !receive(&mut stream, &mut message)? {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -147,7 +147,7 @@ fn ask_again_and_again(mut stream: TcpStream, duration: Duration) -> io::Result<
     Ok(trips)
 }
 
-/// Receives a whole message, asking again for as long as there is none; false when the other side has ended.
+/// Receives a complete message, busy-polling if there is none; false at the end of input.
 fn receive(stream: &mut TcpStream, message: &mut [u8]) -> io::Result<bool> {
     let mut received = 0;
     while received < message.len() {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_is_counted_from_the_moment_asked_for() {
+    fn lateness_is_counted_from_the_time_to_wake() {
         let time_ns = Cell::new(1000);
         let mut late_ns = [0, 7, 30].into_iter();
         let sleep_until = |due_ns| {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn to_wake_early_is_not_to_be_late_and_a_failed_sleep_is_told() {
+    fn waking_early_is_not_late_and_a_failed_sleep_is_an_error() {
         let early = lateness(Duration::from_nanos(500), 1, || 0, |_| Ok(())).unwrap();
         assert_eq!((early.len(), early.max()), (1, 0));
         let failed = lateness(Duration::ZERO, 5, || 0, |_| Err(io::ErrorKind::Unsupported.into()));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_descriptor_sleeps_and_not_too_short() {
+    fn a_timer_descriptor_does_not_sleep_too_short() {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap();
         for sleep_ns in [0, 100_000, 1_000_000] {
             let clock = Clock::start();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_round_however_the_ends_wait() {
+    fn messages_make_round_trips_however_the_ends_wait() {
         for wait in [Wait::Spin, Wait::Sleep] {
             let trips = round_trips(wait, Duration::from_millis(20)).unwrap();
             assert!(!trips.is_empty() && trips.min() > 0, "{wait}");

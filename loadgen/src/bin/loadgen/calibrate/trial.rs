@@ -9,7 +9,7 @@ use super::behaviour::Behaviour;
 /// One run against a known server.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The load; the bench sets whom it drives, and on which processor.
+    /// The load; the bench sets its target and its processor.
     pub config: Config,
     /// How the server behaves. Its freezes and its stop count from the beginning of the measured window.
     pub behaviour: Behaviour,

@@ -1,22 +1,21 @@
-//! Which warnings belong to a measurement.
+//! The rules by which a measurement gets its warnings.
 
 use nix::errno::Errno;
 
 use crate::{Config, Connections, Measurement, Warning};
 
-/// Answers below which the high percentiles rest on single requests.
-const FEW_ANSWERS: u64 = 1000;
-/// A generator that is busy for more of its time than this has no room for what comes in bursts.
-const HARDLY_ANY_TIME_TO_SPARE: f64 = 0.95;
+/// With fewer answers, the high percentiles depend on single requests.
+const MIN_ANSWERS: u64 = 1000;
+/// A generator that is busy for more of its time cannot absorb bursts.
+const MAX_BUSY_SHARE: f64 = 0.95;
 /// Share of the requests due that must be answered in the window for the server to keep up.
 const KEEPS_UP: f64 = 0.99;
-/// The part of a latency that its request's own lag may be.
-const NEGLIGIBLE_LAG: f64 = 0.1;
-/// How far the two sides of Little's law may be apart.
-const LITTLE_GAP: f64 = 0.01;
+/// Share of a latency that its request's send lag may be.
+const MAX_LAG_SHARE: f64 = 0.1;
+/// Difference between the two sides of Little's law that may be.
+const MAX_LITTLES_LAW_GAP: f64 = 0.01;
 
-/// All that a reader has to know before believing the measurement. `refusals` is what the system said when connections
-/// did not open.
+/// The warnings of a measurement. `refusals` are the error numbers of connections that did not open.
 pub(crate) fn warnings(config: &Config, measurement: &Measurement, refusals: &[i32]) -> Vec<Warning> {
     let found = [
         interrupted(config, measurement),
@@ -58,14 +57,14 @@ fn port_exhausted(config: &Config, measurement: &Measurement, refusals: &[i32]) 
     refusals.contains(&(Errno::EADDRNOTAVAIL as i32)).then_some(Warning::PortExhausted { asked, opened })
 }
 
-/// Connections that were asked for, and those that opened, the idle ones among them.
+/// Configured connections and those that opened, idle ones included.
 fn all(config: &Config, measurement: &Measurement) -> (u64, u64) {
     let &Connections { refused, idle_asked, idle_opened, .. } = &measurement.connections;
     let asked = active(config, measurement);
     (asked + idle_asked, asked.saturating_sub(refused) + idle_opened)
 }
 
-/// Active connections that were asked for: where every request opens one, as many as there were requests to send.
+/// Configured active connections; with single-use connections, the requests that were sent.
 fn active(config: &Config, measurement: &Measurement) -> u64 {
     match config.churn {
         true => measurement.requests.sent + measurement.warmup_requests.sent,
@@ -91,10 +90,10 @@ fn censored(measurement: &Measurement) -> Option<Warning> {
 
 fn client_bound(measurement: &Measurement) -> Option<Warning> {
     let busy_share = measurement.cpu.busy_share;
-    (busy_share > HARDLY_ANY_TIME_TO_SPARE).then_some(Warning::ClientBound { busy_share })
+    (busy_share > MAX_BUSY_SHARE).then_some(Warning::ClientBound { busy_share })
 }
 
-/// By the requests that were really due: of Poisson arrivals there may be a few more or less than asked for.
+/// By the requests that were actually due: Poisson arrivals may be a few more or less than configured.
 fn saturated(measurement: &Measurement) -> Option<Warning> {
     measurement.rate_asked_per_s?;
     let due_per_s = measurement.per_s(measurement.requests.due);
@@ -105,9 +104,9 @@ fn saturated(measurement: &Measurement) -> Option<Warning> {
 fn send_lag(measurement: &Measurement) -> Option<Warning> {
     let lag = measurement.send_lag.as_ref()?;
     [50, 99].into_iter().find_map(|percentile| {
-        let at = |times: &crate::Times| times.percentile(f64::from(percentile) / 100.0).map(|told| told.value_ns);
+        let at = |times: &crate::Times| times.percentile(f64::from(percentile) / 100.0).map(|percentile| percentile.value_ns);
         let (lag_ns, latency_ns) = (at(lag)?, at(&measurement.latency)?);
-        let is_noticeable = lag_ns as f64 > NEGLIGIBLE_LAG * latency_ns as f64;
+        let is_noticeable = lag_ns as f64 > MAX_LAG_SHARE * latency_ns as f64;
         is_noticeable.then_some(Warning::SendLag { percentile, lag_ns, latency_ns })
     })
 }
@@ -120,20 +119,21 @@ fn paused(measurement: &Measurement) -> Option<Warning> {
 }
 
 fn littles_law(measurement: &Measurement) -> Option<Warning> {
-    let little = measurement.little;
-    let warning = Warning::LittlesLaw { mean_in_flight: little.mean_in_flight, rate_times_latency: little.rate_times_latency };
-    (little.gap() > LITTLE_GAP).then_some(warning)
+    let littles_law = measurement.littles_law;
+    let warning =
+        Warning::LittlesLaw { mean_in_flight: littles_law.mean_in_flight, rate_times_latency: littles_law.rate_times_latency };
+    (littles_law.gap() > MAX_LITTLES_LAW_GAP).then_some(warning)
 }
 
 fn short_run(measurement: &Measurement) -> Option<Warning> {
     let answered = measurement.requests.answered;
-    (answered < FEW_ANSWERS).then_some(Warning::ShortRun { answered })
+    (answered < MIN_ANSWERS).then_some(Warning::ShortRun { answered })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Cpu, Pauses, Requests, Times, Wait, measurement::Little};
+    use crate::{Cpu, Pauses, Requests, Times, Wait, measurement::LittlesLaw};
     use std::time::{Duration, SystemTime};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ pub(crate) mod tests {
         times
     }
 
-    /// A second of an open loop with two connections and an idle one, of which nothing is to be said.
+    /// A second of an open loop with two connections and an idle one, without faults.
     pub(crate) fn faultless() -> Measurement {
         let requests = Requests { due: ANSWERS, sent: ANSWERS, answered: ANSWERS, ..Requests::default() };
         Measurement {
@@ -167,7 +167,7 @@ pub(crate) mod tests {
             service: times(99_000, ANSWERS),
             send_lag: Some(times(1000, ANSWERS)),
             intervals: Vec::new(),
-            little: Little { mean_in_flight: 0.2, rate_times_latency: 0.2 },
+            littles_law: LittlesLaw { mean_in_flight: 0.2, rate_times_latency: 0.2 },
             connections: Connections {
                 asked: 2,
                 opened: 2,
@@ -182,11 +182,11 @@ pub(crate) mod tests {
         }
     }
 
-    fn told(change: impl FnOnce(&mut Measurement)) -> Vec<Warning> {
-        told_of(&config(), change, &[])
+    fn warnings_after(change: impl FnOnce(&mut Measurement)) -> Vec<Warning> {
+        warnings_of(&config(), change, &[])
     }
 
-    fn told_of(config: &Config, change: impl FnOnce(&mut Measurement), refusals: &[Errno]) -> Vec<Warning> {
+    fn warnings_of(config: &Config, change: impl FnOnce(&mut Measurement), refusals: &[Errno]) -> Vec<Warning> {
         let mut measurement = faultless();
         change(&mut measurement);
         warnings(config, &measurement, &refusals.iter().map(|&errno| errno as i32).collect::<Vec<_>>())
@@ -194,29 +194,29 @@ pub(crate) mod tests {
 
     #[test]
     fn a_faultless_measurement_has_no_warnings() {
-        assert_eq!(told(|_| {}), []);
+        assert_eq!(warnings_after(|_| {}), []);
     }
 
     #[test]
     fn a_run_that_was_stopped_is_interrupted_and_a_short_one_is_not() {
-        let stopped = told(|run| (run.interrupted, run.elapsed) = (true, SECOND / 2));
+        let stopped = warnings_after(|run| (run.interrupted, run.elapsed) = (true, SECOND / 2));
         assert_eq!(stopped[0], Warning::Interrupted { elapsed: SECOND / 2, asked: SECOND });
-        assert_eq!(told(|run| run.elapsed = SECOND / 2), []);
+        assert_eq!(warnings_after(|run| run.elapsed = SECOND / 2), []);
     }
 
     #[test]
-    fn a_refusal_is_told_by_its_cause() {
+    fn a_refusal_is_reported_by_its_cause() {
         let refused = |run: &mut Measurement| (run.connections.opened, run.connections.refused) = (1, 1);
-        let cause = |errno| told_of(&config(), refused, &[errno]).remove(0);
+        let cause = |errno| warnings_of(&config(), refused, &[errno]).remove(0);
         assert_eq!(cause(Errno::EMFILE), Warning::FdLimit { asked: 3, opened: 2 });
         assert_eq!(cause(Errno::ENFILE), Warning::FdLimit { asked: 3, opened: 2 });
         assert_eq!(cause(Errno::EADDRNOTAVAIL), Warning::PortExhausted { asked: 3, opened: 2 });
         let unserved = Warning::UnservedConnections { asked: 2, refused: 1, starved: 0 };
-        assert_eq!(told_of(&config(), refused, &[Errno::ECONNREFUSED]), [unserved]);
+        assert_eq!(warnings_of(&config(), refused, &[Errno::ECONNREFUSED]), [unserved]);
     }
 
     #[test]
-    fn connections_for_single_requests_are_counted_as_such() {
+    fn connections_for_single_requests_are_counted_by_request() {
         let churn = Config { churn: true, ..config() };
         let refused = |run: &mut Measurement| {
             run.connections.refused = 50;
@@ -226,19 +226,20 @@ pub(crate) mod tests {
             Warning::FdLimit { asked: 2501, opened: 2451 },
             Warning::UnservedConnections { asked: 2500, refused: 50, starved: 0 },
         ];
-        assert_eq!(told_of(&churn, refused, &[Errno::EMFILE]), expected);
-        assert_eq!(told_of(&churn, |_| {}, &[]), []);
+        assert_eq!(warnings_of(&churn, refused, &[Errno::EMFILE]), expected);
+        assert_eq!(warnings_of(&churn, |_| {}, &[]), []);
     }
 
     #[test]
     fn a_connection_without_a_reply_is_unserved() {
-        let starved = told(|run| (run.connections.served, run.connections.starved) = (1, 1));
+        let starved = warnings_after(|run| (run.connections.served, run.connections.starved) = (1, 1));
         assert_eq!(starved, [Warning::UnservedConnections { asked: 2, refused: 0, starved: 1 }]);
     }
 
     #[test]
-    fn idle_connections_are_missing_when_they_do_not_open_or_are_lost() {
-        let missing = |opened, lost| told(|run| (run.connections.idle_opened, run.connections.idle_lost) = (opened, lost));
+    fn idle_connections_are_missing_if_they_do_not_open_or_are_lost() {
+        let missing =
+            |opened, lost| warnings_after(|run| (run.connections.idle_opened, run.connections.idle_lost) = (opened, lost));
         assert_eq!(missing(0, 0), [Warning::IdleConnections { asked: 1, opened: 0, lost: 0 }]);
         assert_eq!(missing(1, 1), [Warning::IdleConnections { asked: 1, opened: 1, lost: 1 }]);
         assert_eq!(missing(1, 0), []);
@@ -246,30 +247,30 @@ pub(crate) mod tests {
 
     #[test]
     fn latencies_with_requests_without_an_answer_are_censored() {
-        let censored = told(|run| (run.latency.unanswered, run.latency.unanswered_from_ns) = (3, Some(5_000_000)));
+        let censored = warnings_after(|run| (run.latency.unanswered, run.latency.unanswered_from_ns) = (3, Some(5_000_000)));
         assert_eq!(censored, [Warning::Censored { unanswered: 3, from_ns: 5_000_000 }]);
     }
 
     #[test]
-    fn a_generator_without_time_to_spare_is_the_bound() {
-        assert_eq!(told(|run| run.cpu.busy_share = 0.96), [Warning::ClientBound { busy_share: 0.96 }]);
-        assert_eq!(told(|run| run.cpu.busy_share = 0.95), []);
+    fn a_generator_without_time_to_spare_is_the_bottleneck() {
+        assert_eq!(warnings_after(|run| run.cpu.busy_share = 0.96), [Warning::ClientBound { busy_share: 0.96 }]);
+        assert_eq!(warnings_after(|run| run.cpu.busy_share = 0.95), []);
     }
 
     #[test]
     fn a_server_that_answers_less_than_99_of_100_is_saturated_in_an_open_loop() {
-        let saturated = told(|run| run.replies_in_window = 1979);
+        let saturated = warnings_after(|run| run.replies_in_window = 1979);
         assert_eq!(saturated, [Warning::Saturated { due_per_s: 2000.0, answered_per_s: 1979.0 }]);
-        assert_eq!(told(|run| run.replies_in_window = 1980), []);
-        assert_eq!(told(|run| (run.replies_in_window, run.rate_asked_per_s) = (1000, None)), []);
-        // Poisson arrivals are as many as chance has it: what was due counts, not what was asked for.
-        assert_eq!(told(|run| run.rate_asked_per_s = Some(2100.0)), []);
+        assert_eq!(warnings_after(|run| run.replies_in_window = 1980), []);
+        assert_eq!(warnings_after(|run| (run.replies_in_window, run.rate_asked_per_s) = (1000, None)), []);
+        // Poisson arrivals vary in number: what was due counts, not what was configured.
+        assert_eq!(warnings_after(|run| run.rate_asked_per_s = Some(2100.0)), []);
     }
 
     #[test]
-    fn a_lag_over_a_tenth_of_the_latency_is_told_at_the_first_percentile_that_has_it() {
+    fn a_lag_over_a_tenth_of_the_latency_is_reported_at_the_first_such_percentile() {
         let lagging = |median_ns, rare_ns| {
-            told(|run| {
+            warnings_after(|run| {
                 let mut lag = times(median_ns, ANSWERS * 98 / 100);
                 lag.all.record_n(rare_ns, ANSWERS * 2 / 100).unwrap();
                 run.send_lag = Some(lag);
@@ -282,19 +283,19 @@ pub(crate) mod tests {
         assert_eq!(lag(lagging(20_000, 30_000)), (50, 20, 100));
         assert_eq!(lag(lagging(1000, 30_000)), (99, 30, 100));
         assert_eq!(lagging(9000, 9900), []);
-        assert_eq!(told(|run| run.send_lag = None), []);
+        assert_eq!(warnings_after(|run| run.send_lag = None), []);
     }
 
     #[test]
-    fn a_generator_that_stood_still_was_paused() {
+    fn a_generator_that_did_not_run_was_paused() {
         let pauses = |over_1ms| Pauses { longest_ns: 4_000_000, over_1ms, over_1ms_total_ns: over_1ms * 5_000_000 };
-        let paused = told(|run| run.pauses = pauses(2));
+        let paused = warnings_after(|run| run.pauses = pauses(2));
         assert_eq!(paused, [Warning::Paused { longest_ns: 4_000_000, times: 2, share: 0.01 }]);
-        assert_eq!(told(|run| run.pauses = pauses(0)), []);
+        assert_eq!(warnings_after(|run| run.pauses = pauses(0)), []);
     }
 
     #[test]
-    fn a_second_half_unlike_the_first_is_a_drift() {
+    fn a_second_half_that_differs_from_the_first_is_a_drift() {
         let halves = |first_ns, second_ns| {
             let block = |value_ns| {
                 let mut block = Times::empty_block();
@@ -302,22 +303,23 @@ pub(crate) mod tests {
                 block
             };
             let blocks = (0..40).map(|number| block(if number < 20 { first_ns } else { second_ns })).collect();
-            told(|run| run.latency.blocks = blocks)
+            warnings_after(|run| run.latency.blocks = blocks)
         };
         assert!(matches!(halves(100_000, 200_000)[..], [Warning::Drift(_)]));
         assert_eq!(halves(100_000, 100_000), []);
     }
 
     #[test]
-    fn counts_over_1_percent_apart_contradict_littles_law() {
-        let apart = |rate_times_latency| told(|run| run.little = Little { mean_in_flight: 2.0, rate_times_latency });
+    fn counts_that_differ_by_over_1_percent_contradict_littles_law() {
+        let apart =
+            |rate_times_latency| warnings_after(|run| run.littles_law = LittlesLaw { mean_in_flight: 2.0, rate_times_latency });
         assert_eq!(apart(1.97), [Warning::LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.97 }]);
         assert_eq!(apart(1.99), []);
     }
 
     #[test]
     fn under_1000_answers_make_a_short_run() {
-        assert_eq!(told(|run| run.requests.answered = 999), [Warning::ShortRun { answered: 999 }]);
-        assert_eq!(told(|run| run.requests.answered = 1000), []);
+        assert_eq!(warnings_after(|run| run.requests.answered = 999), [Warning::ShortRun { answered: 999 }]);
+        assert_eq!(warnings_after(|run| run.requests.answered = 1000), []);
     }
 }
