@@ -3,8 +3,8 @@
 use models::{Model, RunsAs};
 
 use crate::{
-    counters, endings, event_driven, failure::Failure, model_truth, options, overload, shutdown, subject::Subject,
-    thread_per_conn, wire,
+    counters, endings, event_driven, failure::Failure, idle_timeout, model_truth, options, overload, refusal, shutdown,
+    subject::Subject, thread_per_conn, wire, work,
 };
 
 /// One thing that must be true of a server.
@@ -57,7 +57,6 @@ pub const CHECKS: &[Check] = &[
     check!(wire::the_largest_frame_allowed, ALL, "By default a payload of 1 MiB is answered."),
     check!(wire::the_largest_frame_of_a_small_limit, ALL, "A payload as long as --max-frame is answered."),
     check!(wire::much_raw_data, ALL, "More raw bytes than all buffers hold come back, sent while the replies are read."),
-    check!(wire::work_is_done_for_every_frame, ALL, "The cost of --work is paid for each frame, as processor time or as waiting."),
 
     check!(endings::half_close_with_replies_owed, ALL, "A client that has ended its side gets every reply it is owed."),
     check!(endings::half_close_with_much_owed, ALL, "So does one that is owed more than the buffers hold."),
@@ -72,6 +71,20 @@ pub const CHECKS: &[Check] = &[
     check!(endings::an_urgent_byte_is_a_byte, ALL, "TCP's urgent data is data like any other, and does not keep the server awake."),
     check!(endings::idle_connections_time_out_and_busy_ones_do_not, ALL, "--idle-timeout ends connections on which nothing moves, inside a frame too, and no others."),
 
+    check!(refusal::every_refused_peer_gets_its_replies_and_an_end, ALL, "After a frame that is too long, a client that waits gets the replies owed and the end, wherever a read ended."),
+    check!(refusal::refused_peers_that_keep_sending_lose_no_reply_at_sigterm, ALL, "A refused client that keeps sending gets the replies owed at SIGTERM."),
+
+    check!(idle_timeout::the_first_client_after_a_quiet_time_is_served, ALL, "A client that comes after a long quiet time is not closed as idle."),
+    check!(idle_timeout::a_client_that_is_nearly_idle_is_not_closed, ALL, "A client with a request every 0.9 of --idle-timeout is not closed."),
+    check!(idle_timeout::busy_clients_beside_slow_work_are_not_closed, ALL, "A client is not idle while its request waits behind the work of others."),
+    check!(idle_timeout::a_client_whose_request_takes_longer_is_not_closed, ALL, "A client is not idle while the server works on its request."),
+
+    check!(work::work_is_done_for_every_frame, ALL, "The cost of --work is paid for each frame, as processor time or as waiting."),
+    check!(work::waiting_work_of_many_clients_overlaps, Model::serves_all, "With --work wait, the requests of 20 clients wait at the same time."),
+    check!(work::waiting_work_keeps_replies_in_order, ALL, "With --work wait, each frame of a connection is answered, in order."),
+    check!(work::waiting_work_uses_no_processor, ALL, "A request that waits uses no processor, unless the model busy-polls."),
+    check!(work::a_reset_while_its_work_waits, ALL, "A reset while a request waits ends that connection and affects no other."),
+
     check!(overload::a_peer_that_does_not_read, ALL, "A client that does not read its replies is not read either: memory stays bounded, others are served, no reply is lost."),
     check!(overload::a_peer_that_never_pauses, ALL, "A client that sends without a pause does not keep others from being served."),
     check!(overload::five_hundred_clients, ALL, "Each of 500 clients gets its own replies, all of them."),
@@ -79,19 +92,24 @@ pub const CHECKS: &[Check] = &[
     check!(overload::out_of_descriptors, ONE_PROCESS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
     check!(thread_per_conn::out_of_threads, THREAD_PER_CONNECTION, "Without threads, new clients are turned away and counted; one is served as soon as a thread can start."),
     check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),
+    check!(event_driven::memory_of_unfinished_frames_returns, EVENT_DRIVEN, "After 300 resets of unfinished frames of 900 KB, their memory is returned without further traffic."),
 
     check!(shutdown::sigterm_when_idle, ALL, "SIGTERM ends a server that owes nothing, silent clients or not."),
     check!(shutdown::sigint_when_idle, ALL, "SIGINT ends a server that owes nothing, silent clients or not."),
     check!(shutdown::sigterm_in_mid_frame, ALL, "At SIGTERM inside a frame, the frames before it are answered; the rest of it is not waited for."),
+    check!(shutdown::sigterm_while_requests_wait, ALL, "With --work wait, requests in the sockets or in progress at SIGTERM are answered and counted."),
     check!(shutdown::sigterm_under_load, ALL, "Requests that lie in the sockets at SIGTERM are answered and counted."),
     check!(shutdown::sigint_under_load, ALL, "Requests that lie in the sockets at SIGINT are answered and counted."),
     check!(shutdown::sigterm_with_a_slow_reader, ALL, "A client that is owed more than the buffers hold at SIGTERM gets a reply to each frame that had arrived."),
     check!(shutdown::a_second_sigterm_ends_it_now, ALL, "A second SIGTERM ends a server that waits for a slow client."),
     check!(shutdown::a_second_sigint_ends_it_now, ALL, "A second SIGINT ends a server that waits for a slow client."),
     check!(shutdown::the_drain_is_bounded, ALL, "A client that does not read is abandoned after --drain-timeout, and counted."),
+    check!(shutdown::each_abandoned_client_is_counted_once, ALL, "Clients that do not read are each counted once as abandoned when the drain timeout passes."),
+    check!(shutdown::the_longest_drain_timeout, ALL, "The longest --drain-timeout is accepted, and the server stops as with any other."),
 
     check!(options::the_first_line_is_the_address, ALL, "The first line on standard output is the address with the actual port; nothing follows."),
     check!(options::help_lists_every_option, ALL, "--help lists every option on standard output."),
+    check!(options::help_opens_with_the_model, ALL, "--help opens with the description of the model."),
     check!(options::a_bad_value_is_one_line, ALL, "A bad value is one line that names option and value, exit code 2."),
     check!(options::an_unknown_option_is_one_line, ALL, "An unknown option is one line that names it, exit code 2."),
     check!(options::a_port_that_is_taken, ALL, "A port that is in use is one line that names it, exit code 1."),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use procfs::net::TcpNetEntry;
+use procfs::net::{TcpNetEntry, TcpState};
 use rustix::net::{SendFlags, send};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -225,6 +225,12 @@ impl Client {
         Ok(between(there, here, sockets).map_or(0, |socket| socket.rx_queue as usize))
     }
 
+    /// The state of the connection at the server; `None` once it is gone.
+    pub fn state_at_server(&self) -> Result<Option<TcpState>> {
+        let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+        Ok(between(there, here, &tcp_sockets()?).map(|socket| socket.state.clone()))
+    }
+
     fn failure(&self, expected: String, got: String) -> Failure {
         Failure::new(expected, got).after_sending(self.sent())
     }
@@ -241,6 +247,15 @@ impl Client {
             (before, (_, shown)) => format!("{shown} (after {before} bytes)"),
         }
     }
+}
+
+/// Does the same for so many clients at the same time, each in a thread of its own.
+pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -> Result {
+    thread::scope(|scope| {
+        let each = &each;
+        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || each(number))).collect();
+        threads.into_iter().try_for_each(joined)
+    })
 }
 
 /// Waits until all that these clients have sent has reached the server's sockets.

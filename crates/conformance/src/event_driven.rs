@@ -1,8 +1,9 @@
 //! What a loop keeps for each of the connections it serves.
 
 use crate::{
-    client::Client,
+    client::{Client, frame, wait_until_read},
     failure::{Result, ensure, expect_counters},
+    patience::wait_until,
     subject::{Running, Subject, clients_possible},
 };
 
@@ -25,6 +26,42 @@ pub fn an_idle_connection_holds_next_to_no_memory(subject: &Subject) -> Result {
     // An end in order would leave thousands of sockets behind for a minute (TIME_WAIT).
     first.into_iter().chain(others).try_for_each(Client::reset)?;
     expect_counters!(server.stop()?, frames: all as u64);
+    Ok(())
+}
+
+/// No traffic follows the resets that would free memory in passing. An allocator that has learned from the first round to keep
+/// blocks of that size is found in the second.
+pub fn memory_of_unfinished_frames_returns(subject: &Subject) -> Result {
+    const CLIENTS: usize = 300;
+    const BYTES: usize = 900_000;
+    const ALLOWED: u64 = (CLIENTS * BYTES / 10) as u64;
+    let server = subject.start(&[])?;
+    let clients_before = served_once(&server, 1)?;
+    let (sockets, before) = (server.process.sockets()?, server.anonymous_bytes()?);
+    let unfinished = &frame(&[b'x'; 1 << 20])[..BYTES];
+    for round in 1..=2 {
+        let connect = |_| {
+            let mut client = Client::connect(&server)?;
+            client.send(unfinished)?;
+            Ok(client)
+        };
+        let clients = (0..CLIENTS).map(connect).collect::<Result<Vec<Client>>>()?;
+        wait_until_read(&clients)?;
+        clients.into_iter().try_for_each(Client::reset)?;
+        wait_until("the server to close the connections", || Ok(server.process.sockets()? <= sockets))?;
+        let mut held = 0;
+        let returned = wait_until("the memory of the frames to return", || {
+            held = server.anonymous_bytes()?.saturating_sub(before);
+            Ok(held < ALLOWED)
+        });
+        ensure!(
+            returned.is_ok(),
+            "less than {ALLOWED} bytes to be held after {CLIENTS} resets of frames of which {BYTES} bytes had come";
+            "{held} bytes, in round {round}"
+        );
+    }
+    clients_before.into_iter().try_for_each(Client::finish)?;
+    expect_counters!(server.stop()?, connections_reset: 2 * CLIENTS as u64);
     Ok(())
 }
 

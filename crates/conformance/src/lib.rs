@@ -18,14 +18,17 @@ mod endings;
 mod event_driven;
 mod failure;
 mod flood;
+mod idle_timeout;
 mod model_truth;
 mod options;
 mod overload;
 mod patience;
+mod refusal;
 mod shutdown;
 mod subject;
 mod thread_per_conn;
 mod wire;
+mod work;
 
 use std::process::ExitCode;
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Values that options must refuse. Those of --listen and --stats are not checked before they are used.
-const BAD_VALUES: [(&str, &str); 10] = [
+const BAD_VALUES: [(&str, &str); 11] = [
     ("--wire", "carrier-pigeon"),
     ("--reply", "shout"),
     ("--max-frame", "big"),
@@ -20,6 +20,7 @@ const BAD_VALUES: [(&str, &str); 10] = [
     ("--max-connections", "many"),
     ("--work", "nap:1ms"),
     ("--work", "spin"),
+    ("--work", "wait"),
     ("--idle-timeout", "soon"),
     ("--drain-timeout", "later"),
     ("--cpus", "first"),
@@ -57,6 +58,15 @@ pub fn help_lists_every_option(subject: &Subject) -> Result {
     for option in OPTIONS {
         ensure!(help.contains(option), "--help to list {option}"; "{help}");
     }
+    Ok(())
+}
+
+pub fn help_opens_with_the_model(subject: &Subject) -> Result {
+    let output = subject.run_to_end(&["--help"])?;
+    // The lines may be wrapped.
+    let help = String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let about = subject.model.about;
+    ensure!(help.starts_with(about), "--help to open with \"{about}\""; "{help}");
     Ok(())
 }
 

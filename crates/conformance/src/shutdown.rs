@@ -9,7 +9,7 @@ use crate::{
     failure::{Result, ensure, expect_counters},
     flood::Flood,
     patience::{PATIENCE, wait_until},
-    subject::{Running, Subject},
+    subject::{Running, Subject, clients_possible},
 };
 
 /// Longer than any check waits: it is not this timeout that ends the server.
@@ -50,18 +50,22 @@ pub fn sigterm_in_mid_frame(subject: &Subject) -> Result {
 }
 
 pub fn sigterm_under_load(subject: &Subject) -> Result {
-    stops_under_load(subject, Signal::TERM)
+    stops_under_load(subject, Signal::TERM, "sleep:5ms")
 }
 
 pub fn sigint_under_load(subject: &Subject) -> Result {
-    stops_under_load(subject, Signal::INT)
+    stops_under_load(subject, Signal::INT, "sleep:5ms")
 }
 
-fn stops_under_load(subject: &Subject, signal: Signal) -> Result {
+pub fn sigterm_while_requests_wait(subject: &Subject) -> Result {
+    stops_under_load(subject, Signal::TERM, "wait:5ms")
+}
+
+fn stops_under_load(subject: &Subject, signal: Signal, work: &str) -> Result {
     const FRAMES: u64 = 60;
     // Each frame takes a while. So the first client still keeps a loop busy when the requests of the others lie in their sockets
     // and the signal comes.
-    let server = subject.start(&["--work", "sleep:5ms", "--drain-timeout", "60s"])?;
+    let server = subject.start(&["--work", work, "--drain-timeout", "60s"])?;
     let mut clients = accepted_clients(subject, &server, 4)?;
     let requests: Vec<u8> = (0..FRAMES).flat_map(|number| frame(&numbered(number as usize, 500))).collect();
     let (one, more) = requests.split_at(requests.len() / FRAMES as usize);
@@ -132,6 +136,32 @@ pub fn the_drain_is_bounded(subject: &Subject) -> Result {
     let ended = server.process.wait(Duration::from_secs(4))?;
     ensure!(ended.is_some(), "the server to end once the drain timeout of 300 ms has passed"; "it runs after 4 s");
     expect_counters!(server.wait_for_stop()?, connections_abandoned: 1);
+    Ok(())
+}
+
+pub fn each_abandoned_client_is_counted_once(subject: &Subject) -> Result {
+    let server = subject.start(&["--drain-timeout", "200ms"])?;
+    let clients = subject.served_at_once(clients_possible(1000));
+    let unread: Vec<u8> = (0..10).flat_map(|number| frame(&numbered(number, 10_000))).collect();
+    let connect = |_| {
+        // More than it takes without being read.
+        let mut client = Client::connect_with_buffers(&server, 4096)?;
+        client.echo(ACCEPTED)?;
+        client.send(&unread)?;
+        Ok(client)
+    };
+    let connected = (0..clients).map(connect).collect::<Result<Vec<Client>>>()?;
+    server.signal(Signal::TERM)?;
+    expect_counters!(server.wait_for_stop()?, connections_accepted: clients as u64, connections_abandoned: clients as u64);
+    connected.into_iter().try_for_each(Client::reset)
+}
+
+pub fn the_longest_drain_timeout(subject: &Subject) -> Result {
+    let server = subject.start(&["--drain-timeout", "18446744073709551615s"])?;
+    let mut client = accepted_clients(subject, &server, 1)?.remove(0);
+    server.signal(Signal::TERM)?;
+    client.expect_end()?;
+    expect_counters!(server.wait_for_stop()?, connections_closed: 1);
     Ok(())
 }
 

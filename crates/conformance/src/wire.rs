@@ -1,10 +1,8 @@
 //! What comes back: RFC 862 on the raw wire, the frame rule on the other, however the bytes are cut.
 
-use std::time::{Duration, Instant};
-
 use crate::{
     client::{Client, frame, numbered},
-    failure::{Result, ensure, expect_counters},
+    failure::{Result, expect_counters},
     subject::Subject,
 };
 
@@ -133,26 +131,5 @@ pub fn much_raw_data(subject: &Subject) -> Result {
     Client::connect_with_small_buffers(&server)?.exchange(&bytes, &bytes)?;
     let counters = server.stop()?;
     expect_counters!(counters, bytes_in: bytes.len() as u64, bytes_out: bytes.len() as u64);
-    Ok(())
-}
-
-pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
-    const FRAMES: u32 = 50;
-    const COST: Duration = Duration::from_millis(2);
-    let frames: Vec<u8> = (0..FRAMES).flat_map(|number| frame(&number.to_be_bytes())).collect();
-
-    let server = subject.start(&["--work", "spin:2ms"])?;
-    let before = server.usage()?.cpu;
-    Client::connect(&server)?.exchange(&frames, &frames)?;
-    let spent = server.usage()?.cpu - before;
-    ensure!(spent >= FRAMES * COST, "{FRAMES} frames to cost {COST:?} of processor time each"; "{spent:?} for all of them");
-    server.stop()?;
-
-    let server = subject.start(&["--work", "sleep:2ms"])?;
-    let begin = Instant::now();
-    Client::connect(&server)?.exchange(&frames, &frames)?;
-    let took = begin.elapsed();
-    ensure!(took >= FRAMES * COST, "{FRAMES} frames to take {COST:?} each"; "{took:?} for all of them");
-    server.stop()?;
     Ok(())
 }

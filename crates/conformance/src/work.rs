@@ -1,0 +1,83 @@
+//! --work: what serving a frame costs, besides the I/O.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    client::{Client, frame, numbered},
+    failure::{Result, ensure, expect_counters},
+    subject::Subject,
+};
+
+pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
+    const FRAMES: u32 = 50;
+    const COST: Duration = Duration::from_millis(2);
+    let frames: Vec<u8> = (0..FRAMES).flat_map(|number| frame(&number.to_be_bytes())).collect();
+
+    let server = subject.start(&["--work", "spin:2ms"])?;
+    let before = server.usage()?.cpu;
+    Client::connect(&server)?.exchange(&frames, &frames)?;
+    let spent = server.usage()?.cpu - before;
+    ensure!(spent >= FRAMES * COST, "{FRAMES} frames to cost {COST:?} of processor time each"; "{spent:?} for all of them");
+    server.stop()?;
+
+    let server = subject.start(&["--work", "sleep:2ms"])?;
+    let begin = Instant::now();
+    Client::connect(&server)?.exchange(&frames, &frames)?;
+    let took = begin.elapsed();
+    ensure!(took >= FRAMES * COST, "{FRAMES} frames to take {COST:?} each"; "{took:?} for all of them");
+    server.stop()?;
+    Ok(())
+}
+
+pub fn waiting_work_of_many_clients_overlaps(subject: &Subject) -> Result {
+    const CLIENTS: u32 = 20;
+    const COST: Duration = Duration::from_millis(100);
+    let server = subject.start(&["--work", "wait:100ms"])?;
+    let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    let begin = Instant::now();
+    clients.iter_mut().try_for_each(|client| client.send_frame(b"at the same time"))?;
+    clients.iter_mut().try_for_each(|client| client.expect_frame(b"at the same time"))?;
+    let took = begin.elapsed();
+    ensure!(took >= COST, "no reply sooner than {COST:?}"; "all replies after {took:?}");
+    let half = CLIENTS * COST / 2;
+    ensure!(took < half, "{CLIENTS} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
+    expect_counters!(server.stop()?, frames: CLIENTS.into());
+    Ok(())
+}
+
+pub fn waiting_work_keeps_replies_in_order(subject: &Subject) -> Result {
+    let server = subject.start(&["--work", "wait:5ms"])?;
+    let frames: Vec<u8> = (0..20).flat_map(|number| frame(&numbered(number, 5000 * (number % 4)))).collect();
+    let mut client = Client::connect(&server)?;
+    client.send(&frames)?;
+    client.expect(&frames)?;
+    client.exchange(&frames, &frames)?;
+    expect_counters!(server.stop()?, frames: 40, connections_closed: 1);
+    Ok(())
+}
+
+pub fn waiting_work_uses_no_processor(subject: &Subject) -> Result {
+    let server = subject.start(&["--work", "wait:1s"])?;
+    let mut client = Client::connect(&server)?;
+    client.send_frame(b"takes a second")?;
+    client.wait_until_read()?;
+    server.expect_no_spin("while a request waits")?;
+    client.expect_frame(b"takes a second")?;
+    client.finish()?;
+    server.stop()?;
+    Ok(())
+}
+
+/// Nothing of the first client's request may reach the second, which may get its place in a loop's table.
+pub fn a_reset_while_its_work_waits(subject: &Subject) -> Result {
+    let server = subject.start(&["--work", "wait:200ms"])?;
+    let mut client = Client::connect(&server)?;
+    client.send_frame(b"a reply that is never read")?;
+    client.wait_until_read()?;
+    client.reset()?;
+    let mut next = Client::connect(&server)?;
+    next.echo(b"its own reply")?;
+    next.finish()?;
+    expect_counters!(server.stop()?, connections_reset: 1, connections_closed: 1);
+    Ok(())
+}
