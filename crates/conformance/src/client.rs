@@ -28,9 +28,10 @@ const SMALL_BUFFERS: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Client {
     pub(crate) stream: TcpStream,
-    sent_bytes: usize,
-    /// What it sent last, as a failure shows it.
-    sent_last: String,
+    /// Bytes it sent before the last time.
+    sent_before: usize,
+    /// What it sent last: how many bytes, and how a failure shows them.
+    sent_last: (usize, String),
 }
 
 impl Client {
@@ -61,14 +62,13 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, sent_bytes: 0, sent_last: String::new() })
+        Ok(Client { stream, sent_before: 0, sent_last: Default::default() })
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result {
+        self.remember(bytes.len(), shown(bytes));
         let sent = self.stream.write_all(bytes);
-        self.sent_bytes += bytes.len();
-        self.sent_last = shown(bytes);
         sent.map_err(|error| self.failure(format!("the server to take {}", shown(bytes)), described(&error)))
     }
 
@@ -79,9 +79,8 @@ impl Client {
 
     /// Sends a byte of urgent data (TCP's "out of band").
     pub fn send_urgent(&mut self, byte: u8) -> Result {
+        self.remember(1, format!("an urgent byte, {byte:02x}"));
         send(&self.stream, &[byte], SendFlags::OOB)?;
-        self.sent_bytes += 1;
-        self.sent_last = format!("an urgent byte, {}", shown(&[byte]));
         Ok(())
     }
 
@@ -120,7 +119,7 @@ impl Client {
     /// neither side can be blocked by buffers that are full.
     pub fn exchange(self, request: &[u8], reply: &[u8]) -> Result {
         let (mut sender, mut receiver) = self.into_halves()?;
-        receiver.sent_last = shown(request);
+        receiver.remember(request.len(), shown(request));
         thread::scope(|scope| {
             let sent = scope.spawn(move || {
                 sender.send(request)?;
@@ -177,8 +176,7 @@ impl Client {
 
     /// A client that sends and one that receives, on the same connection.
     pub fn into_halves(self) -> Result<(Client, Client)> {
-        let sender =
-            Client { stream: self.stream.try_clone()?, sent_bytes: self.sent_bytes, sent_last: self.sent_last.clone() };
+        let sender = Client { stream: self.stream.try_clone()?, sent_last: self.sent_last.clone(), ..self };
         Ok((sender, self))
     }
 
@@ -237,12 +235,27 @@ impl Client {
         Failure::new(expected, got).after_sending(self.sent())
     }
 
-    fn sent(&self) -> String {
-        if self.sent_last.is_empty() {
-            return "nothing".into();
-        }
-        format!("{} (the last of {} bytes)", self.sent_last, self.sent_bytes)
+    fn remember(&mut self, bytes: usize, shown: String) {
+        self.sent_before += self.sent_last.0;
+        self.sent_last = (bytes, shown);
     }
+
+    fn sent(&self) -> String {
+        match (self.sent_before, &self.sent_last) {
+            (_, (0, _)) => "nothing".into(),
+            (0, (_, shown)) => shown.clone(),
+            (before, (_, shown)) => format!("{shown} (after {before} bytes)"),
+        }
+    }
+}
+
+/// Does the same for so many clients at the same time, each in a thread of its own.
+pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -> Result {
+    thread::scope(|scope| {
+        let each = &each;
+        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || each(number))).collect();
+        threads.into_iter().try_for_each(joined)
+    })
 }
 
 /// Does the same for so many clients at the same time, each in a thread of its own.

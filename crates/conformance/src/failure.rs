@@ -25,7 +25,7 @@ impl Failure {
 
     /// Other bytes than those expected, of the same number.
     fn of_bytes(expected: &[u8], got: &[u8], at: usize) -> Failure {
-        let from_there = |bytes: &[u8]| format!("at byte {at} of {}: {}", bytes.len(), shown(&bytes[at..]));
+        let from_there = |bytes: &[u8]| format!("at byte {at} of {}: {}", bytes.len(), excerpt(&bytes[at..]));
         Failure::new(from_there(expected), from_there(got))
     }
 
@@ -101,11 +101,16 @@ pub fn expect_bytes(got: &[u8], expected: &[u8]) -> Result {
 
 /// The number of bytes, and the first of them in hexadecimal and as text.
 pub fn shown(bytes: &[u8]) -> String {
+    let unit = if bytes.len() == 1 { "byte" } else { "bytes" };
+    format!("{} {unit}: {}", bytes.len(), excerpt(bytes))
+}
+
+/// The first bytes in hexadecimal and as text.
+fn excerpt(bytes: &[u8]) -> String {
     let first = &bytes[..bytes.len().min(SHOWN_BYTES)];
     let hex: Vec<String> = first.iter().map(|byte| format!("{byte:02x}")).collect();
     let more = if bytes.len() > SHOWN_BYTES { " …" } else { "" };
-    let unit = if bytes.len() == 1 { "byte" } else { "bytes" };
-    format!("{} {unit}: {}{more} \"{}\"{more}", bytes.len(), hex.join(" "), first.escape_ascii())
+    format!("{}{more} \"{}\"{more}", hex.join(" "), first.escape_ascii())
 }
 
 #[cfg(test)]
@@ -120,8 +125,8 @@ mod tests {
             failure.to_string(),
             "server:   echo-test --wire frames\n\
              sent:     9 bytes: 00 00 00 05 68 65 6c 6c 6f \"\\x00\\x00\\x00\\x05hello\"\n\
-             expected: at byte 6 of 9: 3 bytes: 6c 6c 6f \"llo\"\n\
-             got:      at byte 6 of 9: 3 bytes: 4c 6c 6f \"Llo\""
+             expected: at byte 6 of 9: 6c 6c 6f \"llo\"\n\
+             got:      at byte 6 of 9: 4c 6c 6f \"Llo\""
         );
     }
 

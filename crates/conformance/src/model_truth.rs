@@ -20,53 +20,73 @@ use crate::{
     subject::{Running, Subject},
 };
 
-/// How many threads sleep in each system call; those under `None` sleep in another, or run.
-type Sleepers = BTreeMap<Option<SystemCall>, usize>;
+/// How many threads are where.
+type Threads = BTreeMap<Place, usize>;
+
+/// Where a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Asleep in a system call that models wait in.
+    AsleepIn(SystemCall),
+    /// Asleep in another system call, of this number.
+    AsleepInOther(i64),
+    Running,
+}
 
 pub fn sleeps_where_it_says_without_clients(subject: &Subject) -> Result {
     let server = subject.start(&[])?;
     match subject.model.idle {
-        BusyPolls => stays(&server, "to try all the time, in one thread", |now| *now == Sleepers::from([(None, 1)]))?,
+        BusyPolls => stays(&server, "one thread that runs", |now| *now == Threads::from([(Place::Running, 1)]))?,
         Sleeps { for_clients, .. } => {
-            stays(&server, &format!("to sleep in {for_clients:?}"), |now| is_asleep_for_clients(subject, now, for_clients))?;
+            let what = format!("its thread asleep in {for_clients:?}");
+            stays(&server, &what, |now| is_asleep_for_clients(subject, now, for_clients))?;
         }
     }
     server.stop()?;
     Ok(())
 }
 
-fn is_asleep_for_clients(subject: &Subject, now: &Sleepers, for_clients: SystemCall) -> bool {
-    let waiting = now.get(&Some(for_clients)).copied().unwrap_or_default();
+fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCall) -> bool {
+    let waiting = now.get(&Place::AsleepIn(for_clients)).copied().unwrap_or_default();
     let others = now.values().sum::<usize>() - waiting;
+    let all_sleep = !now.contains_key(&Place::Running);
     match subject.model.runs_as {
         RunsAs::OneThread if subject.model.is_event_driven() => (waiting, others) == (1, 0),
-        // Nothing but a further thread can end a call that blocks when the server is to stop.
+        // A further thread may be there to end a call that blocks when the server is to stop.
         RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => {
-            waiting == 1 && others <= 1 && !now.contains_key(&None)
+            waiting == 1 && others <= 1 && all_sleep
         }
-        RunsAs::ThreadPool | RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && !now.contains_key(&None),
+        RunsAs::ThreadPool | RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
     }
 }
 
 pub fn sleeps_where_it_says_among_silent_clients(subject: &Subject) -> Result {
     const CLIENTS: usize = 5;
     let server = subject.start(&[])?;
-    let mut expected = settled(&server, subject)?;
+    let without_clients = settled(&server, subject)?;
     let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
     let served = subject.served_at_once(CLIENTS);
     clients[..served].iter_mut().try_for_each(|client| client.echo(b"accepted"))?;
+    let expected = with_silent_clients(subject, without_clients, served);
+    stays(&server, &format!("with {CLIENTS} silent clients, {}", described(&expected)), |now| *now == expected)?;
+    server.stop()?;
+    Ok(())
+}
+
+/// Where the threads are once so many silent clients are served: the same, unless a thread waits for each of them.
+fn with_silent_clients(subject: &Subject, without_clients: Threads, served: usize) -> Threads {
+    let mut threads = without_clients;
     if let Sleeps { for_clients, for_data } = subject.model.idle
         && for_clients != for_data
     {
         if subject.model.runs_as != RunsAs::ThreadPerConnection {
-            *expected.entry(Some(for_clients)).or_default() -= served;
+            let waiting = threads.entry(Place::AsleepIn(for_clients)).or_default();
+            *waiting = waiting.saturating_sub(served);
         }
-        *expected.entry(Some(for_data)).or_default() += served;
-        expected.retain(|_, threads| *threads > 0);
+        *threads.entry(Place::AsleepIn(for_data)).or_default() += served;
     }
-    stays(&server, &format!("threads to be in {expected:?} with {CLIENTS} silent clients"), |now| *now == expected)?;
-    server.stop()?;
-    Ok(())
+    threads.retain(|_, number| *number > 0);
+    threads
 }
 
 pub fn has_the_threads_of_its_model(subject: &Subject) -> Result {
@@ -97,8 +117,8 @@ pub fn has_the_descriptors_of_its_model(subject: &Subject) -> Result {
     for descriptor in Descriptor::ALL {
         let expected = subject.model.descriptors.contains(&descriptor);
         let found = open.values().any(|link| link == descriptor.link());
-        let verb = if expected { "a" } else { "no" };
-        ensure!(found == expected, "{verb} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
+        let article = if expected { "a" } else { "no" };
+        ensure!(found == expected, "{article} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
     }
     client.finish()?;
     server.stop()?;
@@ -114,7 +134,6 @@ pub fn idles_at_the_price_of_its_model(subject: &Subject) -> Result {
         let would_block = server.stop()?.would_block;
         ensure!(would_block > 1000, "every attempt that finds nothing to be counted"; "would_block: {would_block}");
     } else {
-        settled(&server, subject)?;
         server.expect_no_spin("while its clients are silent")?;
         server.stop()?;
     }
@@ -141,35 +160,50 @@ fn expect_never_to_sleep(server: &Running) -> Result {
     Ok(())
 }
 
-/// Fails unless its threads come to sleep as they should, and a series of looks finds them nowhere else.
-fn stays(server: &Running, what: &str, as_it_should: impl Fn(&Sleepers) -> bool) -> Result {
-    let mut now = Sleepers::new();
+/// Fails unless its threads come to be where they should, and a series of looks finds them nowhere else.
+fn stays(server: &Running, what: &str, as_it_should: impl Fn(&Threads) -> bool) -> Result {
+    let mut now = Threads::new();
     let settled = wait_until(what, || {
-        now = sleepers(server)?;
+        now = threads(server)?;
         Ok(as_it_should(&now))
     });
     for _ in 0..50 {
-        ensure!(settled.is_ok() && as_it_should(&now), "{what}"; "threads in {now:?}");
+        ensure!(settled.is_ok() && as_it_should(&now), "{what}"; "{}", described(&now));
         thread::sleep(Duration::from_millis(2));
-        now = sleepers(server)?;
+        now = threads(server)?;
     }
     Ok(())
 }
 
-/// Where its threads are once all of them sleep; those of a server that busy-polls never do.
-fn settled(server: &Running, subject: &Subject) -> Result<Sleepers> {
-    if !subject.model.busy_polls() {
-        wait_until("all threads to sleep", || Ok(!sleepers(server)?.contains_key(&None)))?;
+/// Where its threads are once it waits for clients.
+fn settled(server: &Running, subject: &Subject) -> Result<Threads> {
+    if let Sleeps { for_clients, .. } = subject.model.idle {
+        wait_until(&format!("its thread asleep in {for_clients:?}"), || {
+            Ok(is_asleep_for_clients(subject, &threads(server)?, for_clients))
+        })?;
     }
-    sleepers(server)
+    threads(server)
 }
 
-fn sleepers(server: &Running) -> Result<Sleepers> {
-    let mut sleepers = Sleepers::new();
+fn threads(server: &Running) -> Result<Threads> {
+    let mut threads = Threads::new();
     for thread in server.threads()? {
-        *sleepers.entry(thread.blocked_in.and_then(system_call)).or_default() += 1;
+        let place = match thread.blocked_in {
+            Some(number) => system_call(number).map_or(Place::AsleepInOther(number), Place::AsleepIn),
+            None => Place::Running,
+        };
+        *threads.entry(place).or_default() += 1;
     }
-    Ok(sleepers)
+    Ok(threads)
+}
+
+fn described(threads: &Threads) -> String {
+    let each = threads.iter().map(|(place, number)| match place {
+        Place::AsleepIn(call) => format!("{number} asleep in {call:?}"),
+        Place::AsleepInOther(call) => format!("{number} asleep in system call {call}"),
+        Place::Running => format!("{number} running"),
+    });
+    format!("threads: {}", each.collect::<Vec<_>>().join(", "))
 }
 
 /// The system call of that number, if it is one that a model waits in. Newer architectures have only the general form of each.
