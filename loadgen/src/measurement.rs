@@ -48,7 +48,7 @@ pub struct Measurement {
     pub connections: Connections,
     /// Processor time of the generator threads in the measured window.
     pub cpu: Cpu,
-    /// When the generator threads did not run.
+    /// When the generator threads stalled.
     pub pauses: Pauses,
     /// Limits that the measurement ran into.
     pub warnings: Vec<Warning>,

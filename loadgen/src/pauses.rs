@@ -1,4 +1,4 @@
-//! When a generator thread did not run: gaps between two readings of the clock in which it did not mean to sleep.
+//! When a generator thread stalled: gaps between two readings of the clock in which it did not mean to sleep.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A longer gap is not the generator's own work: the thread was not running.
 const NOTEWORTHY_NS: u64 = 1_000_000;
 
-/// How often and how long the generator's threads did not run in the measured window.
+/// How often and how long the generator's threads stalled in the measured window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pauses {
@@ -38,7 +38,7 @@ impl Pauses {
         self.over_1ms_total_ns += other.over_1ms_total_ns;
     }
 
-    /// The share of `elapsed` in which one of `threads` did not run, on average.
+    /// The share of `elapsed` in which one of `threads` stalled, on average.
     pub(crate) fn share(&self, elapsed: Duration, threads: usize) -> f64 {
         let available_s = elapsed.as_secs_f64() * threads as f64;
         if available_s > 0.0 { Duration::from_nanos(self.over_1ms_total_ns).as_secs_f64() / available_s } else { 0.0 }

@@ -64,7 +64,7 @@ pub struct Report {
     pub connections: Connections,
     /// Processor time of the generator threads.
     pub cpu: CpuUse,
-    /// When the generator threads did not run.
+    /// When the generator threads stalled.
     pub pauses: Pauses,
     /// Limits that the measurement ran into.
     pub warnings: Vec<ReportedWarning>,

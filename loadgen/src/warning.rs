@@ -77,7 +77,7 @@ pub enum Warning {
         /// Requests per second times their mean latency.
         rate_times_latency: f64,
     },
-    /// The generator itself did not run.
+    /// The generator itself stalled.
     Paused {
         /// The longest pause, in nanoseconds.
         longest_ns: u64,
@@ -197,7 +197,7 @@ impl fmt::Display for Warning {
             ),
             Warning::Paused { longest_ns, times, share } => write!(
                 f,
-                "the generator did not run {times} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
+                "the generator stalled {times} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
                  {:.2}th percentile may be its own; keep other programs off its processors",
                 readable(*longest_ns),
                 share * 100.0,

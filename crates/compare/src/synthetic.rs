@@ -3,7 +3,6 @@
 use clap::Parser;
 use host::Cpus;
 use loadgen::{EncodedHistogram, Report, Times};
-use testbed::Counters;
 
 use crate::{
     options::Options,
@@ -111,12 +110,4 @@ pub fn scale_throughput(trial: &mut Trial, factor: f64) {
 pub fn fail(trial: &mut Trial, reason: &str) {
     trial.failure = Some(reason.into());
     trial.measured = None;
-}
-
-/// The counters of a server that did nothing.
-pub fn counters(model: &str) -> Counters {
-    serde_json::from_value(serde_json::json!({
-        "model": model, "frames": 0, "waits": 0, "reads": 0, "writes": 0, "accepts": 0, "interest_changes": 0, "would_block": 0
-    }))
-    .unwrap()
 }

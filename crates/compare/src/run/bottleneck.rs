@@ -78,7 +78,6 @@ fn busy_poll_hits(counters: &Counters) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthetic::counters;
 
     #[test]
     fn what_is_busy_is_the_bottleneck() {
@@ -100,7 +99,8 @@ mod tests {
     #[test]
     fn a_busy_polling_server_is_at_its_limit_when_most_calls_find_something() {
         let busy = |model: &str, would_block| {
-            let counters = Counters { reads: 900, writes: 50, accepts: 50, would_block, ..counters(model) };
+            let counters =
+                Counters { reads: 900, writes: 50, accepts: 50, would_block, model: model.into(), ..Counters::default() };
             server_busy_share(0.9, 1, 1, Some(&counters))
         };
         let [polls, sleeps] =

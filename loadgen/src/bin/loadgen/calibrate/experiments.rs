@@ -133,7 +133,7 @@ pub const EXPERIMENTS: [Experiment; 11] = [
     },
     Experiment {
         name: "standstill",
-        why: "When the generator itself stops for 50 ms of a second, send lag shows it and service time does not, so it is \
+        why: "When the generator itself stalls for 50 ms of a second, send lag shows it and service time does not, so it is \
               not mistaken for the server's.",
         needs_highest_rate: false,
         trials: |_| vec![standstill_trial()],
@@ -281,7 +281,7 @@ fn standstill_trial() -> Trial {
     Trial { standstill: STANDSTILL, ..lasting(open(Behaviour::Prompt, 5000.0), Duration::from_secs(1)) }
 }
 
-/// A generator that stops at the window's beginning is late like a server that freezes.
+/// A generator that stalls at the window's beginning is late like a server that freezes.
 fn standstill_rows(paused: &Outcome) -> Vec<Row> {
     let measurement = &paused.measurement;
     let as_freeze = Behaviour::Freeze { period: Duration::from_secs(1), pause: STANDSTILL };
