@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from runs import Report, all_failed, marred, unchanged
+from runs import Report, all_failed, crowded, marred, unchanged
 
 ROOT = Path(__file__).parents[4]
 # Addresses that need no network.
@@ -46,6 +46,12 @@ def make_report(pytestconfig, tmp_path_factory):
 def complete(make_report):
     """The report of an unchanged run."""
     return make_report(unchanged)
+
+
+@pytest.fixture(scope="session")
+def many_servers(make_report):
+    """The report of a run with a dozen external servers."""
+    return make_report(crowded)
 
 
 @pytest.fixture(scope="session")

@@ -72,11 +72,22 @@ def unchanged(run, trials):
     return run, trials
 
 
+def crowded(run, trials):
+    """A dozen external servers took part in one experiment."""
+    names = [f"own-{index}" for index in range(12)]
+    run["plan"] = run["plan"] | {"servers": run["plan"]["servers"] + [external(name) for name in names]}
+    copied = [trial for trial in trials if (trial["experiment"], trial["server"]) == ("churn", "epoll")]
+    return run, trials + [trial | {"server": name} for trial in copied for name in names]
+
+
+def external(name):
+    return {"name": name, "own": {"name": name, "command": ["own", "{port}"], "wire": "frames", "cwd": None}}
+
+
 def marred(run, trials):
     """Some trials failed, some are missing, a server failed everywhere, and names and reasons hold markup."""
     run = run | {"complete": False, "machine": run["machine"] | {"cpu_model": MARKUP}}
-    own = {"name": MARKUP_NAME, "own": {"name": MARKUP_NAME, "command": ["own", "{port}"], "wire": "frames", "cwd": None}}
-    servers = [own if server["name"] == RENAMED_SERVER else server for server in run["plan"]["servers"]]
+    servers = [external(MARKUP_NAME) if server["name"] == RENAMED_SERVER else server for server in run["plan"]["servers"]]
     run["plan"] = run["plan"] | {"servers": servers}
     return run, [marred_trial(trial) for trial in trials if not is_missing(trial)]
 

@@ -21,6 +21,12 @@ MOST_STOPS = 40
 COLORS = """picture => Object.fromEntries([...picture.querySelectorAll('g.server')].map(
     group => [group.dataset.server, getComputedStyle(group).color]))"""
 
+# The checkbox, colour and mark of each server in the legend.
+LOOKS = """() => [...document.querySelectorAll('#servers label')].map(label => {
+    const glyph = label.querySelector('.glyph');
+    return [label.querySelector('input').id, getComputedStyle(glyph).color, glyph.querySelector('svg').innerHTML];
+})"""
+
 # The paints of each server's marks, in any picture.
 PAINTS = """() => Object.fromEntries([...document.querySelectorAll('g.server')].map(group => [group.dataset.server,
     [...group.querySelectorAll('.mark *')].map(getComputedStyle).flatMap(style => [style.fill, style.stroke])]))"""
@@ -101,6 +107,19 @@ def test_a_server_that_is_not_chosen_is_hidden_everywhere(visit, complete, how, 
         assert shown_servers(page) == without
         toggle(page, server, how)
     assert shown_servers(page) == before
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_many_servers_have_looks_and_checkboxes_of_their_own(visit, many_servers, color_scheme):
+    page = visit(many_servers, color_scheme=color_scheme)
+    looks = page.evaluate(LOOKS)
+    assert len(looks) == len(many_servers.servers)
+    assert len({(color, mark) for _, color, mark in looks}) == len({checkbox for checkbox, _, _ in looks}) == len(looks)
+    before = shown_servers(page)
+    for server in ["own-0", "own-11"]:
+        toggle(page, server, "mouse")
+        assert shown_servers(page) == {name: count for name, count in before.items() if name != server}
+        toggle(page, server, "mouse")
 
 
 def shown_servers(page):
