@@ -31,9 +31,12 @@ pub fn compare(one: &[f64], other: &[f64], better: Better, comparisons: usize) -
         Better::Higher => Estimate::of_ratio(one, other),
         Better::Lower => Estimate::of_ratio(other, one),
     };
-    match is_ahead(&ranking, 0, 1, times_better) {
+    let (Some(is_better), Some(is_worse)) = (ranking.is_better(0, 1), ranking.is_better(1, 0)) else {
+        return Comparison::Inconclusive;
+    };
+    match is_ahead(is_better, is_worse, times_better) {
         Some(true) => Comparison::Better,
-        Some(false) if ranking.better[0].contains(&1) => Comparison::Worse,
+        Some(false) if is_worse => Comparison::Worse,
         Some(false) => Comparison::Tied,
         None => Comparison::Inconclusive,
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{FEWEST_ROUNDS, bootstrap, median};
 
-/// What rounds say about a quantity, in its own unit.
+/// An estimate of a quantity from rounds, in its own unit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The middle of the rounds' values, or the mean of both middles.

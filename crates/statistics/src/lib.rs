@@ -1,4 +1,4 @@
-//! What rounds say: estimates with intervals, ranks with ties, what changed, what lies far out. Pure functions of numbers.
+//! Statistics of rounds: estimates with intervals, ranks with ties, changes, outliers. Pure functions of numbers.
 #![forbid(unsafe_code)]
 
 mod bootstrap;
@@ -17,14 +17,14 @@ use statrs::statistics::{Data, OrderStatistics};
 
 pub use self::{
     change::{Change, changed},
-    claim::{CLEAR_FACTOR, exceeds, is_ahead},
+    claim::{CLEAR_FACTOR, is_ahead, is_below, reaches},
     estimate::Estimate,
     outliers::outliers,
     ranking::{Better, Ranking, rank},
 };
 
-/// With fewer rounds nothing is said about how sure a number is: even least to greatest of four contain the true median in only
-/// 7 of 8 cases.
+/// With fewer rounds there are no intervals and no ranks: even the range of four values contains the true median in only 7 of 8
+/// cases.
 pub const FEWEST_ROUNDS: usize = 5;
 
 /// The middle value, or the mean of both middle ones; NaN of nothing.

@@ -43,6 +43,14 @@ pub struct Ranking {
     pub smallest_detectable: Option<f64>,
 }
 
+impl Ranking {
+    /// Whether contestant `one` is significantly better than `other`; `None` unless both have ranks.
+    pub fn is_better(&self, one: usize, other: usize) -> Option<bool> {
+        self.ranks[one].and(self.ranks[other])?;
+        Some(self.better[other].contains(&one))
+    }
+}
+
 /// Ranks contestants by their values in the same rounds, where `comparisons` are made in the whole run: all pairs at all
 /// points.
 ///

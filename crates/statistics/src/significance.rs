@@ -1,11 +1,11 @@
-//! When a difference is more than noise, and more than nothing.
+//! When a difference is significant, and large enough to matter.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// The chance, in a whole run, that anything is called different that is not.
+/// The probability that a whole run calls any two contestants different that are not.
 const LEVEL: f64 = 0.05;
 
-/// Nobody chooses between two programs for less than 1 %, however sure it is: this ratio, as a logarithm.
+/// The smallest ratio that matters, as a logarithm: 1 %. A smaller one decides no choice, however significant it is.
 pub const SMALLEST_LOG_RATIO: f64 = 0.009_950_330_853_168_083;
 
 /// How many standard errors a difference must exceed, in either direction, when so many comparisons are made: Student's t at

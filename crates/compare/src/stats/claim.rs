@@ -3,6 +3,7 @@
 use std::fmt;
 
 use models::Model;
+use statistics::{CLEAR_FACTOR, is_ahead, is_below};
 
 use crate::{
     plan::{
@@ -11,10 +12,6 @@ use crate::{
     },
     stats::summary::Field,
 };
-
-/// The factor of a clear difference. A claim of a difference does not hold where none is significant and the 95 % interval excludes
-/// one of this factor; and within this factor servers count as even.
-const CLEARLY: f64 = 1.5;
 
 /// A textbook's claim, and how it is tested.
 #[derive(Debug)]
@@ -130,46 +127,34 @@ impl Claim {
 
 /// Whether one server is better than another.
 pub fn ahead(field: &Field, one: &Model, other: &Model) -> Option<bool> {
-    match (field.is_ahead(one.name, other.name)?, field.is_ahead(other.name, one.name)?) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => (field.times_better(one.name, other.name)?.interval?.1 < CLEARLY).then_some(false),
-    }
+    let (one, other) = (one.name, other.name);
+    is_ahead(field.is_ahead(one, other)?, field.is_ahead(other, one)?, field.times_better(one, other))
 }
 
 /// Whether the best and the worst of those with ranks are even.
 pub fn even(field: &Field) -> Option<bool> {
-    within(field.slowest_to_fastest?.interval?, CLEARLY)
+    is_below(field.slowest_to_fastest?.interval?, CLEAR_FACTOR)
 }
 
 /// Whether a server's number is this many times what it was.
 pub fn grew(first: &Field, here: &Field, model: &Model, metric: &Metric, times: f64) -> Option<bool> {
     let interval = |field: &Field| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
     let ((before_least, before_most), (least, most)) = (interval(first)?, interval(here)?);
-    within((least / before_most, most / before_least), times).map(|within| !within)
+    is_below((least / before_most, most / before_least), times).map(|below| !below)
 }
 
 /// Whether a server answers clearly less than it did.
 pub fn slowed(first: &Field, here: &Field, model: &Model) -> Option<bool> {
-    grew(here, first, model, &metric::THROUGHPUT, CLEARLY)
+    grew(here, first, model, &metric::THROUGHPUT, CLEAR_FACTOR)
 }
 
 /// Whether a server's number is less than this.
 pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Option<bool> {
     let estimate = field.cell(model.name)?.estimate(metric)?;
-    within(estimate.interval.unwrap_or((estimate.median, estimate.median)), limit)
+    is_below(estimate.interval.unwrap_or((estimate.median, estimate.median)), limit)
 }
 
 /// Whether it serves every client.
 pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
     field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())
-}
-
-/// Whether an interval lies below a limit; `None` if it contains the limit.
-fn within((least, most): (f64, f64), limit: f64) -> Option<bool> {
-    match (most < limit, least >= limit) {
-        (true, _) => Some(true),
-        (_, true) => Some(false),
-        _ => None,
-    }
 }

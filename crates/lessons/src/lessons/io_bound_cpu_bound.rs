@@ -6,7 +6,7 @@ use anyhow::Result;
 use host::Cpus;
 use indicatif::HumanCount;
 use loadgen::{Config, Wait};
-use statistics::{exceeds, median};
+use statistics::{median, reaches};
 use testbed::Server;
 
 use crate::{
@@ -141,7 +141,7 @@ fn text(rates_per_s: &[f64], work: Work) -> String {
 }
 
 fn judge(blocking: &Measured, computing: &Measured, computing_on_two: Option<&[f64]>) -> Finding {
-    let together = |rates: &[f64], work: Work| exceeds(rates, MORE_THAN_ONE / work.time.as_secs_f64());
+    let together = |rates: &[f64], work: Work| reaches(rates, MORE_THAN_ONE / work.time.as_secs_f64());
     let threads_block = together(&blocking.threads.many_clients, BLOCKING);
     let loop_blocks = together(&blocking.one_loop.many_clients, BLOCKING);
     let threads_compute = together(&computing.threads.many_clients, COMPUTING);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use indicatif::HumanCount;
 use loadgen::Config;
 use models::Model;
-use statistics::{exceeds, median};
+use statistics::{median, reaches};
 
 use crate::{
     lab::{Lab, Unavailable},
@@ -127,8 +127,8 @@ fn judge(steps: &[Step]) -> Finding {
     let (first, last) = (&steps[0], &steps[steps.len() - 1]);
     let poll = |step: &Step| step.poll.growth(&first.poll);
     let epoll = |step: &Step| step.epoll.growth(&first.epoll);
-    let poll_slowed: Vec<_> = steps.iter().map(|step| exceeds(&poll(step), SLOWED)).collect();
-    let epoll_slowed: Vec<_> = steps.iter().map(|step| exceeds(&epoll(step), SLOWED)).collect();
+    let poll_slowed: Vec<_> = steps.iter().map(|step| reaches(&poll(step), SLOWED)).collect();
+    let epoll_slowed: Vec<_> = steps.iter().map(|step| reaches(&epoll(step), SLOWED)).collect();
     let verdict = match poll_slowed.iter().position(|slowed| *slowed == Some(true)) {
         _ if epoll_slowed.contains(&Some(true)) => Verdict::DoesNotHold,
         None if poll_slowed.contains(&None) => Verdict::Inconclusive,

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use host::Cpus;
 use loadgen::{Config, Measurement};
 use models::Model;
-use statistics::{exceeds, median};
+use statistics::{median, reaches};
 
 use crate::{
     lab::{Lab, thread_cpu_time},
@@ -73,7 +73,7 @@ fn experiment(lab: &Lab) -> Result<Finding> {
     lab.print(format!("{RATE_PER_S} requests per second, at random times; the servers take turns. Bars: median latency."));
     let pausing_labels = PAUSES.map(label);
     let [short, middle, long] = &pausing_labels;
-    let picture = lab.picture(&["busy-polls", short, middle, long, "epoll"], PAUSES[2].as_secs_f64());
+    let picture = lab.picture(&["busy-polls", short, middle, long, models::EPOLL.name], PAUSES[2].as_secs_f64());
     let mut servers = Servers::default();
     take_turns(lab.count(ROUNDS, 1), 2 + PAUSES.len(), |index| {
         picture.begin(index);
@@ -170,7 +170,7 @@ fn is_delayed(pausing: &Measured, pause: Duration, busy_polling: &Measured, epol
     let without = busy_polling.median_latency_ns.iter().zip(&epoll.median_latency_ns);
     let without = without.map(|(busy_polling, epoll)| busy_polling.min(*epoll));
     let delays = pausing.median_latency_ns.iter().zip(without).map(|(with, without)| with - without);
-    exceeds(&delays.collect::<Vec<_>>(), pause.as_nanos() as f64 / 4.0)
+    reaches(&delays.collect::<Vec<_>>(), pause.as_nanos() as f64 / 4.0)
 }
 
 impl Measured {
@@ -181,7 +181,7 @@ impl Measured {
 
     fn text(&self) -> String {
         let latency = loadgen::readable_ns(self.latency_ns() as u64);
-        format!("{latency}, CPU {}", readable::share(median(&self.cpu_share)))
+        format!("{latency} (CPU {})", readable::share(median(&self.cpu_share)))
     }
 }
 
@@ -189,7 +189,7 @@ fn judge(servers: &Servers) -> Finding {
     let [busy_polling, pausing @ .., epoll] = servers;
     let mut numbers = vec![("busy-polls".into(), busy_polling.text())];
     numbers.extend(PAUSES.into_iter().zip(pausing).map(|(pause, measured)| (label(pause), measured.text())));
-    numbers.push(("epoll".into(), epoll.text()));
+    numbers.push((models::EPOLL.name.into(), epoll.text()));
 
     let is_delayed =
         |(pause, measured): (Duration, _)| (format!("{pause:?}"), is_delayed(measured, pause, busy_polling, epoll));

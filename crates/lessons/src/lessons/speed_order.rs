@@ -151,7 +151,10 @@ impl Achieved {
             _ if rows[one].len() < FEWEST_ROUNDS => None,
             (true, _) => Some(false),
             (false, true) => Some(true),
-            (false, false) => is_ahead(&ranking, one, other, Estimate::of_ratio(&rows[one], &rows[other])),
+            (false, false) => {
+                let times_better = Estimate::of_ratio(&rows[one], &rows[other]);
+                is_ahead(ranking.is_better(one, other)?, ranking.is_better(other, one)?, times_better)
+            }
         };
         let steps: Vec<Option<bool>> = (1..MODELS.len()).map(|model| is_faster(model - 1, model)).collect();
         if steps.contains(&Some(false)) { Some(false) } else { steps.into_iter().collect::<Option<Vec<_>>>().map(|_| true) }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::HumanCount;
 use models::Model;
-use statistics::{exceeds, median};
+use statistics::{median, reaches};
 use testbed::{Resource, Rlimit, STOP_TIMEOUT, Server};
 
 use crate::{
@@ -280,7 +280,7 @@ impl Step {
         }
         let (threads, epoll) = self.growth(first);
         let beyond: Vec<f64> = threads.iter().zip(&epoll).map(|(threads, epoll)| threads / epoll.max(1.0)).collect();
-        exceeds(&beyond, BROKEN)
+        reaches(&beyond, BROKEN)
     }
 }
 
