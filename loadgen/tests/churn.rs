@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use loadgen::{Arrival, Config, Load, OpenLoop};
 
-use runs::{assert_requests_add_up, config, kinds, run};
+use runs::{assert_requests_add_up, config, kinds, run, run_until};
 
 const FRAME_BYTES: u64 = 68;
 const OPEN: Load = Load::Open(OpenLoop { rate_per_s: 1000.0, arrival: Arrival::Constant, one_outstanding: false });
@@ -45,8 +45,7 @@ fn a_server_of_one_connection_at_a_time_serves_them_in_turn() {
 fn a_server_that_closes_or_resets_fails_each_request_and_the_run_goes_on() {
     for load in [OPEN, CLOSED] {
         for target in [servers::closing_after(0), servers::closing_after(FRAME_BYTES - 1), servers::resetting()] {
-            let config = churn(target, load);
-            let measurement = run(&config);
+            let (config, measurement) = run_until(churn(target, load), |run| run.requests.due > 3);
             let requests = &measurement.requests;
             assert!(requests.due > 3 && requests.failed.closed + requests.failed.reset == requests.due, "{requests:?}");
             assert_eq!(measurement.elapsed, config.duration);
@@ -111,7 +110,8 @@ fn a_server_that_never_accepts_is_waited_for_no_longer_than_the_drain() {
         let listener = servers::listening();
         let target = listener.local_addr().unwrap();
         let config = Config { connections: 200, drain: Duration::from_millis(20), ..churn(target, load) };
-        let measurement = run(&Config { warmup: Duration::ZERO, ..config });
+        let config = Config { warmup: Duration::ZERO, ..config };
+        let (_, measurement) = run_until(config, |run| run.requests.due >= 100);
         assert_eq!(measurement.requests.unanswered, measurement.requests.due, "{:?}", measurement.requests);
         assert!(measurement.requests.due >= 100);
         assert_eq!(measurement.connections.starved, 200);

@@ -15,7 +15,7 @@ fn a_good_run_exits_0_and_its_files_agree() {
     let folder = tempfile::tempdir().unwrap();
     let (json, hgrm) = (folder.path().join("result.json"), folder.path().join("latency.hgrm"));
     let output = loadgen(servers::echo())
-        .args(["--connections", "3", "--idle-connections", "2", "--pipeline", "2", "--payload", "1KiB"])
+        .args(["--connections", "3", "--idle-connections", "2", "--pipeline", "2", "--payload", "1KiB", "--duration", "1s"])
         .arg("--json")
         .arg(&json)
         .arg("--hgrm")
@@ -65,12 +65,12 @@ fn a_good_run_exits_0_and_its_files_agree() {
 
 #[test]
 fn a_dash_writes_only_the_result_to_stdout() {
-    let output = loadgen(servers::echo()).args(["--json", "-"]).assert().success().get_output().clone();
+    let output = loadgen(servers::echo()).args(["--json", "-", "--duration", "1s"]).assert().success().get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["requests"]["altered"], 0);
     assert!(stderr(&output).contains("throughput"));
 
-    let output = loadgen(servers::echo()).args(["--hgrm", "-"]).assert().success().get_output().clone();
+    let output = loadgen(servers::echo()).args(["--hgrm", "-", "--duration", "1s"]).assert().success().get_output().clone();
     assert!(output.stdout.starts_with(b"       Value     Percentile TotalCount"));
 }
 
@@ -78,14 +78,20 @@ fn a_dash_writes_only_the_result_to_stdout() {
 fn a_wrong_reply_exits_1_and_still_writes_the_result() {
     let output = loadgen(servers::altering(67)).args(["--json", "-"]).assert().code(1).get_output().clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(result["warmup_requests"]["altered"], 1);
+    // On a busy machine the first request may be sent after the warm-up.
+    let altered = ["requests", "warmup_requests"].map(|requests| result[requests]["altered"].as_u64().unwrap());
+    assert_eq!(altered.iter().sum::<u64>(), 1);
 }
 
 #[test]
 fn without_answers_no_latency_is_reported() {
     let listener = servers::listening();
-    let output =
-        loadgen(listener.local_addr().unwrap()).args(["--drain", "0s", "--json", "-"]).assert().code(1).get_output().clone();
+    let output = loadgen(listener.local_addr().unwrap())
+        .args(["--warmup", "1s", "--drain", "0s", "--json", "-"])
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(result["latency_ns"], Value::Null);
     assert_eq!(result["connections"]["jain_index"], Value::Null);

@@ -62,7 +62,9 @@ fn the_first_error_is_reported_once() {
 #[test]
 fn a_wrong_reply_to_one_of_them_fails_all() {
     let sum = result(loadgen(servers::altering(67)).args(["--processes", "2", "--connections", "2"]), 1);
-    assert_eq!(sum["warmup_requests"]["altered"], 2);
+    // On a busy machine the first requests may be sent after the warm-up.
+    let altered = ["requests", "warmup_requests"].map(|requests| sum[requests]["altered"].as_u64().unwrap());
+    assert_eq!(altered.iter().sum::<u64>(), 2);
 }
 
 #[test]

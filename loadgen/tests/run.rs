@@ -10,9 +10,9 @@ use std::{
 };
 
 use echo_protocol::Wire;
-use loadgen::{Config, Error, Load, Phase, Requests, Wait};
+use loadgen::{Config, Error, Load, Measurement, Phase, Requests, Wait};
 
-use runs::{assert_counts_add_up, config, kinds, run};
+use runs::{assert_counts_add_up, config, kinds, run, run_until};
 
 #[test]
 fn an_echo_server_answers_everything_whatever_the_load() {
@@ -24,7 +24,8 @@ fn an_echo_server_answers_everything_whatever_the_load() {
             for wait in [Wait::Spin, Wait::Hybrid, Wait::Sleep] {
                 let load = Load::Closed { pipeline };
                 let config = Config { wire, connections, load, payload_bytes, threads, wait, ..config(target) };
-                let measurement = run(&config);
+                let has_reply = |run: &Measurement| run.requests.due > 0 && run.replies_in_window > 0;
+                let (config, measurement) = run_until(config, has_reply);
                 assert!(measurement.all_answered(), "{config:?}: {measurement:?}");
                 assert!(measurement.latency.all.min() > 0);
                 assert!(measurement.throughput_per_s() > 0.0);
@@ -40,7 +41,8 @@ fn an_echo_server_answers_everything_whatever_the_load() {
 
 #[test]
 fn empty_frames_are_requests_too() {
-    let measurement = run(&Config { payload_bytes: 0, load: Load::Closed { pipeline: 4 }, ..config(servers::echo()) });
+    let config = Config { payload_bytes: 0, load: Load::Closed { pipeline: 4 }, ..config(servers::echo()) };
+    let (_, measurement) = run_until(config, |run| run.requests.due > 0);
     assert!(measurement.all_answered(), "{measurement:?}");
 }
 
@@ -55,7 +57,8 @@ fn the_phases_come_in_order_on_the_callers_thread() {
 
 #[test]
 fn more_threads_than_connections_are_harmless() {
-    let measurement = run(&Config { threads: 4, connections: 2, ..config(servers::echo()) });
+    let config = Config { threads: 4, connections: 2, ..config(servers::echo()) };
+    let (_, measurement) = run_until(config, |run| run.requests.due > 0);
     assert!(measurement.all_answered(), "{measurement:?}");
 }
 
@@ -157,7 +160,7 @@ fn a_server_that_never_accepts_is_waited_for_no_longer_than_the_timeout() {
         ..config(listener.local_addr().unwrap())
     };
     for wait in [Wait::Spin, Wait::Hybrid, Wait::Sleep] {
-        let measurement = run(&Config { wait, ..config.clone() });
+        let (_, measurement) = run_until(Config { wait, ..config.clone() }, |run| run.requests.due == 2);
         assert_eq!(measurement.requests, Requests { due: 2, sent: 2, unanswered: 2, ..Requests::default() });
         assert_eq!((measurement.connections.opened, measurement.connections.starved), (2, 2));
         assert_eq!(measurement.connections.jain_index, None);
@@ -252,7 +255,8 @@ fn a_stop_before_the_first_request_is_an_error() {
 fn a_reply_after_the_timeout_has_timed_out_and_its_latency_is_a_lower_bound() {
     const TIMEOUT: Duration = Duration::from_millis(20);
     let late = servers::late(Duration::from_millis(100));
-    let measurement = run(&Config { warmup: Duration::ZERO, timeout: TIMEOUT, ..config(late) });
+    let config = Config { warmup: Duration::ZERO, timeout: TIMEOUT, ..config(late) };
+    let (_, measurement) = run_until(config, |run| run.requests.due > 0);
     let Requests { due, timed_out, .. } = measurement.requests;
     assert!(due > 0 && timed_out == due, "{:?}", measurement.requests);
     assert!(measurement.latency.unanswered_from_ns.unwrap() > TIMEOUT.as_nanos() as u64);

@@ -21,6 +21,19 @@ pub fn run(config: &Config) -> Measurement {
     loadgen::run(config, &AtomicBool::new(false), &mut |_| {}).unwrap()
 }
 
+/// A run's configuration and measurement, repeated with a window of twice the length until `is_enough`: on a busy machine too
+/// few requests may be due in a short one.
+pub fn run_until(mut config: Config, is_enough: impl Fn(&Measurement) -> bool) -> (Config, Measurement) {
+    const MAX_DURATION: Duration = Duration::from_secs(30);
+    loop {
+        let measurement = run(&config);
+        if is_enough(&measurement) || config.duration > MAX_DURATION {
+            return (config, measurement);
+        }
+        config.duration *= 2;
+    }
+}
+
 /// Every request has ended in one way, every connection has been served or not.
 pub fn assert_counts_add_up(measurement: &Measurement) {
     assert_requests_add_up(measurement);
