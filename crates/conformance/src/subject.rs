@@ -170,7 +170,7 @@ fn counters_of(stopped: &Stopped) -> Result<Counters> {
 /// The counters that --stats wrote.
 pub fn parsed(stats: &str) -> Result<Counters> {
     let failure = |error| Failure::new("--stats to write all counters as JSON", format!("{stats:?}: {error}"));
-    Counters::parse(stats).map_err(failure)
+    serde_json::from_str(stats).map_err(failure)
 }
 
 /// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it.

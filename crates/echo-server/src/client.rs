@@ -236,3 +236,7 @@ impl Client {
         self.session.release_buffer(buffers);
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

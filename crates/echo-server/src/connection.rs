@@ -181,16 +181,13 @@ impl Connection {
             }
             self.receive(worker, &mut can);
         }
-        match can.move_bytes {
-            _ if !self.client.goes_on() => self.end(worker),
-            0 => Turn::More,
-            _ => Turn::Wait,
-        }
+        let turn = if can.move_bytes == 0 { Turn::More } else { Turn::Wait };
+        if self.client.goes_on() { turn } else { self.end(turn, worker) }
     }
 
-    /// The client has ended, or its peer is to be told that our side has.
+    /// The client may have ended, or its peer may have to learn that our side has; else the turn ends as it would.
     #[cold]
-    fn end(&mut self, worker: &mut Worker) -> Turn {
+    fn end(&mut self, turn: Turn, worker: &mut Worker) -> Turn {
         if self.client.ending().is_some() {
             return Turn::Over;
         }
@@ -198,7 +195,7 @@ impl Connection {
             self.end_our_side(worker);
             return Turn::More;
         }
-        Turn::Wait
+        turn
     }
 
     /// Ends lingering or work whose time has come.

@@ -5,16 +5,12 @@ use std::{io, mem::size_of, ptr, slice, sync::atomic::AtomicUsize};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use crate::team::Record;
-
 /// Types that consist of atomic integers: valid when zeroed, and safe to use from several processes at once.
 ///
 /// # Safety
 /// To be implemented for such types only.
 pub unsafe trait Atomic: Sync + 'static {}
 
-// SAFETY: counters and a thread's number, all atomic integers.
-unsafe impl Atomic for Record {}
 // SAFETY: an atomic integer.
 unsafe impl Atomic for AtomicUsize {}
 

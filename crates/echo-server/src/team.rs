@@ -18,7 +18,7 @@ use slab::Slab;
 use crate::{
     counters::{Counters, Totals},
     interrupt::interrupt,
-    shared_memory,
+    shared_memory::{self, Atomic},
     time::Time,
 };
 
@@ -47,6 +47,10 @@ pub(crate) struct Record {
     /// The thread that may block on a client's socket; 0 as long as it has not begun to.
     thread: AtomicI32,
 }
+
+// SAFETY: counters and a thread's number, all atomic integers.
+#[allow(unsafe_code)]
+unsafe impl Atomic for Record {}
 
 /// A member's place, until it is dropped.
 #[derive(Debug)]

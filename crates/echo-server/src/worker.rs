@@ -100,6 +100,76 @@ impl Worker {
         self.counters().connections_rejected.add(1);
     }
 
+    /// A client, for a model that owns its buffers and moves the bytes itself.
+    pub fn client(&self) -> Client {
+        Client::new(self.rules)
+    }
+
+    /// Takes over bytes that have arrived in a buffer of the driver's, and answers the requests among them. Returns when the
+    /// work of one will be done, if it is to be waited for; call [`Worker::finish_work`] then.
+    pub fn receive(&mut self, client: &mut Client, mut bytes: &[u8]) -> Option<Time> {
+        self.counters().bytes_in.add(bytes.len() as u64);
+        while !bytes.is_empty() {
+            let Ok(space) = client.space(&mut self.buffers) else {
+                client.reset(&mut self.buffers);
+                return None;
+            };
+            // Of a draining client, no more bytes count than had arrived in time.
+            let n = space.len().min(bytes.len());
+            if n == 0 {
+                break;
+            }
+            space[..n].copy_from_slice(&bytes[..n]);
+            client.received(n);
+            bytes = &bytes[n..];
+        }
+        self.answer_requests(client)
+    }
+
+    /// The work of the request in progress is done: answers it and those after it. Returns as [`Worker::receive`] does.
+    pub fn finish_work(&mut self, client: &mut Client) -> Option<Time> {
+        self.answer(client);
+        self.answer_requests(client)
+    }
+
+    /// The peer has ended its side.
+    pub fn input_ended(&mut self, client: &mut Client) -> Option<Time> {
+        client.input_ended();
+        self.answer_requests(client)
+    }
+
+    /// So many bytes of what the client is owed have been sent; its buffer is returned when that was all.
+    pub fn sent(&mut self, client: &mut Client, n: usize) {
+        self.counters().bytes_out.add(n as u64);
+        client.sent(n);
+        client.release_buffer(&mut self.buffers);
+    }
+
+    /// The server stops: of what the peer sends, only the `unread` bytes that have reached the socket are still answered.
+    pub fn begin_drain(&mut self, client: &mut Client, unread: u32) -> Option<Time> {
+        client.begin_drain(unread);
+        self.answer_requests(client)
+    }
+
+    /// The connection is broken.
+    pub fn reset(&mut self, client: &mut Client) {
+        client.reset(&mut self.buffers);
+    }
+
+    fn answer_requests(&mut self, client: &mut Client) -> Option<Time> {
+        loop {
+            match client.next_request() {
+                Ok(true) => {
+                    if let Some(done) = self.work_for(client, true) {
+                        return Some(done);
+                    }
+                }
+                Ok(false) => return None,
+                Err(_) => self.counters().protocol_errors.add(1),
+            }
+        }
+    }
+
     /// Whether serving a frame costs anything.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
@@ -135,7 +205,7 @@ impl Worker {
     }
 
     /// Whether the drain's time is over.
-    pub(crate) fn is_out_of_time(&self) -> bool {
+    pub fn is_out_of_time(&self) -> bool {
         self.stopping() && Time::now() >= self.stop.deadline()
     }
 
