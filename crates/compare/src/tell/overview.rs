@@ -292,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn one_server_is_not_compared() {
+        let expected = [
+            "At 64 connections at a time, epoll serves all clients (replies/s: epoll 101,000).",
+            "Every server serves all clients at every point.",
+        ];
+        assert_eq!(answer_of(&SyntheticRun::of(&["--experiment", "churn", "--rounds", "5", "--only", "epoll"])), expected);
+    }
+
+    #[test]
     fn everything_failed() {
         let mut run = SyntheticRun::of(&["--rounds", "5"]);
         run.trials.iter_mut().for_each(|trial| fail(trial, "cannot connect"));

@@ -13,9 +13,6 @@ use crate::{
     tell::{text::place, tie::noise},
 };
 
-/// A server keeps up when it answers this share of the requests due.
-const KEEPS_UP: f64 = 0.99;
-
 /// What 100 % is, where the axis is a share of the best server's capacity.
 pub fn full_scale(experiment: &Experiment, summary: &Summary) -> Option<String> {
     let (least, greatest) = summary.capacities_per_s()?;
@@ -88,7 +85,7 @@ pub fn clients(cell: &Cell) -> String {
 }
 
 pub fn is_saturated(cell: &Cell) -> bool {
-    cell.estimate(&metric::ANSWERED).is_some_and(|answered| answered.median < KEEPS_UP)
+    cell.estimate(&metric::ANSWERED).is_some_and(|share| !loadgen::keeps_up(share.median, 1.0))
 }
 
 pub fn rounds_failed(cell: &Cell) -> String {

@@ -24,7 +24,7 @@ pub fn table(traces: &[Trace], style: TableStyle) -> Table {
 /// The columns of that table.
 pub fn head() -> Vec<String> {
     let kinds = KINDS.map(|kind| format!("{}/request", kind.replace('_', " ")));
-    [&["model".into(), "requests".into()], &kinds[..], &["others/request".into(), "own counters".into()]].concat()
+    [&["server".into(), "requests".into()], &kinds[..], &["others/request".into(), "own counters".into()]].concat()
 }
 
 /// The row of one server; it begins with the server.
@@ -36,7 +36,7 @@ pub fn row(trace: &Trace) -> Vec<String> {
     row
 }
 
-/// Whether they agree, or where they do not.
+/// Whether the server's own counters agree with strace, or which do not.
 fn own_counters(trace: &Trace) -> String {
     if trace.agrees() {
         return "agree".into();
