@@ -258,15 +258,6 @@ pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -
     })
 }
 
-/// Does the same for so many clients at the same time, each in a thread of its own.
-pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -> Result {
-    thread::scope(|scope| {
-        let each = &each;
-        let threads: Vec<_> = (0..clients).map(|number| scope.spawn(move || each(number))).collect();
-        threads.into_iter().try_for_each(joined)
-    })
-}
-
 /// Waits until all that these clients have sent has reached the server's sockets.
 pub fn wait_until_arrived(clients: &[Client]) -> Result {
     wait_until("all that was sent to arrive", || {
