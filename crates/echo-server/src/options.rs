@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use echo_protocol::{Reply, Rules, Wire};
 use host::Cpus;
 use models::Model;
@@ -67,8 +67,9 @@ enum ReplyOption {
 }
 
 impl Options {
-    /// Reads the command line. Help is printed, and a bad value reported in one line, here; neither returns.
-    pub fn from_command_line(model: &Model) -> Options {
+    /// Reads the command line, with the options that are the server's `Own`. Help is printed, and a bad value reported in one
+    /// line, here; neither returns.
+    pub fn from_command_line<Own: Args>(model: &Model) -> (Options, Own) {
         Options::parse_from_args(model, std::env::args_os()).unwrap_or_else(|error| {
             if error.use_stderr() {
                 let _ = writeln!(std::io::stderr(), "{}: {}", model.program(), one_line(&error));
@@ -79,9 +80,14 @@ impl Options {
         })
     }
 
-    fn parse_from_args(model: &Model, args: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-        let command = Options::command().name(model.program()).about(model.about).version(env!("CARGO_PKG_VERSION"));
-        Options::from_arg_matches(&command.try_get_matches_from(args)?)
+    fn parse_from_args<Own: Args>(
+        model: &Model,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<(Options, Own), clap::Error> {
+        // Last, what the help opens with: the options bring descriptions of their own.
+        let command = Own::augment_args(Options::command()).name(model.program()).about(model.about).long_about(None);
+        let matches = command.version(env!("CARGO_PKG_VERSION")).try_get_matches_from(args)?;
+        Ok((Options::from_arg_matches(&matches)?, Own::from_arg_matches(&matches)?))
     }
 
     /// What the client and the server have agreed on.
@@ -132,14 +138,31 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        parse_with::<()>(args).map(|(options, ())| options)
+    }
+
+    fn parse_with<Own: Args>(args: &[&str]) -> Result<(Options, Own), clap::Error> {
         let args = ["echo-test"].iter().chain(args).map(OsString::from);
         Options::parse_from_args(&models::BLOCKING, args)
     }
 
+    /// A description that must not replace the server's.
+    #[derive(Debug, Args)]
+    struct Own {
+        /// What no other server has
+        #[arg(long)]
+        workers: Option<u32>,
+    }
+
     #[test]
-    fn help_opens_with_what_the_server_is() {
-        let help = parse(&["--help"]).unwrap_err().to_string();
-        assert!(help.starts_with(models::BLOCKING.about), "{help}");
+    fn help_opens_with_what_the_server_is_and_lists_its_own_options() {
+        for help in [parse(&["--help"]).unwrap_err(), parse_with::<Own>(&["--help"]).unwrap_err()] {
+            assert!(help.to_string().starts_with(models::BLOCKING.about), "{help}");
+        }
+        let help = parse_with::<Own>(&["--help"]).unwrap_err().to_string();
+        assert!(help.contains("What no other server has") && help.contains("--listen"), "{help}");
+        assert_eq!(parse_with::<Own>(&["--workers", "7"]).unwrap().1.workers, Some(7));
+        assert!(parse(&["--workers", "7"]).is_err());
     }
 
     #[test]

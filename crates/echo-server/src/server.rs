@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
 use models::Model;
 
 use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, options::Options, stop::Stop, team::Team};
@@ -38,8 +39,13 @@ pub struct Server {
 /// The exit code is 0 after a stop by signal, 1 when the server could not run, 2 for an unusable command line; what was wrong
 /// is one line on standard error.
 pub fn run(model: &'static Model, serve: fn(&mut Server) -> io::Result<()>) -> ExitCode {
-    let options = Options::from_command_line(model);
-    match start_to_stop(model, options, serve) {
+    run_with_options(model, |server, ()| serve(server))
+}
+
+/// As [`run`], for a server that has options of its own beside the common ones, such as the number of its workers.
+pub fn run_with_options<Own: Args>(model: &'static Model, serve: impl FnOnce(&mut Server, Own) -> io::Result<()>) -> ExitCode {
+    let (options, own) = Options::from_command_line(model);
+    match start_to_stop(model, options, |server| serve(server, own)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{}: {error}", model.program());
@@ -48,7 +54,7 @@ pub fn run(model: &'static Model, serve: fn(&mut Server) -> io::Result<()>) -> E
     }
 }
 
-fn start_to_stop(model: &Model, options: Options, serve: fn(&mut Server) -> io::Result<()>) -> Result<(), String> {
+fn start_to_stop(model: &Model, options: Options, serve: impl FnOnce(&mut Server) -> io::Result<()>) -> Result<(), String> {
     if let Some(cpus) = &options.cpus {
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }
