@@ -277,9 +277,11 @@ impl Connection {
                     self.client.sent(n);
                     worker.counters().bytes_out.add(n as u64);
                     can.move_bytes -= n;
-                    // A short write has filled the socket. (On a blocking one it was interrupted, and is taken up again.)
-                    can.write = n == most || !self.is_nonblocking;
                     self.has_moved(worker);
+                    if n < most {
+                        // The socket is full. (A blocking one has been interrupted, and is written to again.)
+                        can.write = !self.is_nonblocking;
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {
