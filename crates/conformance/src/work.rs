@@ -73,7 +73,7 @@ pub fn waiting_work_uses_no_processor(subject: &Subject) -> Result {
 pub fn a_large_reply_after_the_end_of_input(subject: &Subject) -> Result {
     // More than all buffers between the two hold.
     let payload = numbered(0, 8 << 20);
-    let server = subject.start(&["--work", "wait:300ms", "--max-frame", "8MiB"])?;
+    let server = subject.start(&["--work", "wait:1s", "--max-frame", "8MiB"])?;
     let mut client = Client::connect_with_small_buffers(&server)?;
     let neighbour = Client::connect(&server)?;
     client.send_frame(&payload)?;
