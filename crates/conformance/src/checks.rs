@@ -41,6 +41,7 @@ macro_rules! check {
 const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
 const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
+const LOOP_PER_CORE: fn(&Model) -> bool = |model| model.runs_as == RunsAs::LoopPerCore;
 const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
 
 /// All checks. Those of a theme stand together.
@@ -101,6 +102,7 @@ pub const CHECKS: &[Check] = &[
     check!(shutdown::sigterm_under_load, ALL, "Requests that lie in the sockets at SIGTERM are answered and counted."),
     check!(shutdown::sigint_under_load, ALL, "Requests that lie in the sockets at SIGINT are answered and counted."),
     check!(shutdown::sigterm_with_a_slow_reader, ALL, "A client that is owed more than the buffers hold at SIGTERM gets a reply to each frame that had arrived."),
+    check!(shutdown::sigterm_with_clients_in_the_backlogs, LOOP_PER_CORE, "Clients in the backlog of any loop at SIGTERM are accepted, answered and counted."),
     check!(shutdown::a_second_sigterm_ends_it_now, ALL, "A second SIGTERM ends a server that waits for a slow client."),
     check!(shutdown::a_second_sigint_ends_it_now, ALL, "A second SIGINT ends a server that waits for a slow client."),
     check!(shutdown::the_drain_is_bounded, ALL, "A client that does not read is abandoned after --drain-timeout, and counted."),
@@ -127,6 +129,8 @@ pub const CHECKS: &[Check] = &[
     check!(model_truth::sleeps_where_it_says_among_silent_clients, ALL, "With silent clients, each of its threads sleeps in the system call of its model."),
     check!(model_truth::has_the_threads_of_its_model, ALL, "It has a thread for each connection if its model says so, and a constant number otherwise."),
     check!(model_truth::has_the_descriptors_of_its_model, ALL, "It holds the kinds of descriptor that prove its model, and no other."),
+    check!(model_truth::has_a_loop_and_a_listener_per_core, LOOP_PER_CORE, "Each loop is a thread with an epoll instance and a listener of its own, and gets some of the clients."),
+    check!(model_truth::each_loop_stays_on_a_processor_of_its_own, LOOP_PER_CORE, "With --cpus, each loop keeps to one of the processors."),
     check!(model_truth::idles_at_the_price_of_its_model, ALL, "Idle, it uses no processor, or a whole one if its model busy-polls."),
 ];
 

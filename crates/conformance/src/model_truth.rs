@@ -12,12 +12,13 @@ use models::{
     Idle::{BusyPolls, Sleeps},
     RunsAs, SystemCall,
 };
+use testbed::Cpus;
 
 use crate::{
     client::Client,
     failure::{Result, ensure, expect_eq},
     patience::wait_until,
-    subject::{Running, Subject},
+    subject::{LOOPS, Running, Subject},
 };
 
 /// How many threads are where.
@@ -56,7 +57,8 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
         RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => {
             waiting == 1 && others <= 1 && all_sleep
         }
-        RunsAs::ThreadPool | RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
+        RunsAs::LoopPerCore => (waiting, others) == (LOOPS, 0),
+        RunsAs::ThreadPool | RunsAs::ProcessPool => waiting >= 1 && all_sleep,
     }
 }
 
@@ -121,6 +123,50 @@ pub fn has_the_descriptors_of_its_model(subject: &Subject) -> Result {
         ensure!(found == expected, "{article} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
     }
     client.finish()?;
+    server.stop()?;
+    Ok(())
+}
+
+/// As many as are asked for, and by default one for each processor.
+pub fn has_a_loop_and_a_listener_per_core(subject: &Subject) -> Result {
+    const CLIENTS: u64 = 30;
+    let allowed = Cpus::allowed()?;
+    let one = allowed.as_slice()[0].to_string();
+    for (loops, options) in [(3, &[][..]), (2, &["--cpus", &one])] {
+        let server = subject.start_with(&["--loops", &loops.to_string()], options)?;
+        has_loops(&server, loops)?;
+        for _ in 0..CLIENTS {
+            let mut client = Client::connect(&server)?;
+            client.echo(b"served by the loop that accepted it")?;
+            client.finish()?;
+        }
+        let each = server.stop()?.accepted_per_worker;
+        let what = format!("{CLIENTS} clients to be shared by {loops} loops, and reported for each");
+        ensure!(each.len() == loops && each.iter().sum::<u64>() == CLIENTS && !each.contains(&0), "{what}"; "{each:?}");
+    }
+    let server = subject.start_with(&[], &[])?;
+    has_loops(&server, allowed.as_slice().len())?;
+    server.stop()?;
+    Ok(())
+}
+
+fn has_loops(server: &Running, loops: usize) -> Result {
+    let all = Threads::from([(Place::AsleepIn(SystemCall::EpollWait), loops)]);
+    stays(server, &format!("{loops} threads, each asleep in EpollWait"), |now| *now == all)?;
+    let open = server.process.descriptors()?;
+    let instances = open.values().filter(|link| *link == Descriptor::Epoll.link()).count();
+    expect_eq("epoll instances", instances, loops)?;
+    expect_eq("sockets that listen on the address", server.process.backlogs()?.len(), loops)
+}
+
+pub fn each_loop_stays_on_a_processor_of_its_own(subject: &Subject) -> Result {
+    let allowed = Cpus::allowed()?;
+    let server = subject.start_with(&[], &["--cpus", &allowed.to_string()])?;
+    has_loops(&server, allowed.as_slice().len())?;
+    let mut processors: Vec<Cpus> = server.threads()?.into_iter().map(|thread| thread.cpus).collect();
+    processors.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
+    let one_each: Vec<Cpus> = allowed.as_slice().iter().filter_map(|&cpu| Cpus::new([cpu])).collect();
+    expect_eq("the processors of the loops", processors, one_each)?;
     server.stop()?;
     Ok(())
 }

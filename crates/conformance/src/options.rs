@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     failure::{Result, ensure, expect_counters, expect_eq},
     patience::PATIENCE,
-    subject::{Subject, parsed},
+    subject::{Subject, own_option, parsed},
 };
 
 /// Values that options must refuse. Those of --listen and --stats are not checked before they are used.
@@ -26,7 +26,7 @@ const BAD_VALUES: [(&str, &str); 11] = [
     ("--cpus", "first"),
 ];
 
-/// All options.
+/// The options that all servers have.
 const OPTIONS: [&str; 10] = [
     "--listen",
     "--wire",
@@ -39,6 +39,10 @@ const OPTIONS: [&str; 10] = [
     "--cpus",
     "--stats",
 ];
+
+fn options(subject: &Subject) -> impl Iterator<Item = &'static str> {
+    OPTIONS.into_iter().chain(own_option(subject.model).map(|(option, _)| option))
+}
 
 pub fn the_first_line_is_the_address(subject: &Subject) -> Result {
     let folder = tempfile::tempdir()?;
@@ -55,7 +59,7 @@ pub fn help_lists_every_option(subject: &Subject) -> Result {
     let output = subject.run_to_end(&["--help"])?;
     expect_eq("the exit code of --help", output.status.code(), Some(0))?;
     let help = String::from_utf8_lossy(&output.stdout);
-    for option in OPTIONS {
+    for option in options(subject) {
         ensure!(help.contains(option), "--help to list {option}"; "{help}");
     }
     Ok(())
@@ -71,11 +75,12 @@ pub fn help_opens_with_the_model(subject: &Subject) -> Result {
 }
 
 pub fn a_bad_value_is_one_line(subject: &Subject) -> Result {
-    for (option, value) in BAD_VALUES {
+    let numbers = own_option(subject.model).into_iter().flat_map(|(option, _)| [(option, "0"), (option, "some")]);
+    for (option, value) in BAD_VALUES.into_iter().chain(numbers) {
         let line = one_line_of_error(subject.run_to_end(&["--listen", "127.0.0.1:0", option, value])?, 2)?;
         ensure!(line.contains(option) && line.contains(value), "an error that names {option} {value}"; "{line}");
     }
-    for option in OPTIONS {
+    for option in options(subject) {
         let line = one_line_of_error(subject.run_to_end(&[option])?, 2)?;
         ensure!(line.contains(option), "an error that names {option}, which has no value"; "{line}");
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use models::{Model, Serves};
+use models::{Model, RunsAs, Serves};
 use rustix::process::{Resource, getrlimit};
 use testbed::{Counters, Server, Signal, Stopped};
 
@@ -20,8 +20,11 @@ use crate::{
 /// Descriptors that checks need besides those that [`clients_possible`] grants.
 const OTHER_DESCRIPTORS: u64 = 300;
 
-/// Workers of a server that serves as many connections as it has workers.
-const WORKERS: usize = 8;
+/// Workers of a server that has a fixed number of them.
+pub const WORKERS: usize = 8;
+
+/// Loops of a server that has several. Two on any machine, so that it shows what becomes of clients that meet different ones.
+pub const LOOPS: usize = 2;
 
 /// The program to be checked.
 #[derive(Debug)]
@@ -46,11 +49,16 @@ impl Subject {
 
     /// Starts it on a free port of 127.0.0.1; its counters go to standard output when it stops.
     pub(crate) fn start(&self, options: &[&str]) -> Result<Running> {
-        let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
-        if self.model.serves == Serves::Workers {
-            command.args(["--workers", &WORKERS.to_string()]);
+        match own_option(self.model) {
+            Some((option, number)) => self.start_with(&[option, &number.to_string()], options),
+            None => self.start_with(&[], options),
         }
-        command.args(options);
+    }
+
+    /// As [`Subject::start`], with these instead of the number of workers or loops that checks count on.
+    pub(crate) fn start_with(&self, own_options: &[&str], options: &[&str]) -> Result<Running> {
+        let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
+        command.args(own_options).args(options);
         host::raise_descriptor_limit()?;
         self.remember(&command);
         match Server::start(command) {
@@ -144,6 +152,15 @@ impl Running {
         let (begin, before) = (Instant::now(), self.usage()?.cpu);
         thread::sleep(Duration::from_millis(500));
         Ok((self.usage()?.cpu - before).as_secs_f64() / begin.elapsed().as_secs_f64())
+    }
+}
+
+/// The option of a server that runs as a number of threads or processes, and the number it is started with.
+pub fn own_option(model: &Model) -> Option<(&'static str, usize)> {
+    match model.runs_as {
+        RunsAs::ThreadPool | RunsAs::ProcessPool => Some(("--workers", WORKERS)),
+        RunsAs::LoopPerCore => Some(("--loops", LOOPS)),
+        RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => None,
     }
 }
 

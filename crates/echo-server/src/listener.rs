@@ -14,10 +14,10 @@ use rustix::{
     io::Errno,
     net::{SocketFlags, accept_with},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// The most clients in the backlog; the system's own bound (net.core.somaxconn) may be lower.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// How long accept pauses when the system, not this process, is short of something, and nothing announces the shortage's end.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -74,12 +74,7 @@ impl Listener {
     }
 
     fn bind_to(address: SocketAddr) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        // Accepted sockets inherit both, which saves two system calls per connection: replies leave at once, and an urgent byte
-        // is a byte like any other (left out of band, poll(2) would report it again and again to a server that never reads it).
-        socket.set_tcp_nodelay(true)?;
-        socket.set_out_of_band_inline(true)?;
+        let socket = new_socket(address)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Listener {
@@ -87,6 +82,30 @@ impl Listener {
             is_nonblocking: false,
             spare: Arc::new(Mutex::new(Some(spare_descriptor()?))),
         })
+    }
+
+    /// A further socket that listens on the same address, with a backlog of its own (SO_REUSEPORT, socket(7)): the kernel
+    /// chooses one of them for each client. Both are set up in the same way, and share the spare descriptor.
+    ///
+    /// This socket gets the option only now. Had it been bound with it, a second server on the same port would be no error, and
+    /// the two would share the clients.
+    pub fn another(&self) -> io::Result<Listener> {
+        SockRef::from(&*self.socket).set_reuse_port(true)?;
+        let address = self.address()?;
+        let socket = new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(self.is_nonblocking)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Listener { socket: Arc::new(socket.into()), is_nonblocking: self.is_nonblocking, spare: self.spare.clone() })
+    }
+
+    /// From now on no further client gets into the backlog; those in it can be accepted. The system drops whatever else arrives
+    /// for this socket, so that a client that comes too late tries again, and is refused once the socket is closed.
+    pub fn close_backlog(&self) -> io::Result<()> {
+        // BPF_RET | BPF_K (linux/bpf_common.h): of every packet, 0 bytes are kept.
+        const KEEP_NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        SockRef::from(&*self.socket).attach_filter(&[KEEP_NOTHING])
     }
 
     /// From now on neither accept nor what it returns blocks.
@@ -147,6 +166,17 @@ impl Listener {
     }
 }
 
+/// A socket to listen with. Accepted sockets inherit two of its options, which saves two system calls per connection: replies
+/// leave at once, and an urgent byte is a byte like any other (left out of band, poll(2) would report it again and again to a
+/// server that never reads it).
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    Ok(socket)
+}
+
 fn spare_descriptor() -> io::Result<File> {
     File::open("/dev/null")
 }
@@ -183,6 +213,38 @@ mod tests {
     fn an_empty_backlog_ends_a_nonblocking_accept() {
         let mut listener = Listener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking().unwrap();
+        assert!(matches!(listener.accept().unwrap(), Accepted::BacklogIsEmpty));
+    }
+
+    #[test]
+    fn the_clients_of_a_port_are_shared_by_its_listeners_and_by_no_other_server() {
+        let mut first = Listener::bind("127.0.0.1:0").unwrap();
+        first.set_nonblocking().unwrap();
+        let second = first.another().unwrap();
+        let address = first.address().unwrap();
+        assert_eq!(second.address().unwrap(), address);
+        assert!(Listener::bind(&address.to_string()).is_err());
+
+        let _clients: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let accepted = |listener: &Listener| {
+            let one = |_: &usize| matches!(listener.accept().unwrap(), Accepted::Client(_));
+            (0..100).filter(one).count()
+        };
+        let shares = [accepted(&first), accepted(&second)];
+        assert!(shares.iter().sum::<usize>() == 50 && !shares.contains(&0), "{shares:?}");
+    }
+
+    #[test]
+    fn a_closed_backlog_keeps_the_clients_in_it_and_takes_no_more() {
+        let mut listener = Listener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking().unwrap();
+        let address = listener.address().unwrap();
+        let _in_time = TcpStream::connect(address).unwrap();
+        listener.close_backlog().unwrap();
+        let late = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        late.set_nonblocking(true).unwrap();
+        assert_eq!(late.connect(&address.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
+        assert!(matches!(listener.accept().unwrap(), Accepted::Client(_)));
         assert!(matches!(listener.accept().unwrap(), Accepted::BacklogIsEmpty));
     }
 

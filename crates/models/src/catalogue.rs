@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// All models.
-pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL];
+pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL, &EPOLL_LOOPS];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -78,4 +78,18 @@ pub static EPOLL: Model = Model {
     limit: None,
     set: Set::Core,
     look: Look { light: "#1756cf", dark: "#4596ee", mark: Mark::TriangleDown },
+};
+
+/// One epoll(7) loop per processor.
+pub static EPOLL_LOOPS: Model = Model {
+    name: "epoll-loops",
+    about: "Waits in epoll_wait(2), in one loop per processor, each with a listener of its own (SO_REUSEPORT)",
+    serves: Serves::All,
+    runs_as: RunsAs::LoopPerCore,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#6d28d9", dark: "#b794f6", mark: Mark::Circle },
 };
