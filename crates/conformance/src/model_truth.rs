@@ -18,7 +18,7 @@ use crate::{
     client::Client,
     failure::{Result, ensure, expect_eq},
     patience::wait_until,
-    subject::{LOOPS, Running, Subject},
+    subject::{LOOPS, Running, Subject, WORKERS},
 };
 
 /// How many threads are where.
@@ -58,7 +58,11 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
             waiting == 1 && others <= 1 && all_sleep
         }
         RunsAs::LoopPerCore => (waiting, others) == (LOOPS, 0),
-        RunsAs::ThreadPool | RunsAs::ProcessPool => waiting >= 1 && all_sleep,
+        RunsAs::ThreadPool => {
+            let idle_workers = now.get(&Place::AsleepIn(SystemCall::Futex)).copied().unwrap_or_default();
+            (waiting, idle_workers, others) == (1, WORKERS, WORKERS)
+        }
+        RunsAs::ProcessPool => waiting >= 1 && all_sleep,
     }
 }
 
@@ -123,6 +127,26 @@ pub fn has_the_descriptors_of_its_model(subject: &Subject) -> Result {
         ensure!(found == expected, "{article} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
     }
     client.finish()?;
+    server.stop()?;
+    Ok(())
+}
+
+/// In a pool whose threads do the work of requests, not their I/O.
+pub fn works_in_the_threads_of_its_pool(subject: &Subject) -> Result {
+    let Sleeps { for_data, .. } = subject.model.idle else { return Ok(()) };
+    let server = subject.start(&["--work", "sleep:1s"])?;
+    settled(&server, subject)?;
+    let mut clients = (0..3).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    clients.iter_mut().try_for_each(|client| client.send_frame(b"takes a second"))?;
+    wait_until("the loop to wait, one thread to work for each request, and the others to be idle", || {
+        let now = threads(&server)?;
+        let number = |place| now.get(&place).copied().unwrap_or_default();
+        let asleep =
+            number(Place::AsleepInOther(libc::SYS_clock_nanosleep)) + number(Place::AsleepInOther(libc::SYS_nanosleep));
+        let waiting = (number(Place::AsleepIn(for_data)), number(Place::AsleepIn(SystemCall::Futex)));
+        Ok((asleep, waiting) == (3, (1, WORKERS - 3)))
+    })?;
+    clients.iter_mut().try_for_each(|client| client.expect_frame(b"takes a second"))?;
     server.stop()?;
     Ok(())
 }

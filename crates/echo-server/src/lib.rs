@@ -29,7 +29,7 @@ pub use admission::Place;
 pub use client::{Client, Ending};
 pub use connection::{Connection, Turn};
 pub use counters::{Counter, Counters};
-pub use drain::drain;
+pub use drain::{DoesWork, drain, drain_with};
 pub use host::Cpus;
 pub use server::{MAX_ACCEPTS, Server, run, run_with_options};
 pub use stop::Stop;
