@@ -97,7 +97,7 @@ impl DoesWork for Pool {
     fn next_done(&mut self) -> Option<usize> {
         loop {
             let job = self.done.try_recv().ok()?;
-            // Whoever has finished a job takes the next one from the queue.
+            // The thread that has finished it takes the next one, which makes room in the queue.
             self.fill_queue();
             if self.is_awaited(job) {
                 self.forget(job.key);
