@@ -207,7 +207,7 @@ impl Worker {
                 return None;
             }
         };
-        client.set_deadline(done);
+        client.work_until(done);
         Some(done)
     }
 
@@ -218,6 +218,7 @@ impl Worker {
         self.counters().frames.add(1);
         if self.has_work() {
             self.deadlines.take_time();
+            client.idle_until(self.deadlines.when_idle().unwrap_or(Time::NEVER));
         }
     }
 
