@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    io::Errno,
+    io::{DupFlags, Errno, dup3},
     net::{SocketFlags, accept_with},
 };
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
@@ -30,6 +30,8 @@ pub(crate) struct Listener {
     /// Given up for a moment when descriptors have run out, so that the client in front can be accepted and turned away.
     /// Were it left in the backlog, a level-triggered loop would be woken for it without end.
     spare: Arc<Mutex<Option<File>>>,
+    /// What the spare descriptor leads to.
+    null: Arc<File>,
 }
 
 /// What became of one call of accept.
@@ -77,10 +79,12 @@ impl Listener {
         let socket = new_socket(address)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        let null = File::open("/dev/null")?;
         Ok(Listener {
             socket: Arc::new(socket.into()),
             is_nonblocking: false,
-            spare: Arc::new(Mutex::new(Some(spare_descriptor()?))),
+            spare: Arc::new(Mutex::new(Some(null.try_clone()?))),
+            null: Arc::new(null),
         })
     }
 
@@ -97,7 +101,7 @@ impl Listener {
         socket.set_nonblocking(self.is_nonblocking)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Listener { socket: Arc::new(socket.into()), is_nonblocking: self.is_nonblocking, spare: self.spare.clone() })
+        Ok(Listener { socket: Arc::new(socket.into()), ..self.clone() })
     }
 
     /// From now on no further client gets into the backlog; those in it can be accepted. The system drops whatever else arrives
@@ -152,12 +156,14 @@ impl Listener {
             thread::sleep(SHORTAGE_PAUSE);
         }
         let accepted = self.accept_one();
-        *spare = spare_descriptor().ok();
+        *spare = self.null.try_clone().ok();
         match accepted {
             Ok(client) if spare.is_some() => Accepted::Client(client),
-            Ok(client) => {
-                drop(client);
-                *spare = spare_descriptor().ok();
+            Ok(mut client) => {
+                // In one step, as another loop's accept could take a descriptor that is free for a moment.
+                if dup3(&*self.null, &mut client, DupFlags::CLOEXEC).is_ok() {
+                    *spare = Some(client.into());
+                }
                 Accepted::TurnedAway
             }
             Err(Errno::WOULDBLOCK) => Accepted::BacklogIsEmpty,
@@ -175,10 +181,6 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
     Ok(socket)
-}
-
-fn spare_descriptor() -> io::Result<File> {
-    File::open("/dev/null")
 }
 
 impl AsFd for Listener {
