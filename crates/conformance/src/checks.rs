@@ -3,8 +3,8 @@
 use models::{Model, RunsAs};
 
 use crate::{
-    counters, endings, event_driven, failure::Failure, idle_timeout, model_truth, options, overload, refusal, shutdown,
-    subject::Subject, thread_per_conn, wire, work,
+    counters, endings, event_driven, failure::Failure, idle_timeout, model_truth, one_per_connection, options, overload,
+    processes, refusal, shutdown, subject::Subject, wire, work,
 };
 
 /// One thing that must be true of a server.
@@ -40,8 +40,11 @@ macro_rules! check {
 
 const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
-const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
-const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
+const CHILD_PROCESSES: fn(&Model) -> bool = Model::has_child_processes;
+const ONE_PER_CONNECTION: fn(&Model) -> bool = Model::runs_one_per_connection;
+const PROCESS_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ProcessPerConnection;
+/// What accepts is one process, whose limits hold for all connections.
+const ONE_ACCEPTS: fn(&Model) -> bool = |model| model.runs_as != RunsAs::ProcessPool;
 
 /// All checks. Those of a theme stand together.
 #[rustfmt::skip]
@@ -89,8 +92,13 @@ pub const CHECKS: &[Check] = &[
     check!(overload::a_peer_that_never_pauses, ALL, "A client that sends without a pause does not keep others from being served."),
     check!(overload::five_hundred_clients, ALL, "Each of 500 clients gets its own replies, all of them."),
     check!(overload::one_connection_too_many, ALL, "With --max-connections, one client more is turned away and counted, until another leaves."),
-    check!(overload::out_of_descriptors, ONE_PROCESS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
-    check!(thread_per_conn::out_of_threads, THREAD_PER_CONNECTION, "Without threads, new clients are turned away and counted; one is served as soon as a thread can start."),
+    check!(overload::out_of_descriptors, ONE_ACCEPTS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
+    check!(one_per_connection::out_of_threads, ONE_PER_CONNECTION, "Without threads or processes, new clients are turned away and counted; one is served as soon as one can start."),
+    check!(processes::none_is_left_by_clients, CHILD_PROCESSES, "Once its clients have gone, however many at once, it has the processes it began with and no zombie."),
+    check!(processes::none_outlives_a_killed_server, CHILD_PROCESSES, "Killed, it leaves no process behind."),
+    check!(processes::a_killed_child_costs_one_connection, CHILD_PROCESSES, "A killed child ends one connection; what it has counted is reported, and its place is free again."),
+    check!(processes::a_signal_to_all_processes_drains, CHILD_PROCESSES, "A signal to all processes at once, as by Ctrl-C, drains like one to the first."),
+    check!(processes::costs_of_children_are_reported, PROCESS_PER_CONNECTION, "Processor time and memory of children are in the report, those of killed ones too."),
     check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),
     check!(event_driven::memory_of_unfinished_frames_returns, EVENT_DRIVEN, "After 300 resets of unfinished frames of 900 KB, their memory is returned without further traffic."),
 

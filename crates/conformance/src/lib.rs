@@ -20,13 +20,14 @@ mod failure;
 mod flood;
 mod idle_timeout;
 mod model_truth;
+mod one_per_connection;
 mod options;
 mod overload;
 mod patience;
+mod processes;
 mod refusal;
 mod shutdown;
 mod subject;
-mod thread_per_conn;
 mod wire;
 mod work;
 

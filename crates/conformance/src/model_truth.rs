@@ -73,13 +73,13 @@ pub fn sleeps_where_it_says_among_silent_clients(subject: &Subject) -> Result {
     Ok(())
 }
 
-/// Where the threads are once so many silent clients are served: the same, unless a thread waits for each of them.
+/// Where the threads are once so many silent clients are served: the same, unless a thread or process waits for each of them.
 fn with_silent_clients(subject: &Subject, without_clients: Threads, served: usize) -> Threads {
     let mut threads = without_clients;
     if let Sleeps { for_clients, for_data } = subject.model.idle
         && for_clients != for_data
     {
-        if subject.model.runs_as != RunsAs::ThreadPerConnection {
+        if !subject.model.runs_one_per_connection() {
             let waiting = threads.entry(Place::AsleepIn(for_clients)).or_default();
             *waiting = waiting.saturating_sub(served);
         }
@@ -100,7 +100,7 @@ pub fn has_the_threads_of_its_model(subject: &Subject) -> Result {
         }
         let served = subject.served_at_once(n);
         clients[..served].iter_mut().try_for_each(|client| client.echo(b"served"))?;
-        let more = if subject.model.runs_as == RunsAs::ThreadPerConnection { n as u64 } else { 0 };
+        let more = if subject.model.runs_one_per_connection() { n as u64 } else { 0 };
         expect_eq(&format!("threads with {n} clients"), server.usage()?.threads, constant + more)?;
     }
     drop(clients);

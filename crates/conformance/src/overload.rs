@@ -148,8 +148,9 @@ pub fn out_of_descriptors(subject: &Subject) -> Result {
     let mut before = Client::connect(&server)?;
     before.echo(b"before")?;
     before.finish()?;
-    let one_at_a_time = subject.model.serves == Serves::One;
-    let spare = if one_at_a_time { 0 } else { 3 };
+    // A server of which one connection at most holds a descriptor, or whose connections hold those of child processes.
+    let accepts_with_one = subject.model.serves == Serves::One || subject.model.has_child_processes();
+    let spare = if accepts_with_one { 0 } else { 3 };
     let open = server.process.descriptors()?;
     // A limit of descriptors is a limit of their numbers, and the lowest number that is free is given out first.
     let first_denied = (0..).filter(|number| !open.contains_key(number)).nth(spare);
@@ -157,7 +158,7 @@ pub fn out_of_descriptors(subject: &Subject) -> Result {
     let former = limit(Rlimit { current: first_denied, ..getrlimit(Resource::Nofile) })?;
 
     let mut served: Vec<Client> = Vec::new();
-    if one_at_a_time {
+    if accepts_with_one {
         // Blocked in accept since before the limit, the server may have reserved a descriptor for the next client.
         Client::connect(&server)?.is_served()?;
     }

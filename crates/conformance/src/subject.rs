@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use models::{Model, Serves};
+use models::{Model, RunsAs, Serves};
 use rustix::process::{Resource, getrlimit};
 use testbed::{Counters, Server, Signal, Stopped};
 
@@ -76,6 +76,11 @@ impl Subject {
         }
     }
 
+    /// How many child processes it has without clients.
+    pub(crate) fn workers_in_processes(&self) -> usize {
+        if self.model.runs_as == RunsAs::ProcessPool { WORKERS } else { 0 }
+    }
+
     fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(options);
@@ -117,17 +122,28 @@ impl Running {
 
     /// What it has cost so far.
     pub fn usage(&self) -> Result<testbed::Usage> {
+        self.find_processes()?;
         Ok(self.process.usage()?)
     }
 
     /// Memory it holds now that no file backs, in bytes.
     pub fn anonymous_bytes(&self) -> Result<u64> {
+        self.find_processes()?;
         Ok(self.process.anonymous_bytes()?)
     }
 
     /// Its threads, and what each does now.
     pub fn threads(&self) -> Result<Vec<testbed::Thread>> {
+        self.find_processes()?;
         Ok(self.process.threads()?)
+    }
+
+    /// Observes all the processes that it consists of now.
+    fn find_processes(&self) -> Result {
+        if self.model.has_child_processes() {
+            self.process.find_processes()?;
+        }
+        Ok(())
     }
 
     /// Fails if it uses a processor while there is nothing to do, unless its model busy-polls. `when` completes the sentence.

@@ -114,6 +114,15 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Connections accepted here that have not ended.
+    pub fn open(&self) -> u64 {
+        let mut totals = Totals::default();
+        totals.add(self);
+        totals.open()
+    }
+}
+
 impl Totals {
     /// Connections that have been accepted and have not ended.
     fn open(&self) -> u64 {
@@ -173,6 +182,10 @@ impl Report {
     }
 }
 
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}
+
 fn duration(time: TimeVal) -> Duration {
     Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000)
 }
@@ -204,12 +217,13 @@ impl fmt::Display for Report {
         write!(
             f,
             "cost: CPU {:.3} s user, {:.3} s system; switches {} voluntary, {} involuntary; \
-             peak memory {:.1} MiB; at most {} thread{}{}",
+             peak memory {:.1} MiB{}; at most {} thread{}{}",
             self.user_cpu_s,
             self.system_cpu_s,
             self.voluntary_switches,
             self.involuntary_switches,
-            self.peak_rss_bytes as f64 / (1024.0 * 1024.0),
+            mib(self.peak_rss_bytes),
+            if self.processes == 1 { String::new() } else { format!(" (a child: {:.1} MiB)", mib(self.child_peak_rss_bytes)) },
             self.threads,
             if self.threads == 1 { "" } else { "s" },
             if self.processes == 1 { String::new() } else { format!(" in {} processes", self.processes) }

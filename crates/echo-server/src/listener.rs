@@ -95,6 +95,19 @@ impl Listener {
         self.socket.set_nonblocking(true)
     }
 
+    /// Undoes what an interruption has done to a blocking listener.
+    pub fn block_again(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(self.is_nonblocking)
+    }
+
+    /// Closes this process's copy of the socket; its spare descriptor takes the place.
+    pub fn close(&mut self) {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(spare) = spare {
+            self.socket = Arc::new(TcpListener::from(OwnedFd::from(spare)));
+        }
+    }
+
     pub fn is_nonblocking(&self) -> bool {
         self.is_nonblocking
     }

@@ -17,8 +17,8 @@ use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, op
 /// The most clients that a loop accepts before it serves those it has.
 pub const MAX_ACCEPTS: usize = 64;
 
-/// How long a thread whose drain is over may take to be gone: it may be in the middle of some work.
-const LAST_THREADS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a thread or process whose drain is over may take to be gone: it may be in the middle of some work.
+pub(crate) const LAST_WORKERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a loop waits with and serves with.
 #[derive(Debug)]
@@ -95,15 +95,17 @@ impl Server {
         self.acceptor.set_nonblocking()
     }
 
-    /// Sets up a server that forks, and that has at most so many workers at a time, children included: their counters and the
-    /// number of open connections are in shared memory from now on.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn share_with_children(&mut self, most: usize) -> io::Result<()> {
+    /// The number of open connections, and the counters of workers from now on, are in memory that forked processes share.
+    pub(crate) fn share_with_children(&mut self) -> io::Result<()> {
         self.has_children = true;
-        self.acceptor.share_with_children()?;
-        self.team.share_with_children(most)
+        self.team.share_with_children();
+        self.acceptor.share_with_children()
+    }
+
+    /// What a process that is about to be forked serves with.
+    pub(crate) fn another_worker_process(&self) -> io::Result<Worker> {
+        self.team.prepare_seat()?;
+        Ok(self.another_worker())
     }
 
     /// What a further serving thread or process serves with. What it has counted is added up when it is dropped here.
@@ -115,7 +117,7 @@ impl Server {
     /// allows.
     pub fn wait_for_other_workers(&self) {
         self.team.interrupt();
-        self.team.wait_until_at_most(1, self.stop.deadline().after(LAST_THREADS_TIMEOUT));
+        self.team.wait_until_at_most(1, self.stop.deadline().after(LAST_WORKERS_TIMEOUT));
     }
 
     fn print_address(&self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// All models.
-pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL];
+pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &PROCESS_PER_CONN, &NONBLOCKING, &POLL, &EPOLL];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -36,6 +36,20 @@ pub static THREAD_PER_CONN: Model = Model {
     limit: None,
     set: Set::Core,
     look: Look { light: "#cf6000", dark: "#f28c28", mark: Mark::Square },
+};
+
+/// Blocking calls, one process per connection.
+pub static PROCESS_PER_CONN: Model = Model {
+    name: "process-per-conn",
+    about: "Blocks in read(2), in one process per connection",
+    serves: Serves::All,
+    runs_as: RunsAs::ProcessPerConnection,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#8c5a2b", dark: "#d9a066", mark: Mark::Pentagon },
 };
 
 /// Busy polling.

@@ -1,0 +1,172 @@
+//! Servers that consist of several processes: none is left behind, and none is lost without being counted.
+
+use std::collections::BTreeMap;
+
+use models::RunsAs;
+use procfs::process::{FDTarget, Process};
+use rustix::process::{Pid, kill_process, kill_process_group};
+use testbed::{Signal, descendants};
+
+use crate::{
+    client::{Client, frame, numbered, wait_until_arrived},
+    failure::{Failure, Result, ensure, expect_counters, expect_eq},
+    patience::wait_until,
+    subject::{Running, Subject, clients_possible},
+};
+
+/// The state of a process that has ended and that its parent has not waited for (proc_pid_stat(5)).
+const ZOMBIE: char = 'Z';
+
+pub fn none_is_left_by_clients(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let without_clients = settled(&server, subject)?;
+    let number = subject.served_at_once(clients_possible(200));
+    for round in 0..5 {
+        let mut clients = (0..number).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+        clients.iter_mut().try_for_each(|client| client.echo(b"served"))?;
+        let expected = match subject.model.runs_as {
+            RunsAs::ProcessPerConnection => number,
+            _ => without_clients,
+        };
+        expect_eq(&format!("child processes with {number} clients"), states(&server)?.len(), expected)?;
+        if round % 2 == 0 {
+            // All at once.
+            drop(clients);
+        } else {
+            clients.into_iter().try_for_each(Client::reset)?;
+        }
+        let mut now = BTreeMap::new();
+        let left = wait_until("the children of connections to be gone", || {
+            now = states(&server)?;
+            Ok(now.len() == without_clients && now.values().all(|&state| state != ZOMBIE))
+        });
+        ensure!(left.is_ok(), "{without_clients} child processes and no zombie once all clients have gone"; "{now:?}");
+    }
+    let counters = server.stop()?;
+    ensure!(counters.processes > without_clients as u64, "the processes to be reported"; "{counters:?}");
+    expect_counters!(counters, connections_accepted: 5 * number as u64 + 1, connections_abandoned: 0);
+    Ok(())
+}
+
+pub fn none_outlives_a_killed_server(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut clients = served_clients(subject, &server, clients_possible(100))?;
+    let children = descendants(server.process.pid())?;
+    ensure!(children.len() >= clients.len(), "a child process for each client that is served"; "{} children", children.len());
+    let children: Vec<Process> =
+        children.into_iter().map(|pid| Process::new(pid.as_raw_nonzero().get())).collect::<Result<_, _>>()?;
+    server.signal(Signal::KILL)?;
+    // A process of the machine waits for the orphans, whenever it likes.
+    let is_gone = |child: &Process| child.stat().map_or(true, |stat| stat.state == ZOMBIE);
+    wait_until("every child to be killed with its parent", || Ok(children.iter().all(is_gone)))?;
+    clients.iter_mut().try_for_each(Client::discard_to_end_or_reset)
+}
+
+pub fn a_killed_child_costs_one_connection(subject: &Subject) -> Result {
+    let limit = 2;
+    let server = subject.start(&["--max-connections", &limit.to_string()])?;
+    let idle = descendants(server.process.pid())?;
+    let (mut killed, mut other) = (Client::connect(&server)?, Client::connect(&server)?);
+    killed.echo(b"counted")?;
+    let child = child_of(&server, &killed)?;
+    other.echo(b"another")?;
+    kill_process(child, Signal::KILL)?;
+    killed.discard_to_end_or_reset()?;
+    wait_until("the killed child to be waited for", || Ok(!descendants(server.process.pid())?.contains(&child)))?;
+    other.echo(b"unharmed")?;
+    wait_until("as many children as before, with one for each connection if its model says so", || {
+        let of_connections = usize::from(subject.model.runs_one_per_connection());
+        Ok(descendants(server.process.pid())?.len() >= idle.len() + of_connections)
+    })?;
+    let mut next = Client::connect(&server)?;
+    next.echo(b"has the place of the one that was killed")?;
+    next.finish()?;
+    other.finish()?;
+    let counters = server.stop()?;
+    expect_counters!(counters, connections_accepted: 3, connections_abandoned: 1, connections_closed: 2, frames: 4);
+    Ok(())
+}
+
+pub fn a_signal_to_all_processes_drains(subject: &Subject) -> Result {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = subject.start(&["--work", "sleep:20ms", "--drain-timeout", "60s"])?;
+        let mut clients = served_clients(subject, &server, 6)?;
+        let requests: Vec<u8> = (0..20).flat_map(|number| frame(&numbered(number, 500))).collect();
+        clients.iter_mut().try_for_each(|client| client.send(&requests))?;
+        wait_until_arrived(&clients)?;
+        // It is the first of a process group of its own.
+        kill_process_group(server.process.pid(), signal)?;
+        clients.iter_mut().try_for_each(|client| client.expect(&requests))?;
+        clients.iter_mut().try_for_each(Client::expect_end)?;
+        let served = clients.len() as u64;
+        expect_counters!(server.wait_for_stop()?, connections_closed: served, frames: served * 21, connections_abandoned: 0);
+    }
+    Ok(())
+}
+
+pub fn costs_of_children_are_reported(subject: &Subject) -> Result {
+    const FRAMES: u64 = 30;
+    let server = subject.start(&["--work", "spin:10ms"])?;
+    for is_killed in [false, true] {
+        let mut client = Client::connect(&server)?;
+        (0..FRAMES).try_for_each(|_| client.echo(b"costs 10 ms"))?;
+        if is_killed {
+            kill_process(child_of(&server, &client)?, Signal::KILL)?;
+            client.discard_to_end_or_reset()?;
+        } else {
+            client.finish()?;
+        }
+    }
+    let counters = server.stop()?;
+    let (cpu_s, expected_s) = (counters.user_cpu_s, 2.0 * FRAMES as f64 * 0.01);
+    ensure!(cpu_s >= 0.95 * expected_s, "{expected_s} s of processor time in user mode, by two children"; "{cpu_s} s");
+    ensure!(counters.child_peak_rss_bytes > 0, "the memory of children"; "none");
+    expect_counters!(counters, frames: 2 * FRAMES, connections_closed: 1, connections_abandoned: 1);
+    Ok(())
+}
+
+/// As many clients as it serves at once, at most `n`, each served once.
+fn served_clients(subject: &Subject, server: &Running, n: usize) -> Result<Vec<Client>> {
+    let connect = |_| {
+        let mut client = Client::connect(server)?;
+        client.echo(b"served")?;
+        Ok(client)
+    };
+    (0..subject.served_at_once(n)).map(connect).collect()
+}
+
+/// The number of child processes that it has without clients, once it is ready.
+fn settled(server: &Running, subject: &Subject) -> Result<usize> {
+    let mut client = Client::connect(server)?;
+    client.echo(b"ready")?;
+    client.finish()?;
+    let expected = subject.workers_in_processes();
+    wait_until("the child processes that it has without clients", || Ok(states(server)?.len() == expected))?;
+    Ok(expected)
+}
+
+/// The state of each child process, by number.
+fn states(server: &Running) -> Result<BTreeMap<i32, char>> {
+    let mut states = BTreeMap::new();
+    for pid in descendants(server.process.pid())? {
+        let pid = pid.as_raw_nonzero().get();
+        // It may have gone meanwhile.
+        if let Ok(stat) = Process::new(pid).and_then(|process| process.stat()) {
+            states.insert(pid, stat.state);
+        }
+    }
+    Ok(states)
+}
+
+/// The child process that serves this client.
+fn child_of(server: &Running, client: &Client) -> Result<Pid> {
+    let inode = client.inode_at_server()?;
+    for pid in descendants(server.process.pid())? {
+        let Ok(process) = Process::new(pid.as_raw_nonzero().get()) else { continue };
+        let mut descriptors = process.fd()?.flatten();
+        if descriptors.any(|descriptor| descriptor.target == FDTarget::Socket(inode)) {
+            return Ok(pid);
+        }
+    }
+    Err(Failure::new("a child process that holds the client's socket", "none"))
+}
