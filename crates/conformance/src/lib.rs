@@ -14,6 +14,7 @@
 mod checks;
 mod client;
 mod counters;
+mod descriptor_limit;
 mod endings;
 mod event_driven;
 mod failure;
@@ -30,6 +31,7 @@ mod shutdown;
 mod subject;
 mod wire;
 mod work;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -34,18 +34,18 @@ pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
 }
 
 pub fn waiting_work_of_many_clients_overlaps(subject: &Subject) -> Result {
-    const CLIENTS: u32 = 20;
     const COST: Duration = Duration::from_millis(100);
     let server = subject.start(&["--work", "wait:100ms"])?;
-    let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    let number = subject.served_at_once(20) as u32;
+    let mut clients = (0..number).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
     let begin = Instant::now();
     clients.iter_mut().try_for_each(|client| client.send_frame(b"at the same time"))?;
     clients.iter_mut().try_for_each(|client| client.expect_frame(b"at the same time"))?;
     let took = begin.elapsed();
     ensure!(took >= COST, "no reply sooner than {COST:?}"; "all replies after {took:?}");
-    let half = CLIENTS * COST / 2;
-    ensure!(took < half, "{CLIENTS} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
-    expect_counters!(server.stop()?, frames: CLIENTS.into());
+    let half = number * COST / 2;
+    ensure!(took < half, "{number} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
+    expect_counters!(server.stop()?, frames: number.into());
     Ok(())
 }
 
