@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// How many threads are where.
-type Threads = BTreeMap<Place, usize>;
+pub type Threads = BTreeMap<Place, usize>;
 
 /// Where a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+pub enum Place {
     /// Asleep in a system call that models wait in.
     AsleepIn(SystemCall),
     /// Asleep in another system call, of this number.
@@ -58,7 +58,9 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
         }
         // Exactly: the workers wait for the thread that waits for clients.
         RunsAs::ThreadPool => *now == Threads::from([(Place::AsleepIn(for_clients), 1), (IDLE_WORKER, WORKERS)]),
-        RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
+        // All workers, and the process that supervises them.
+        RunsAs::ProcessPool => (waiting, others) == (WORKERS, 1) && all_sleep,
+        RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
     }
 }
 
@@ -186,7 +188,7 @@ fn stays(server: &Running, what: &str, as_it_should: impl Fn(&Threads) -> bool) 
 }
 
 /// Where its threads are once it waits for clients.
-fn settled(server: &Running, subject: &Subject) -> Result<Threads> {
+pub fn settled(server: &Running, subject: &Subject) -> Result<Threads> {
     if let Sleeps { for_clients, .. } = subject.model.idle {
         wait_until(&format!("its thread asleep in {for_clients:?}"), || {
             Ok(is_asleep_for_clients(subject, &threads(server)?, for_clients))

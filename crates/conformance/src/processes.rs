@@ -104,6 +104,69 @@ pub fn a_signal_to_all_processes_drains(subject: &Subject) -> Result {
     Ok(())
 }
 
+pub fn dead_workers_are_replaced(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let workers = settled(&server, subject)?;
+    let before = states(&server)?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"before")?;
+    let of_client = child_of(&server, &client)?.as_raw_nonzero().get();
+    let victims: Vec<i32> = before.into_keys().filter(|&pid| pid != of_client).collect();
+    for &victim in &victims {
+        kill_process(Pid::from_raw(victim).expect("it is the number of a process"), Signal::KILL)?;
+    }
+    client.echo(b"meanwhile")?;
+    wait_until("every worker that was killed to be replaced", || {
+        let now = states(&server)?;
+        Ok(now.len() == workers && !now.keys().any(|pid| victims.contains(pid)))
+    })?;
+    server.expect_no_spin("once its workers are replaced")?;
+    let mut all = served_clients(subject, &server, workers - 1)?;
+    all.iter_mut().try_for_each(|client| client.echo(b"by the new workers"))?;
+    client.finish()?;
+    all.into_iter().try_for_each(Client::finish)?;
+    let counters = server.stop()?;
+    expect_eq("workers reported as dead", counters.workers_died, Some(victims.len() as u64))?;
+    expect_counters!(counters, connections_abandoned: 0, processes: workers as u64 + 1);
+    Ok(())
+}
+
+pub fn every_worker_accepts(subject: &Subject) -> Result {
+    const ROUNDS: u64 = 3;
+    let server = subject.start(&[])?;
+    let workers = settled(&server, subject)?;
+    for _ in 0..ROUNDS {
+        served_clients(subject, &server, workers)?.into_iter().try_for_each(Client::finish)?;
+    }
+    let counters = server.stop()?;
+    let each = &counters.accepted_per_worker;
+    expect_eq("workers with a number of connections", each.len(), workers)?;
+    expect_eq("connections of all workers", each.iter().sum(), counters.connections_accepted)?;
+    ensure!(each.iter().all(|&accepted| accepted >= ROUNDS), "{ROUNDS} connections at least for each worker"; "{each:?}");
+    expect_eq("workers reported as dead", counters.workers_died, Some(0))
+}
+
+pub fn a_signal_to_one_worker_costs_it_alone(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let workers = settled(&server, subject)?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"before")?;
+    let asked = child_of(&server, &client)?;
+    kill_process(asked, Signal::TERM)?;
+    client.expect_end()?;
+    let idle = *states(&server)?.keys().find(|&&pid| pid != asked.as_raw_nonzero().get()).expect("there are several workers");
+    kill_process(Pid::from_raw(idle).expect("it is the number of a process"), Signal::TERM)?;
+    wait_until("both workers to be replaced", || {
+        let now = states(&server)?;
+        Ok(now.len() == workers && !now.contains_key(&idle) && !now.contains_key(&asked.as_raw_nonzero().get()))
+    })?;
+    server.expect_no_spin("after a signal to one of its workers")?;
+    let all = served_clients(subject, &server, workers)?;
+    all.into_iter().try_for_each(Client::finish)?;
+    expect_counters!(server.stop()?, connections_closed: workers as u64 + 2, connections_abandoned: 0);
+    Ok(())
+}
+
 pub fn costs_of_children_are_reported(subject: &Subject) -> Result {
     const FRAMES: u64 = 30;
     let server = subject.start(&["--work", "spin:10ms"])?;

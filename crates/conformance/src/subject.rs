@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashSet,
     path::PathBuf,
     process::{Command, Output},
     thread,
@@ -9,8 +10,9 @@ use std::{
 };
 
 use models::{Limit, Model, RunsAs, Serves};
-use rustix::process::{Resource, getrlimit};
-use testbed::{Counters, Server, Signal, Stopped};
+use procfs::process::Process;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use testbed::{Counters, Server, Signal, Stopped, descendants};
 
 use crate::{
     failure::{Failure, Result, ensure},
@@ -149,6 +151,27 @@ impl Running {
     pub fn threads(&self) -> Result<Vec<testbed::Thread>> {
         self.find_processes()?;
         Ok(self.process.threads()?)
+    }
+
+    /// Leaves each of its processes `spare` descriptors beside those that it has open. Returns the limits there were before.
+    pub fn limit_descriptors(&self, spare: usize) -> Result<Vec<(Pid, Rlimit)>> {
+        let mut former = Vec::new();
+        for pid in [self.process.pid()].into_iter().chain(descendants(self.process.pid())?) {
+            let open: HashSet<i32> = Process::new(pid.as_raw_nonzero().get())?.fd()?.flatten().map(|open| open.fd).collect();
+            // A limit of descriptors is a limit of their numbers, and the lowest number that is free is given out first.
+            let first_denied = (0..).filter(|number| !open.contains(number)).nth(spare).map(|number| number as u64);
+            let limit = Rlimit { current: first_denied, ..getrlimit(Resource::Nofile) };
+            former.push((pid, prlimit(Some(pid), Resource::Nofile, limit)?));
+        }
+        Ok(former)
+    }
+
+    /// Sets these limits again.
+    pub fn restore_limits(&self, former: Vec<(Pid, Rlimit)>) -> Result {
+        for (pid, limit) in former {
+            prlimit(Some(pid), Resource::Nofile, limit)?;
+        }
+        Ok(())
     }
 
     /// Observes all the processes that it consists of now.

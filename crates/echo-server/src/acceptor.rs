@@ -111,6 +111,11 @@ impl Acceptor {
         self.listener.set_nonblocking()
     }
 
+    /// This process has just been forked, and has closed some of its parent's descriptors.
+    pub(crate) fn become_child(&self) {
+        self.listener.renew_spare();
+    }
+
     /// From now on accept waits again, after the end of a child has ended it.
     pub(crate) fn block_again(&self) -> io::Result<()> {
         self.listener.block_again()

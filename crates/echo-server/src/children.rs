@@ -90,6 +90,7 @@ impl<Kept> Children<Kept> {
             }
             interrupt::forget_sockets();
             server.stop.become_child();
+            server.acceptor.become_child();
         }
         unblocked.thread_set_mask()?;
         Ok(match forked? {

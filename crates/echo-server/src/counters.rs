@@ -157,6 +157,12 @@ pub struct Report {
     pub threads: u64,
     /// The most processes at one time.
     pub processes: u64,
+    /// Connections accepted by each loop or worker that accepts for itself; empty if there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted_per_worker: Vec<u64>,
+    /// Worker processes that ended before the server was to stop, and had to be replaced; only where there is a fixed number of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers_died: Option<u64>,
 }
 
 impl Report {
@@ -178,6 +184,8 @@ impl Report {
             child_peak_rss_bytes: children.max_rss() as u64 * 1024,
             threads,
             processes,
+            accepted_per_worker: Vec::new(),
+            workers_died: None,
         })
     }
 }
@@ -204,6 +212,13 @@ impl fmt::Display for Report {
             t.connections_timed_out,
             self.connections_abandoned
         )?;
+        if !self.accepted_per_worker.is_empty() {
+            let each: Vec<String> = self.accepted_per_worker.iter().map(u64::to_string).collect();
+            writeln!(f, "accepted per worker: {}", each.join(", "))?;
+        }
+        if let Some(died) = self.workers_died {
+            writeln!(f, "workers: {died} died and had to be replaced")?;
+        }
         writeln!(
             f,
             "traffic: {} frames, {} bytes in, {} bytes out, {} protocol errors",

@@ -100,6 +100,14 @@ impl Listener {
         self.socket.set_nonblocking(self.is_nonblocking)
     }
 
+    /// Opens the spare descriptor again, with the lowest number that is free: one above a limit that is set later would be of no
+    /// use. If that fails, there is none until a client leaves.
+    pub fn renew_spare(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        *spare = None;
+        *spare = spare_descriptor().ok();
+    }
+
     /// Closes this process's copy of the socket; its spare descriptor takes the place.
     pub fn close(&mut self) {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -29,6 +29,10 @@ pub struct Server {
     pub stop: Arc<Stop>,
     /// What the loop's own thread serves with.
     pub worker: Worker,
+    /// For the report: the connections accepted by each loop or worker, where there are several that accept for themselves.
+    pub accepted_per_worker: Vec<u64>,
+    /// For the report: worker processes that ended too early, where there is a fixed number of them.
+    pub workers_died: Option<u64>,
     options: Options,
     team: Arc<Team>,
     has_children: bool,
@@ -79,7 +83,17 @@ impl Server {
     fn new(listener: Listener, stop: Stop, options: Options) -> Server {
         let (stop, team) = (Arc::new(stop), Arc::new(Team::default()));
         let worker = Worker::new(&options, stop.clone(), team.clone());
-        Server { acceptor: Acceptor::new(listener, &options), stop, worker, options, team, has_children: false }
+        let acceptor = Acceptor::new(listener, &options);
+        Server {
+            acceptor,
+            stop,
+            worker,
+            accepted_per_worker: Vec::new(),
+            workers_died: None,
+            options,
+            team,
+            has_children: false,
+        }
     }
 
     /// Whether a signal has asked the server to stop.
@@ -131,7 +145,10 @@ impl Server {
     fn report(&self, model: &'static str) -> io::Result<Report> {
         let workers = self.team.most() as u64;
         let processes = if self.has_children { workers } else { 1 };
-        Report::new(model, self.team.totals(), workers, processes)
+        let mut report = Report::new(model, self.team.totals(), workers, processes)?;
+        report.accepted_per_worker.clone_from(&self.accepted_per_worker);
+        report.workers_died = self.workers_died;
+        Ok(report)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 
 /// All models.
 pub const CATALOGUE: &[&Model] =
-    &[&BLOCKING, &THREAD_PER_CONN, &PROCESS_PER_CONN, &THREAD_POOL, &NONBLOCKING, &SELECT, &POLL, &EPOLL];
+    &[&BLOCKING, &THREAD_PER_CONN, &PROCESS_PER_CONN, &THREAD_POOL, &PREFORK, &NONBLOCKING, &SELECT, &POLL, &EPOLL];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -65,6 +65,20 @@ pub static THREAD_POOL: Model = Model {
     limit: None,
     set: Set::More,
     look: Look { light: "#b8860b", dark: "#e8c15a", mark: Mark::Hexagon },
+};
+
+/// Blocking calls, a fixed number of processes.
+pub static PREFORK: Model = Model {
+    name: "prefork",
+    about: "Blocks in accept(2), then in read(2), in a fixed number of processes, each with one connection at a time",
+    serves: Serves::Workers,
+    runs_as: RunsAs::ProcessPool,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#a0403c", dark: "#ef8a80", mark: Mark::FivePointStar },
 };
 
 /// Busy polling.

@@ -36,6 +36,10 @@ pub struct Counters {
     pub child_peak_rss_bytes: u64,
     pub threads: u64,
     pub processes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted_per_worker: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers_died: Option<u64>,
 }
 
 impl Counters {
