@@ -10,6 +10,7 @@ use testbed::{Signal, descendants};
 use crate::{
     client::{Client, frame, numbered, wait_until_arrived},
     failure::{Failure, Result, ensure, expect_counters, expect_eq},
+    flood::Flood,
     patience::wait_until,
     subject::{Running, Subject, clients_possible},
 };
@@ -147,23 +148,29 @@ pub fn every_worker_accepts(subject: &Subject) -> Result {
 }
 
 pub fn a_signal_to_one_worker_costs_it_alone(subject: &Subject) -> Result {
-    let server = subject.start(&[])?;
+    let server = subject.start(&["--drain-timeout", "60s"])?;
     let workers = settled(&server, subject)?;
-    let mut client = Client::connect(&server)?;
-    client.echo(b"before")?;
-    let asked = child_of(&server, &client)?;
-    kill_process(asked, Signal::TERM)?;
-    client.expect_end()?;
-    let idle = *states(&server)?.keys().find(|&&pid| pid != asked.as_raw_nonzero().get()).expect("there are several workers");
-    kill_process(Pid::from_raw(idle).expect("it is the number of a process"), Signal::TERM)?;
+    let mut flood = Flood::connect(&server)?;
+    flood.send_until_full()?;
+    let draining = child_of(&server, flood.client())?;
+    kill_process(draining, Signal::TERM)?;
+    // While that one waits for its client to read, each of the others ends a connection and waits for the next.
+    for _ in 0..2 {
+        served_clients(subject, &server, workers - 1)?.into_iter().try_for_each(Client::finish)?;
+    }
+    server.expect_no_spin("while one of its workers has been asked to stop")?;
+
+    let idle = states(&server)?.into_keys().filter_map(Pid::from_raw).find(|&pid| pid != draining);
+    let idle = idle.expect("there are several workers");
+    kill_process(idle, Signal::TERM)?;
+    flood.reset()?;
     wait_until("both workers to be replaced", || {
-        let now = states(&server)?;
-        Ok(now.len() == workers && !now.contains_key(&idle) && !now.contains_key(&asked.as_raw_nonzero().get()))
+        let now = descendants(server.process.pid())?;
+        Ok(now.len() == workers && !now.contains(&idle) && !now.contains(&draining))
     })?;
-    server.expect_no_spin("after a signal to one of its workers")?;
     let all = served_clients(subject, &server, workers)?;
     all.into_iter().try_for_each(Client::finish)?;
-    expect_counters!(server.stop()?, connections_closed: workers as u64 + 2, connections_abandoned: 0);
+    expect_counters!(server.stop()?, connections_reset: 1, connections_abandoned: 0);
     Ok(())
 }
 
