@@ -101,6 +101,7 @@ pub const CHECKS: &[Check] = &[
     check!(processes::none_outlives_a_killed_server, CHILD_PROCESSES, "Killed, it leaves no process behind."),
     check!(processes::a_killed_child_costs_one_connection, CHILD_PROCESSES, "A killed child ends one connection; what it has counted is reported, and its place is free again."),
     check!(processes::a_signal_to_all_processes_drains, CHILD_PROCESSES, "A signal to all processes at once, as by Ctrl-C, drains like one to the first."),
+    check!(processes::a_child_that_does_not_react_is_killed, CHILD_PROCESSES, "A child that has not ended when the drain timeout passes is killed, and its connection is counted as abandoned."),
     check!(processes::dead_workers_are_replaced, PROCESS_POOL, "Workers that are killed are replaced, not all at once, and counted; meanwhile the others serve."),
     check!(processes::every_worker_accepts, PROCESS_POOL, "The connections that each worker has accepted are in the report, and every worker gets some."),
     check!(processes::a_signal_to_one_worker_costs_it_alone, PROCESS_POOL, "A worker that alone is asked to stop answers what has arrived and is replaced; no other stops waiting in accept."),

@@ -105,6 +105,20 @@ pub fn a_signal_to_all_processes_drains(subject: &Subject) -> Result {
     Ok(())
 }
 
+pub fn a_child_that_does_not_react_is_killed(subject: &Subject) -> Result {
+    let server = subject.start(&["--drain-timeout", "200ms"])?;
+    let (mut stopped, mut other) = (Client::connect(&server)?, Client::connect(&server)?);
+    stopped.echo(b"served")?;
+    other.echo(b"served, too")?;
+    // It runs no handler any more; SIGKILL ends it all the same.
+    kill_process(child_of(&server, &stopped)?, Signal::STOP)?;
+    server.signal(Signal::TERM)?;
+    other.expect_end()?;
+    let counters = server.wait_for_stop()?;
+    expect_counters!(counters, frames: 2, connections_closed: 1, connections_abandoned: 1);
+    stopped.discard_to_end_or_reset()
+}
+
 pub fn dead_workers_are_replaced(subject: &Subject) -> Result {
     let server = subject.start(&[])?;
     let workers = settled(&server, subject)?;

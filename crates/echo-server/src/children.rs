@@ -215,3 +215,20 @@ fn block_signals() -> nix::Result<SigSet> {
     let handled: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
     handled.thread_swap_mask(SigmaskHow::SIG_BLOCK)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_second_thread_is_seen() {
+        let (go_on, wait) = channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || wait.recv());
+            assert!(threads().unwrap() >= 2);
+            drop(go_on);
+        });
+    }
+}
