@@ -89,6 +89,7 @@ pub const CHECKS: &[Check] = &[
     check!(work::waiting_work_of_many_clients_overlaps, SEVERAL_AT_ONCE, "With --work wait, the requests of 20 clients, or of as many as are served at once, wait at the same time."),
     check!(work::waiting_work_keeps_replies_in_order, ALL, "With --work wait, each frame of a connection is answered, in order."),
     check!(work::waiting_work_uses_no_processor, ALL, "A request that waits uses no processor, unless the model busy-polls."),
+    check!(work::a_large_reply_after_the_end_of_input, ALL, "With --work wait, a client that has ended its side gets a reply that is larger than all buffers."),
     check!(work::a_reset_while_its_work_waits, ALL, "A reset while a request waits ends that connection and affects no other."),
 
     check!(overload::a_peer_that_does_not_read, ALL, "A client that does not read its replies is not read either: memory stays bounded, others are served, no reply is lost."),

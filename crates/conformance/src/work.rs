@@ -72,6 +72,26 @@ pub fn waiting_work_uses_no_processor(subject: &Subject) -> Result {
     Ok(())
 }
 
+/// While its request waits, nothing is awaited from its socket; then there must be room for the reply. Meanwhile the client beside
+/// it, whose descriptor is the next one, leaves.
+pub fn a_large_reply_after_the_end_of_input(subject: &Subject) -> Result {
+    // More than all buffers between the two hold.
+    let payload = numbered(0, 8 << 20);
+    let server = subject.start(&["--work", "wait:1s", "--max-frame", "8MiB"])?;
+    let mut client = Client::connect_with_small_buffers(&server)?;
+    let neighbour = Client::connect(&server)?;
+    client.send_frame(&payload)?;
+    client.wait_until_read()?;
+    client.end()?;
+    if subject.served_at_once(2) == 2 {
+        neighbour.finish()?;
+    }
+    client.expect_frame(&payload)?;
+    client.expect_end()?;
+    expect_counters!(server.stop()?, frames: 1, protocol_errors: 0);
+    Ok(())
+}
+
 /// Nothing of the first client's request may reach the second, which may get its place in a loop's table.
 pub fn a_reset_while_its_work_waits(subject: &Subject) -> Result {
     let server = subject.start(&["--work", "wait:200ms"])?;

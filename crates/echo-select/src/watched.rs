@@ -9,8 +9,9 @@ use std::{
 };
 
 use echo_server::Connection;
-use rustix::event::{
-    FdSetElement, FdSetIter, Timespec, fd_set_bound, fd_set_insert, fd_set_num_elements, fd_set_remove, select,
+use rustix::{
+    event::{FdSetElement, FdSetIter, Timespec, fd_set_bound, fd_set_insert, fd_set_num_elements, fd_set_remove, select},
+    io::retry_on_intr,
 };
 
 /// Connections, each under the number of its descriptor, and what select(2) is to report about them. The listener and the
@@ -66,10 +67,11 @@ impl<'a> Watched<'a> {
         Ok(watched)
     }
 
-    /// Waits until a descriptor is ready: select(2), which replaces the sets it is given by those of the ready descriptors.
+    /// Waits until a descriptor is ready: select(2), which replaces the sets it is given by those of the ready descriptors. A
+    /// signal does not end it: one that matters makes a descriptor ready.
     ///
     /// # Errors
-    /// Those of the call; a signal is one. Then nothing is ready.
+    /// Those of the call.
     pub fn wait(&self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
         ready.reads.clone_from(&self.reads);
         ready.writes.clear();
@@ -77,22 +79,17 @@ impl<'a> Watched<'a> {
             ready.writes.clone_from(&self.writes);
         }
         // A time too long to be expressed is for ever.
-        let selected = self.select(ready, timeout.and_then(|timeout| Timespec::try_from(timeout).ok()));
-        ready.some = selected.as_ref().is_ok_and(|number| *number > 0);
-        if !ready.some {
-            // A call that fails leaves the sets as they were.
-            ready.reads.clear();
-            ready.writes.clear();
-        }
-        selected.map(drop)
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        ready.some = retry_on_intr(|| self.select(ready, timeout.as_ref()))? > 0;
+        Ok(())
     }
 
     #[allow(unsafe_code)]
-    fn select(&self, ready: &mut Ready, timeout: Option<Timespec>) -> io::Result<i32> {
+    fn select(&self, ready: &mut Ready, timeout: Option<&Timespec>) -> rustix::io::Result<i32> {
         let writes = Some(&mut ready.writes[..]).filter(|writes| !writes.is_empty());
         // SAFETY: every descriptor in the sets must be open. They are copies of this type's, whose descriptors belong to
         // connections that it owns, and removes from the sets before it drops them, or are borrowed for as long as it lives.
-        Ok(unsafe { select(self.bound, Some(&mut ready.reads), writes, None, timeout.as_ref()) }?)
+        unsafe { select(self.bound, Some(&mut ready.reads), writes, None, timeout) }
     }
 
     /// Takes a connection in, and watches it for bytes to read.

@@ -17,10 +17,13 @@ use queue::{has_room, serve_each};
 /// A thread's stack. Nothing here recurses or keeps arrays on it; the default of 2 MiB would only cost address space.
 const STACK_BYTES: usize = 64 * 1024;
 
+/// Each thread needs four memory maps, and by default a process may have 65,530 (vm.max_map_count).
+const MAX_WORKERS: i64 = 10_000;
+
 #[derive(Args)]
 struct Pool {
     /// Threads that serve, and so connections served at once; further ones wait
-    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS))]
     workers: u16,
 }
 
@@ -38,7 +41,7 @@ fn serve(server: &mut Server, pool: Pool) -> io::Result<()> {
         // Wait for a client: futex(2) sleeps until there is one in the queue.
         let serve = move || serve_each(&clients, |client| serve_to_the_end(client, &clients, &mut worker));
         match thread.spawn(serve) {
-            Err(error) if number == 0 => return Err(error),
+            Err(error) if number == 0 => return Err(io::Error::other(format!("cannot start a worker: {error}"))),
             Err(_) => break,
             Ok(_) => {}
         }
