@@ -46,6 +46,7 @@ impl Pool {
     pub fn start_missing(&mut self, server: &Server) -> Option<Worker> {
         while let Some(&number) = self.missing.last()
             && Time::now() >= self.next_start
+            && !server.stopping()
         {
             let forked = self.children.fork(server);
             if self.died > 0 || forked.is_err() {

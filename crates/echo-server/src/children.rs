@@ -104,7 +104,7 @@ impl<Kept> Children<Kept> {
         self.present.insert(child.pid, (child.worker, kept));
     }
 
-    /// Takes leave of the children that have ended since the last time (waitpid(2)), each of which is passed to `each` with what it
+    /// Waits, without blocking, for each child that has ended (waitpid(2)), and passes what was kept for it to `each`, with what it
     /// has counted.
     ///
     /// No child is missed between this call and the next wait, in accept or [`Children::wait`]: one that ends in between ends that
