@@ -39,7 +39,7 @@ pub fn clients_beyond_the_limit_are_turned_away(subject: &Subject) -> Result {
     let highest = server.process.descriptors()?.into_keys().max();
     ensure!(highest.is_some_and(|highest| (highest as usize) < limit), "descriptors below {limit}"; "{highest:?}");
 
-    // Nobody else notices, and a client that leaves makes room for another.
+    // No other client is affected, and one that leaves makes room for another.
     served.iter_mut().try_for_each(|client| client.echo(b"unharmed"))?;
     let mut tries = 0;
     let all = served.len();

@@ -39,7 +39,7 @@ fn serve(server: &mut Server, sets: Sets) -> io::Result<()> {
     while !worker.stopping() {
         // Wait for the data: select(2) sleeps until a socket is ready.
         let waited = watched.wait(&mut ready, worker.timeout());
-        worker.count_wait(waited, ready.some())?;
+        worker.count_wait(waited, ready.has_any())?;
 
         // Serve the clients whose sockets are ready, and those whose work is done: recvfrom(2) copies the data, sendto(2)
         // returns the replies. What a turn leaves in a socket, the next wait reports again.

@@ -21,6 +21,7 @@ pub struct Watched<'a> {
     /// Descriptors watched for bytes to read, and for room to write. Both sets have the same size.
     reads: Vec<FdSetElement>,
     writes: Vec<FdSetElement>,
+    /// How many are in the second; usually none, and then the kernel does not get it.
     writers: usize,
     /// One more than the highest descriptor: the kernel looks at no bit from there on.
     bound: RawFd,
@@ -31,7 +32,9 @@ pub struct Watched<'a> {
 
 struct Client {
     connection: Connection,
+    /// Whether it is in the set of those watched for bytes to read.
     reads: bool,
+    /// Whether it is in the set of those watched for room to write.
     writes: bool,
 }
 
@@ -44,7 +47,7 @@ pub struct TooHigh;
 pub struct Ready {
     reads: Vec<FdSetElement>,
     writes: Vec<FdSetElement>,
-    some: bool,
+    has_any: bool,
 }
 
 impl<'a> Watched<'a> {
@@ -80,7 +83,7 @@ impl<'a> Watched<'a> {
         }
         // A time too long to be expressed is for ever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        ready.some = retry_on_intr(|| self.select(ready, timeout.as_ref()))? > 0;
+        ready.has_any = retry_on_intr(|| self.select(ready, timeout.as_ref()))? > 0;
         Ok(())
     }
 
@@ -183,8 +186,8 @@ impl<'a> Watched<'a> {
 
 impl Ready {
     /// Whether a descriptor is ready.
-    pub fn some(&self) -> bool {
-        self.some
+    pub fn has_any(&self) -> bool {
+        self.has_any
     }
 
     /// The descriptors that are ready, each once.
