@@ -193,8 +193,9 @@ pub struct Intervals {
 }
 
 /// A figure of a [`Summary`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are those of the fields of `Summary`")]
 pub enum Statistic {
     Min,
@@ -211,17 +212,7 @@ pub enum Statistic {
 impl Statistic {
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
-        match self {
-            Statistic::Min => "min",
-            Statistic::Mean => "mean",
-            Statistic::P50 => "p50",
-            Statistic::P90 => "p90",
-            Statistic::P95 => "p95",
-            Statistic::P99 => "p99",
-            Statistic::P99_9 => "p99_9",
-            Statistic::P99_99 => "p99_99",
-            Statistic::Max => "max",
-        }
+        self.into()
     }
 }
 

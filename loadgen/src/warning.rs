@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 use crate::{Drift, Drifting, readable::readable_ns as readable};
 
 /// A limit that the measurement ran into. Displayed as one sentence with advice.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
@@ -103,21 +104,7 @@ pub enum Warning {
 impl Warning {
     /// The warning's name in reports.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Warning::UnservedConnections { .. } => "unserved_connections",
-            Warning::FdLimit { .. } => "fd_limit",
-            Warning::PortExhausted { .. } => "port_exhausted",
-            Warning::IdleConnections { .. } => "idle_connections",
-            Warning::ClientBound { .. } => "client_bound",
-            Warning::Saturated { .. } => "saturated",
-            Warning::SendLag { .. } => "send_lag",
-            Warning::Censored { .. } => "censored",
-            Warning::Drift { .. } => "drift",
-            Warning::LittlesLaw { .. } => "littles_law",
-            Warning::Paused { .. } => "paused",
-            Warning::ShortRun { .. } => "short_run",
-            Warning::Interrupted { .. } => "interrupted",
-        }
+        self.into()
     }
 }
 
