@@ -40,7 +40,7 @@ use self::{
     meters::Meters,
     table::table,
 };
-use crate::output_file::OutputFile;
+use crate::output_file::{OutputFile, terminal};
 
 /// The name of the meters for `--only`.
 const METERS: &str = "meters";
@@ -78,10 +78,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     let bench = bench(options)?;
     let json = OutputFile::create(options.json.as_deref())?;
     let stop = host::stop_on_signals()?;
-    let mut out: Box<dyn Write> = match json.as_ref().is_some_and(OutputFile::is_stdout) {
-        true => Box::new(io::stderr()),
-        false => Box::new(io::stdout()),
-    };
+    let mut out = terminal(json.as_ref().is_some_and(OutputFile::is_stdout));
     writeln!(out, "{}", placement(bench)).context(CANNOT_WRITE)?;
 
     let mut calibration = Calibration { bench, stop: &stop, meters: None, done: Vec::new() };
@@ -93,10 +90,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     }
     if let Some(json) = json {
         let report = report(bench, calibration.meters.as_ref(), done, outcome.is_ok());
-        json.write(|out| {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        })?;
+        json.write_json(&report)?;
     }
     outcome?;
     Ok(done.iter().all(|(_, tries)| tries.holds()))
