@@ -2,20 +2,20 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What a measured value should be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expected {
-    /// A value with a tolerance.
+    AtMost(f64),
+    AtLeast(f64),
+    /// A theoretical value, and the highest difference in either direction.
+    #[serde(untagged)]
     Near {
-        /// The theoretical value.
         value: f64,
-        /// The highest difference in either direction.
         tolerance: f64,
     },
-    /// At most this.
-    AtMost(f64),
-    /// At least this.
-    AtLeast(f64),
 }
 
 impl Expected {

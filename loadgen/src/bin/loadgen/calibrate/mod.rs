@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 
 use self::{
     bench::Bench,
-    expectation::{Case, Expected, Row, Tries},
+    expectation::{Case, Row, Tries},
     experiments::{EXPERIMENTS, Experiment},
     meters::Meters,
     table::table,
@@ -224,10 +224,5 @@ fn report(bench: Bench, meters: Option<&Meters>, done: &[(Experiment, Tries)], i
 }
 
 fn row(row: &Row) -> Value {
-    let expected = match row.expected {
-        Expected::Near { value, tolerance } => json!({ "value": value, "tolerance": tolerance }),
-        Expected::AtMost(most) => json!({ "at_most": most }),
-        Expected::AtLeast(least) => json!({ "at_least": least }),
-    };
-    json!({ "what": row.what, "unit": row.unit, "expected": expected, "measured": row.measured, "holds": row.holds() })
+    json!({ "what": row.what, "unit": row.unit, "expected": row.expected, "measured": row.measured, "holds": row.holds() })
 }
