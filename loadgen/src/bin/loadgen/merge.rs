@@ -17,7 +17,6 @@ use crate::outputs::Outputs;
 
 const NS_PER_US: f64 = 1e3;
 
-/// The options of `loadgen merge`.
 #[derive(Debug, Args)]
 pub struct MergeOptions {
     /// Interval logs, as --hlog writes them
@@ -37,7 +36,6 @@ pub struct MergeOptions {
     json: Option<PathBuf>,
 }
 
-/// Merges the logs.
 pub fn run(options: &MergeOptions) -> anyhow::Result<()> {
     let logs = options.logs.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let merged = merge(logs)?;

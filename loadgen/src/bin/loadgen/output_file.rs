@@ -39,7 +39,6 @@ impl OutputFile {
         }
     }
 
-    /// Whether the output is stdout.
     pub fn is_stdout(&self) -> bool {
         self.file.is_none()
     }

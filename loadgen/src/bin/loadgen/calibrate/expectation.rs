@@ -43,13 +43,10 @@ impl fmt::Display for Expected {
 /// One value: expected and measured, both in `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Description of the value.
     pub what: String,
     /// The unit of both values; empty for a plain number.
     pub unit: &'static str,
-    /// The expected value.
     pub expected: Expected,
-    /// The measured value.
     pub measured: f64,
 }
 
@@ -63,9 +60,7 @@ impl Row {
 /// One try of an experiment: its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// The experiment's name.
     pub name: String,
-    /// Its values.
     pub rows: Vec<Row>,
 }
 

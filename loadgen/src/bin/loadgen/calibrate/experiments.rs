@@ -57,7 +57,6 @@ const NEAR_NOTHING_MS: f64 = 1.0;
 /// One experiment: trials, and the expected results.
 #[derive(Clone, Copy, Debug)]
 pub struct Experiment {
-    /// Its name.
     pub name: &'static str,
     /// Its purpose, in one sentence.
     pub why: &'static str,
@@ -152,7 +151,6 @@ impl Experiment {
     }
 }
 
-/// A constant rate.
 fn open(behaviour: Behaviour, rate_per_s: f64) -> Trial {
     trial(behaviour, Load::Open(OpenLoop { rate_per_s, arrival: Arrival::Constant, one_outstanding: false }), CONNECTIONS)
 }

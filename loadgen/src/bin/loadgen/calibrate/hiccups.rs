@@ -14,15 +14,11 @@ pub const HICCUP: Duration = Duration::from_micros(50);
 /// Pauses of a processor on which a thread spun.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ProcessorPauses {
-    /// The processor.
     pub cpu: usize,
-    /// How long it was watched, in seconds.
     pub watched_s: f64,
-    /// Number of pauses.
     pub times: u64,
-    /// Their total length, in nanoseconds.
     pub total_ns: u64,
-    /// The longest pause, in nanoseconds.
+    /// The longest step of the clock, a pause or not.
     pub longest_ns: u64,
 }
 

@@ -46,7 +46,6 @@ const MEDIAN_LAG_NS: u64 = 1_000_000;
 pub struct Meters {
     /// The smallest step of the clock; `None` when it showed none.
     pub clock_step_ns: Option<u64>,
-    /// How long reading it takes.
     pub clock_reading_ns: f64,
     /// How late a sleep of a millisecond ends.
     pub timer_lateness_ns: Spread,
@@ -56,9 +55,7 @@ pub struct Meters {
     pub round_trip_blocking_ns: Spread,
     /// The generator's latency with a prompt known server, one connection, closed loop.
     pub generator_round_trips: Vec<RoundTrip>,
-    /// Pauses of the processors.
     pub processors: Vec<ProcessorPauses>,
-    /// The fastest closed loop.
     pub closed_loop: ClosedLoop,
     /// The highest rate that the generator reaches in an open loop, in requests per second.
     pub highest_rate_per_s: f64,
@@ -69,29 +66,22 @@ pub struct Meters {
 /// Percentiles of samples, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Spread {
-    /// The median.
     pub p50: u64,
-    /// The 99th percentile.
     pub p99: u64,
-    /// The maximum.
     pub max: u64,
 }
 
 /// The generator's round trips, for one way to wait.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RoundTrip {
-    /// How the generator waited.
     pub wait: Wait,
-    /// Their latency.
     pub latency_ns: Spread,
 }
 
 /// The throughput of a closed loop with many connections and a prompt known server.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ClosedLoop {
-    /// Number of connections.
     pub connections: usize,
-    /// Replies per second.
     pub throughput_per_s: f64,
     /// Share of its time in which the generator was busy; near 1 it is the bottleneck.
     pub busy_share: f64,
@@ -100,11 +90,8 @@ pub struct ClosedLoop {
 /// Send lag at one rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SendLag {
-    /// The rate, in requests per second.
     pub rate_per_s: f64,
-    /// How the generator waited.
     pub wait: Wait,
-    /// The lag.
     pub lag_ns: Spread,
     /// Share of its time in which the generator was busy.
     pub busy_share: f64,

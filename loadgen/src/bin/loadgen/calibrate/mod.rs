@@ -46,7 +46,6 @@ use crate::output_file::{OutputFile, terminal};
 const METERS: &str = "meters";
 const METERS_WHY: &str = "What this machine and the generator on it can resolve: clock, timer, round trips, pauses, rates.";
 
-/// The options of `loadgen calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateOptions {
     /// Processors for the generator (the first) and the known servers (the second); default: the last two
