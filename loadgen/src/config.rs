@@ -1,9 +1,8 @@
 //! The configuration of a run.
 
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
-    str::FromStr,
     time::{Duration, SystemTime},
 };
 
@@ -26,14 +25,13 @@ pub const MAX_PIPELINE: usize = 1 << 16;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use loadgen::{Arrival, Config};
+/// # use loadgen::{Config, Load};
 /// # let address = ([127, 0, 0, 1], 7000).into();
-/// let config = Config::new(address).connections(50).duration(Duration::from_secs(10)).open_loop(20_000.0, Arrival::Poisson);
+/// let load = Load::Closed { pipeline: 16 };
+/// let config = Config { connections: 50, load, duration: Duration::from_secs(10), ..Config::new(address) };
 /// config.check()?;
 /// # Ok::<(), loadgen::Error>(())
 /// ```
-///
-/// Settings without a method are public fields.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's addresses; the connections are distributed among them in turn.
@@ -100,8 +98,9 @@ pub struct OpenLoop {
 }
 
 /// How the requests of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_arrival)]
 pub enum Arrival {
     /// Equal gaps.
     #[default]
@@ -110,25 +109,8 @@ pub enum Arrival {
     Poisson,
 }
 
-impl fmt::Display for Arrival {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Arrival::Constant => "constant",
-            Arrival::Poisson => "poisson",
-        })
-    }
-}
-
-impl FromStr for Arrival {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Arrival, Self::Err> {
-        match text {
-            "constant" => Ok(Arrival::Constant),
-            "poisson" => Ok(Arrival::Poisson),
-            _ => Err("expected constant or poisson"),
-        }
-    }
+fn unknown_arrival(_: &str) -> String {
+    "expected constant or poisson".into()
 }
 
 /// One of several processes that share a load: it opens every `parts`th connection, and sends that share of the rate.
@@ -148,38 +130,6 @@ impl PartOf {
     pub(crate) fn share(self, all: usize) -> usize {
         (all + self.parts - 1 - self.part) / self.parts
     }
-}
-
-/// Methods that set one field each and return the configuration.
-macro_rules! setters {
-    ($($field:ident: $type:ty,)*) => {
-        impl Config {
-            $(
-                #[doc = concat!("Sets [`Config::", stringify!($field), "`](#structfield.", stringify!($field), ").")]
-                pub fn $field(mut self, $field: $type) -> Config {
-                    self.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
-    wire: Wire,
-    connections: usize,
-    idle_connections: usize,
-    churn: bool,
-    payload_bytes: usize,
-    warmup: Duration,
-    duration: Duration,
-    timeout: Duration,
-    drain: Duration,
-    threads: usize,
-    cpus: Cpus,
-    wait: Wait,
-    seed: u64,
-    interval: Duration,
 }
 
 impl Config {
@@ -205,18 +155,6 @@ impl Config {
             interval: None,
             part: PartOf::WHOLE,
         }
-    }
-
-    /// A closed loop with this many requests in flight per connection.
-    pub fn closed_loop(mut self, pipeline: usize) -> Config {
-        self.load = Load::Closed { pipeline };
-        self
-    }
-
-    /// An open loop at this many requests per second over all connections.
-    pub fn open_loop(mut self, rate_per_s: f64, arrival: Arrival) -> Config {
-        self.load = Load::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
-        self
     }
 
     /// The configured rate in requests per second over all processes; `None` in a closed loop.
@@ -268,8 +206,9 @@ impl Config {
 }
 
 /// How a generator thread waits for replies, and for when requests are due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_wait)]
 pub enum Wait {
     /// Busy-polls and never sleeps: a reply is noticed at once, at the cost of a whole processor.
     Spin,
@@ -293,27 +232,8 @@ impl Wait {
     }
 }
 
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Wait::Spin => "spin",
-            Wait::Hybrid => "hybrid",
-            Wait::Sleep => "sleep",
-        })
-    }
-}
-
-impl FromStr for Wait {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Wait, Self::Err> {
-        match text {
-            "spin" => Ok(Wait::Spin),
-            "hybrid" => Ok(Wait::Hybrid),
-            "sleep" => Ok(Wait::Sleep),
-            _ => Err("expected spin, hybrid or sleep"),
-        }
-    }
+fn unknown_wait(_: &str) -> String {
+    "expected spin, hybrid or sleep".into()
 }
 
 /// The machine's online processors, or `None` if the system does not list them.

@@ -1,11 +1,12 @@
 //! A load generator for echo servers: it drives a server and measures throughput and latency, and checks every reply.
 //!
 //! ```
-//! use loadgen::{Arrival, Config};
+//! use loadgen::{Arrival, Config, Load, OpenLoop};
 //! use std::{io, net::TcpListener, sync::atomic::AtomicBool, thread, time::Duration};
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
-//! let config = Config::new(listener.local_addr()?).open_loop(2000.0, Arrival::Poisson).duration(Duration::from_secs(1));
+//! let load = Load::Open(OpenLoop { rate_per_s: 2000.0, arrival: Arrival::Poisson, one_outstanding: false });
+//! let config = Config { load, duration: Duration::from_secs(1), ..Config::new(listener.local_addr()?) };
 //! thread::spawn(move || {
 //!     let (client, _) = listener.accept()?;
 //!     io::copy(&mut &client, &mut &client)
@@ -73,7 +74,7 @@ mod config;
 mod connect;
 mod content;
 mod conversation;
-mod cpu_time;
+mod cost;
 mod encoded_histogram;
 mod engine;
 mod error;
@@ -110,7 +111,7 @@ pub use measurement::{Connections, Cpu, Failures, LittlesLaw, Measurement, Reque
 pub use part::Part;
 pub use pauses::Pauses;
 pub use readable::readable_ns;
-pub use report::{CpuUse, IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
+pub use report::{IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
 pub use run::{Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
 pub use warning::Warning;
