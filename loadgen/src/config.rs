@@ -25,13 +25,14 @@ pub const MAX_PIPELINE: usize = 1 << 16;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use loadgen::{Config, Load};
+/// # use loadgen::{Arrival, Config};
 /// # let address = ([127, 0, 0, 1], 7000).into();
-/// let load = Load::Closed { pipeline: 16 };
-/// let config = Config { connections: 50, load, duration: Duration::from_secs(10), ..Config::new(address) };
+/// let config = Config::new(address).connections(50).duration(Duration::from_secs(10)).open_loop(20_000.0, Arrival::Poisson);
 /// config.check()?;
 /// # Ok::<(), loadgen::Error>(())
 /// ```
+///
+/// Settings without a method are public fields.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's addresses; the connections are distributed among them in turn.
@@ -132,6 +133,38 @@ impl PartOf {
     }
 }
 
+/// Methods that set one field each and return the configuration.
+macro_rules! setters {
+    ($($field:ident: $type:ty,)*) => {
+        impl Config {
+            $(
+                #[doc = concat!("Sets [`Config::", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+                pub fn $field(mut self, $field: $type) -> Config {
+                    self.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    wire: Wire,
+    connections: usize,
+    idle_connections: usize,
+    churn: bool,
+    payload_bytes: usize,
+    warmup: Duration,
+    duration: Duration,
+    timeout: Duration,
+    drain: Duration,
+    threads: usize,
+    cpus: Cpus,
+    wait: Wait,
+    seed: u64,
+    interval: Duration,
+}
+
 impl Config {
     /// The default load on `target`: one connection, one request of 64 bytes in flight, 1 s of warm-up, 5 s measured.
     pub fn new(target: SocketAddr) -> Config {
@@ -155,6 +188,18 @@ impl Config {
             interval: None,
             part: PartOf::WHOLE,
         }
+    }
+
+    /// A closed loop with this many requests in flight per connection.
+    pub fn closed_loop(mut self, pipeline: usize) -> Config {
+        self.load = Load::Closed { pipeline };
+        self
+    }
+
+    /// An open loop at this many requests per second over all connections.
+    pub fn open_loop(mut self, rate_per_s: f64, arrival: Arrival) -> Config {
+        self.load = Load::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
+        self
     }
 
     /// The configured rate in requests per second over all processes; `None` in a closed loop.

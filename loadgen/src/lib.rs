@@ -1,12 +1,11 @@
 //! A load generator for echo servers: it drives a server and measures throughput and latency, and checks every reply.
 //!
 //! ```
-//! use loadgen::{Arrival, Config, Load, OpenLoop};
+//! use loadgen::{Arrival, Config};
 //! use std::{io, net::TcpListener, sync::atomic::AtomicBool, thread, time::Duration};
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0")?;
-//! let load = Load::Open(OpenLoop { rate_per_s: 2000.0, arrival: Arrival::Poisson, one_outstanding: false });
-//! let config = Config { load, duration: Duration::from_secs(1), ..Config::new(listener.local_addr()?) };
+//! let config = Config::new(listener.local_addr()?).open_loop(2000.0, Arrival::Poisson).duration(Duration::from_secs(1));
 //! thread::spawn(move || {
 //!     let (client, _) = listener.accept()?;
 //!     io::copy(&mut &client, &mut &client)
