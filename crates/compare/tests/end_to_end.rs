@@ -246,8 +246,9 @@ fn an_external_server_takes_part_in_every_experiment() {
         assert!(trial["measured"]["cost"]["peak_rss_bytes"].as_u64().unwrap() > 0, "{trial}");
     }
     let log = fs::read_to_string(place.latest("servers/mine.log")).unwrap();
-    assert_eq!(log.matches("--- started with work").count(), trials.len(), "{log}");
-    assert_eq!(log.matches("listening on 127.0.0.1:").count(), trials.len(), "{log}");
+    let starts = log.matches("--- started with work").count();
+    assert!(starts >= trials.len(), "a trial in which nothing was measured is tried again: {log}");
+    assert_eq!(log.matches("listening on 127.0.0.1:").count(), starts, "{log}");
     assert_eq!(servers_running(&place), Vec::<String>::new());
 }
 

@@ -136,7 +136,9 @@ impl Runner<'_> {
             load: match load.demand {
                 Demand::Closed | Demand::Churn => Loop::Closed { pipeline: 1 },
                 Demand::PercentOfCapacity(percent) => {
-                    let capacity = capacity_per_s.context("no server's capacity is known, so there is no share of it")?;
+                    let capacity = capacity_per_s
+                        .filter(|&capacity| capacity > 0.0)
+                        .context("no server's capacity is known, so there is no share of it")?;
                     open(capacity * f64::from(percent) / 100.0, Arrival::Poisson)
                 }
                 Demand::Silent => open(ONCE_PER_S, Arrival::Constant),
@@ -220,10 +222,11 @@ fn bytes_per_connection(load: &Load, measurement: &Measurement, observed: &Obser
 /// Why a measurement shows nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how
 /// many it served.)
 fn failure(load: &Load, measurement: &Measurement) -> Option<String> {
-    let requests = &measurement.requests;
-    let wrong = requests.altered + requests.crossed;
+    let (requests, warmup) = (&measurement.requests, &measurement.warmup_requests);
+    // Whenever it comes: the window may hold no reply at all.
+    let wrong = requests.altered + requests.crossed + warmup.altered + warmup.crossed;
     if wrong > 0 {
-        return Some(format!("{wrong} of {} replies were wrong", requests.sent));
+        return Some(format!("{wrong} of {} replies were wrong", requests.sent + warmup.sent));
     }
     let broken = requests.failed.total();
     if broken > 0 {
