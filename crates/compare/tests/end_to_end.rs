@@ -65,7 +65,7 @@ fn histograms_hold_the_requests_of_all_rounds() {
     let place = Place::new();
     place.run(&["--experiment", "churn,service", "--only", "thread-per-conn,epoll", "--rounds", "2"]);
     let trials = place.trials();
-    assert_eq!(trials.len(), 2 * (1 + 2) * 2);
+    assert_eq!(trials.len(), 2 * (1 + 3) * 2);
 
     let mut due: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for trial in &trials {
@@ -75,7 +75,7 @@ fn histograms_hold_the_requests_of_all_rounds() {
         let requests = trial["measured"]["load"]["requests"]["due"].as_u64().unwrap();
         due.entry(name).or_default().push(requests);
     }
-    assert_eq!(due.len(), 6);
+    assert_eq!(due.len(), 8);
     for (name, rounds) in &due {
         assert_eq!(hgrm_total(&place.latest(&format!("histograms/{name}.hgrm"))), rounds.iter().sum::<u64>(), "{name}");
         let log = fs::read_to_string(place.latest(&format!("histograms/{name}.hlog"))).unwrap();

@@ -88,8 +88,10 @@ pub enum Work {
     None,
     /// 100 µs of computing.
     Spin100us,
-    /// 1 ms of waiting, as for a disk or a database.
+    /// 1 ms in a call that blocks its thread, as a disk or a synchronous database driver does.
     Sleep1ms,
+    /// 1 ms of waiting without blocking a thread, where the model can: as an asynchronous database driver does.
+    Wait1ms,
 }
 
 /// With more active connections than this, windows are longer.
@@ -115,6 +117,7 @@ impl Work {
             Work::None => "none",
             Work::Spin100us => "spin:100us",
             Work::Sleep1ms => "sleep:1ms",
+            Work::Wait1ms => "wait:1ms",
         }
     }
 
@@ -123,7 +126,7 @@ impl Work {
         match self {
             Work::None => 0,
             Work::Spin100us => 100_000,
-            Work::Sleep1ms => 1_000_000,
+            Work::Sleep1ms | Work::Wait1ms => 1_000_000,
         }
     }
 }
@@ -252,6 +255,9 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point_of("sleep 1ms", Standard, 1, working(Work::Sleep1ms, 1)),
                 point_of("sleep 1ms", Standard, 8, working(Work::Sleep1ms, 8)),
                 point_of("sleep 1ms", Quick, 64, working(Work::Sleep1ms, 64)),
+                point_of("wait 1ms", Standard, 1, working(Work::Wait1ms, 1)),
+                point_of("wait 1ms", Full, 8, working(Work::Wait1ms, 8)),
+                point_of("wait 1ms", Quick, 64, working(Work::Wait1ms, 64)),
             ],
             shown_at: Place::new("sleep 1ms", 64),
         },

@@ -137,13 +137,20 @@ static IDLE: [Claim; 4] = [
     ),
 ];
 
-static SERVICE: [Claim; 2] = [
+static SERVICE: [Claim; 3] = [
     claim(
         "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
         &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("sleep") && place.x > 1,
         There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
+    ),
+    claim(
+        "A loop that waits by a timer, instead of in a call that blocks, waits for many requests at once.",
+        &[&EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("wait"),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &THROUGHPUT, 2.0)),
     ),
     claim(
         "Work that computes is limited by the processors, whatever the model.",
