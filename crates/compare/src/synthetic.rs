@@ -80,6 +80,7 @@ fn trial(step: &Step, server: &str) -> Trial {
                 user_cpu_s: 0.1,
                 system_cpu_s: 0.2,
                 cpu_share: 1.0,
+                softirq_cpu_s: Some(0.05),
                 voluntary_switches_per_request: None,
                 involuntary_switches_per_request: None,
                 bytes_per_connection: None,

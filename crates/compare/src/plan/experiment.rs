@@ -194,7 +194,14 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             question: "How do throughput and latency change with the number of connections, all of them active?",
             axis: "active connections",
             ranked_by: &metric::THROUGHPUT,
-            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
+            shows: &[
+                &metric::P50,
+                &metric::P99,
+                &metric::CPU_US,
+                &metric::SOFTIRQ_CPU_SHARE,
+                &metric::CALLS,
+                &metric::SWITCHES,
+            ],
             points: &[
                 point(Quick, 1, active(1)),
                 point(Full, 3, active(3)),

@@ -59,6 +59,7 @@ pub static CPU_US: Metric = lower("server_cpu_us_per_request", "CPU", "µs/reque
 pub static CPU_SHARE: Metric = lower("server_cpu_share", "CPU share", "", 3);
 pub static USER_CPU_SHARE: Metric = lower("server_user_cpu_share", "user CPU share", "", 3);
 pub static SYSTEM_CPU_SHARE: Metric = lower("server_system_cpu_share", "system CPU share", "", 3);
+pub static SOFTIRQ_CPU_SHARE: Metric = lower("softirq_cpu_share", "softirq CPU share", "", 3);
 pub static SWITCHES: Metric = lower("switches_per_request", "", "switches/request", 2);
 pub static CALLS: Metric = lower("calls_per_request", "", "calls/request", 2);
 pub static WAITS: Metric = lower("waits_per_request", "", "waits/request", 2);

@@ -60,6 +60,10 @@ pub struct Cost {
     pub system_cpu_s: f64,
     /// Share of one processor.
     pub cpu_share: f64,
+    /// Processor time in softirqs on the server's processors, to the clock tick; `None` where the kernel does not show it, and
+    /// in runs that did not keep it. On loopback, a process that sends delivers the packet to the receiver's socket in a softirq.
+    #[serde(default)]
+    pub softirq_cpu_s: Option<f64>,
     /// Because a thread had to wait; over the whole run, warm-up and drain included.
     pub voluntary_switches_per_request: Option<f64>,
     /// Because a thread's time was up or another was more urgent; over the whole run.

@@ -189,6 +189,7 @@ fn cost(load: &Load, measurement: &Measurement, observed: &Observed, counters: O
         user_cpu_s: usage.after.user.saturating_sub(usage.before.user).as_secs_f64(),
         system_cpu_s: usage.after.system.saturating_sub(usage.before.system).as_secs_f64(),
         cpu_share: cpu.as_secs_f64() / elapsed_s,
+        softirq_cpu_s: observed.softirq.map(|softirq| softirq.after.saturating_sub(softirq.before).as_secs_f64()),
         voluntary_switches_per_request: per(all_requests, voluntary as f64),
         involuntary_switches_per_request: per(all_requests, involuntary as f64),
         bytes_per_connection: bytes_per_connection(load, measurement, observed),

@@ -21,7 +21,7 @@ const FEW_REQUESTS: u64 = 100;
 type ValueOf = fn(&Measured) -> Option<f64>;
 
 /// All metrics, in the order of summary.csv, each with its value.
-static VALUES: [(&Metric, ValueOf); 28] = [
+static VALUES: [(&Metric, ValueOf); 29] = [
     (&metric::THROUGHPUT, |measured| Some(measured.load.throughput_per_s)),
     (&metric::GOODPUT, |measured| {
         Some(measured.load.throughput_per_s * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
@@ -45,6 +45,7 @@ static VALUES: [(&Metric, ValueOf); 28] = [
     (&metric::CPU_SHARE, |measured| Some(measured.cost.cpu_share)),
     (&metric::USER_CPU_SHARE, |measured| Some(measured.cost.user_cpu_s / measured.load.elapsed_s)),
     (&metric::SYSTEM_CPU_SHARE, |measured| Some(measured.cost.system_cpu_s / measured.load.elapsed_s)),
+    (&metric::SOFTIRQ_CPU_SHARE, |measured| Some(measured.cost.softirq_cpu_s? / measured.load.elapsed_s)),
     (&metric::SWITCHES, |measured| {
         let cost = &measured.cost;
         Some(cost.voluntary_switches_per_request? + cost.involuntary_switches_per_request?)

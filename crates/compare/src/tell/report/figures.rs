@@ -60,7 +60,7 @@ pub struct Figure {
     pub server: Option<String>,
     /// One or two; the first is shown until another is chosen.
     pub views: Vec<View>,
-    pub caption: &'static str,
+    pub caption: String,
 }
 
 /// The same picture on another scale.
@@ -128,7 +128,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
         point: None,
         server: None,
         views,
-        caption: "",
+        caption: String::new(),
     })
 }
 
@@ -181,6 +181,7 @@ pub fn closer(experiment: &Experiment, field: &Field, legend: &Legend) -> Vec<Fi
     let at = AtPoint { experiment, field, legend };
     let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
     let split = at.bars("cpu_split", "CPU time, user and kernel", "share of one processor", &CPU_SPLIT);
+    let split = split.map(|figure| Figure { caption: softirqs(field).unwrap_or_default(), ..figure });
     // Idle connections have no requests.
     let per_request = percentiles.is_some().then(|| {
         let calls = at.bars("calls_by_kind", "System calls per request", "calls/request", &CALLS_BY_KIND);
@@ -201,6 +202,17 @@ type Part = (&'static str, fn(&Cell) -> Option<f64>);
 
 const CPU_SPLIT: [Part; 2] =
     [("user", |cell| median(cell, &metric::USER_CPU_SHARE)), ("kernel", |cell| median(cell, &metric::SYSTEM_CPU_SHARE))];
+
+/// What softirqs took, which no server is free of; `None` where that is unknown.
+fn softirqs(field: &Field) -> Option<String> {
+    let shares: Vec<f64> = field.cells.iter().filter_map(|cell| median(cell, &metric::SOFTIRQ_CPU_SHARE)).collect();
+    let least = shares.iter().copied().min_by(f64::total_cmp)?;
+    let greatest = shares.into_iter().max_by(f64::total_cmp)?;
+    Some(format!(
+        "Softirqs on the server's processors took {least:.2} to {greatest:.2} of this. They deliver packets, on loopback also those to the \
+         load generator. Most kernels count them as kernel time of the server."
+    ))
+}
 
 const CALLS_BY_KIND: [Part; 4] = [
     ("waits", |cell| median(cell, &metric::WAITS)),
@@ -243,7 +255,7 @@ impl<'a> AtPoint<'a> {
             variant: &place.variant,
             point: Some(place.x),
             server: of.map(Server::class),
-            caption: "",
+            caption: String::new(),
         }
     }
 
@@ -264,7 +276,7 @@ impl<'a> AtPoint<'a> {
             let view = |&scale: &Scale| View::new(scale, picture::percentiles(title, scale, &distributions));
             scales.iter().map(view).collect()
         };
-        let caption = "Each step to the right is ten times rarer.";
+        let caption = "Each step to the right is ten times rarer.".into();
         Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
