@@ -217,6 +217,30 @@ fn a_server_that_fails_is_shown_with_its_reason_and_the_others_go_on() {
     }
 }
 
+#[test]
+fn a_server_that_turns_clients_away_shows_how_many_it_serves_or_why_it_fails() {
+    let place = Place::new();
+    place.replace("poll", &format!("exec {} --max-connections 16 \"$@\"", built("poll").display()));
+    place.run(&["--experiment", "scaling,footprint", "--only", "poll"]);
+    let trials = place.trials();
+    let trial = |experiment: &str| {
+        let is = |trial: &&Value| trial["experiment"] == experiment && trial["point"] == 1000;
+        trials.iter().find(is).unwrap()
+    };
+    assert_eq!(
+        (&trial("scaling")["failure"], &trial("scaling")["measured"]["connections_asked"]),
+        (&Value::Null, &json!(1000))
+    );
+    let unserved = trial("scaling")["measured"]["connections_unserved"].as_u64().unwrap();
+    assert!(unserved >= 984, "{unserved}");
+    let tables = fs::read_to_string(place.latest("summary.md")).unwrap();
+    assert!(tables.contains(&format!("{} of 1000, {unserved} unserved", 1000 - unserved)), "{tables}");
+    assert!(
+        trial("footprint")["failure"].as_str().unwrap().ends_with("; the server turned 984 connections away"),
+        "{trials:?}"
+    );
+}
+
 /// A disk of its own with room for 96 KiB at the first place given, whose files are copied to the second when the command
 /// that follows has ended.
 const WITH_A_SMALL_DISK: [&str; 5] = [

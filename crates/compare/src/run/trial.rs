@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
 use testbed::{Bench, Counters, Cpus, Observed, STOP_TIMEOUT, Server};
 
@@ -72,10 +72,14 @@ impl Runner<'_> {
         let config = self.config(step, &server, capacity_per_s)?;
         let greedy = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
         let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &self.processors.generator));
-        let ((measurement, observed), greedy) = greedy::beside(greedy.as_ref(), || self.bench.drive(&mut server, &config))?;
+        let driven = greedy::beside(greedy.as_ref(), || self.bench.drive(&mut server, &config));
 
-        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
-        let counters = contestant.has_counters().then(|| stopped.counters()).transpose()?;
+        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop");
+        let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
+        let turned_away = turned_away(counters.as_ref().ok().and_then(Option::as_ref));
+        // What went wrong first explains what went wrong after it.
+        let ((measurement, observed), greedy) = driven.map_err(|error| anyhow!("{error:#}{turned_away}"))?;
+        let counters = counters?;
         let cost = cost(load, &measurement, &observed, counters)?;
         let busy_share = bottleneck::server_busy_share(
             cost.cpu_share,
@@ -100,7 +104,7 @@ impl Runner<'_> {
             latency_hdr,
             cost,
         };
-        Ok((measured, failure(load, &measurement)))
+        Ok((measured, failure(load, &measurement).map(|failure| failure + &turned_away)))
     }
 
     /// Starts a contestant's server. `work` is what serving a request costs, as a server's `--work` has it.
@@ -205,6 +209,15 @@ fn bytes_per_connection(load: &Load, measurement: &Measurement, observed: &Obser
     let is_known = load.demand == Demand::Silent && opened >= FEW_CONNECTIONS && observed.accepted()? >= opened;
     let memory = observed.anonymous_bytes.filter(|_| is_known)?;
     Some(memory.after.saturating_sub(memory.before) as f64 / opened as f64)
+}
+
+/// How many clients the server refused to serve, as a reason for what went wrong; empty if it refused none.
+fn turned_away(counters: Option<&Counters>) -> String {
+    match counters.map_or(0, |counters| counters.connections_rejected) {
+        0 => String::new(),
+        1 => "; the server turned 1 connection away".into(),
+        many => format!("; the server turned {many} connections away"),
+    }
 }
 
 /// Why a measurement shows nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how
