@@ -177,7 +177,7 @@ fn files_are_rebuilt_from_the_trials() {
 fn listing_and_dry_run_create_no_folder() {
     let place = Place::new();
     let list = succeeded(place.compare().arg("--list").output().unwrap());
-    assert!(list.lines().count() == 8 && list.lines().all(|line| line.ends_with('?')), "{list}");
+    assert!(list.lines().count() == 9 && list.lines().all(|line| line.ends_with('?')), "{list}");
     let plan = place.run(&["--dry-run", "--experiment", "idle,latency-load", "--only", "poll,epoll", "--rounds", "2"]);
     for expected in
         ["servers: poll, epoll", "capacity          4 trials", "idle              8 trials", "all              20 trials"]

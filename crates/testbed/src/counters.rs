@@ -36,6 +36,8 @@ pub struct Counters {
     pub child_peak_rss_bytes: u64,
     pub threads: u64,
     pub processes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted_per_worker: Vec<u64>,
 }
 
 impl Counters {

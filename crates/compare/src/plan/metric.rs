@@ -69,5 +69,6 @@ pub static WOULD_BLOCK: Metric = lower("would_block_per_request", "", "would blo
 pub static PEAK_RSS: Metric = lower("server_peak_rss_bytes", "peak RSS", "bytes", 0);
 pub static CONNECTION_BYTES: Metric = lower("bytes_per_connection", "", "bytes/connection", 0);
 pub static THREADS: Metric = lower("server_threads", "", "threads", 0);
+pub static BALANCE: Metric = higher("accept_balance", "balance", "", 2);
 pub static GENERATOR_BUSY: Metric = lower("generator_busy_share", "generator busy", "", 3);
 pub static GENERATOR_LAG: Metric = lower("send_lag_p99_us", "send lag p99", "µs", 1);

@@ -31,6 +31,9 @@ pub struct Measured {
     pub connections_asked: u64,
     /// Of these, how many were not: no reply in the window or, of idle connections, never accepted.
     pub connections_unserved: u64,
+    /// On how many processors the server ran; 0 in runs that did not keep it.
+    #[serde(default)]
+    pub server_processors: u64,
     /// What was at its limit.
     pub bottleneck: Bottleneck,
     /// What the server could have answered per second, had the generator not been at its limit: derived from the server's

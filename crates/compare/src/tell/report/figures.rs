@@ -28,11 +28,12 @@ const SPREAD: f64 = 10.0;
 const NARROW: f64 = 3.0;
 
 /// Metrics in the order in which they are drawn, of those that an experiment shows beside its main value.
-const DRAWN_FIRST: [&Metric; 12] = [
+const DRAWN_FIRST: [&Metric; 13] = [
     &metric::P99,
     &metric::P99_9,
     &metric::GOODPUT,
     &metric::CPU_US,
+    &metric::BALANCE,
     &metric::CPU_SHARE,
     &metric::JAIN,
     &metric::GREEDY_THROUGHPUT,
@@ -111,7 +112,9 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
         .collect::<Vec<_>>();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
-        let curves: Vec<Curve> = legend.servers().iter().map(|&server| Curve { points: points(server.name), server }).collect();
+        // Not all servers take part in every experiment.
+        let servers = legend.servers().iter().filter(|server| cells().any(|cell| cell.server == server.name));
+        let curves: Vec<Curve> = servers.map(|&server| Curve { points: points(server.name), server }).collect();
         picture::curves(&title, &x, &Axis { title: &metric.title(), scale }, &curves)
     };
     let mut scales = scales(&ys);
