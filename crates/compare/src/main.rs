@@ -28,7 +28,7 @@ use testbed::Bench;
 use crate::{
     options::{Action, Options},
     plan::{
-        contestant::{Contestant, Program},
+        contestant::{self, Contestant, Program},
         experiment,
         processors::Processors,
         schedule::{Plan, Step},
@@ -59,7 +59,7 @@ fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
         Some(Action::Report { run }) => print(rebuild(run)?),
         Some(Action::Diff { before, after }) => print(diff::report(before, after)?),
-        None if options.list => print(experiment::list()),
+        None if options.list => print(format!("experiments:\n{}\n\nservers:\n{}", experiment::list(), contestant::list())),
         None => return compare(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
     Ok(ExitCode::SUCCESS)

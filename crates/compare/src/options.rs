@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "LIST", conflicts_with = "resume")]
     pub generator_cpus: Option<Cpus>,
 
-    /// List the experiments and their questions, and exit
+    /// List the experiments with their questions and the built-in servers, and exit
     #[arg(long)]
     pub list: bool,
 

@@ -165,8 +165,9 @@ fn ends(row: &csv::StringRecord) -> Vec<Option<(f64, f64, f64)>> {
 fn every_experiment_is_explained_with_its_question() {
     let text = fs::read_to_string(DOCUMENTATION).unwrap();
     let list = succeeded(Place::new().compare().arg("--list").output().unwrap());
-    for line in list.lines() {
-        let (name, question) = line.split_once(' ').unwrap();
+    let experiments = list.split_once("\n\n").unwrap().0;
+    for line in experiments.lines().skip(1) {
+        let (name, question) = line.trim().split_once(' ').unwrap();
         assert!(text.contains(&format!("| `{name}` | {} |", question.trim())), "{line}");
     }
 }

@@ -177,7 +177,12 @@ fn files_are_rebuilt_from_the_trials() {
 fn listing_and_dry_run_create_no_folder() {
     let place = Place::new();
     let list = succeeded(place.compare().arg("--list").output().unwrap());
-    assert!(list.lines().count() == 9 && list.lines().all(|line| line.ends_with('?')), "{list}");
+    let (experiments, servers) = list.split_once("\n\n").unwrap();
+    let questions: Vec<&str> = experiments.lines().skip(1).collect();
+    assert!(questions.len() == 9 && questions.iter().all(|line| line.ends_with('?')), "{list}");
+    for model in models::CATALOGUE {
+        assert!(servers.contains(&format!("  {} ", model.name)) && servers.contains(model.about), "{list}");
+    }
     let plan = place.run(&["--dry-run", "--experiment", "idle,latency-load", "--only", "poll,epoll", "--rounds", "2"]);
     for expected in
         ["servers: poll, epoll", "capacity          4 trials", "idle              8 trials", "all              20 trials"]

@@ -27,7 +27,8 @@ fn main() -> ExitCode {
 /// A client, and what poll(2) is to report about it.
 struct Client {
     connection: Connection,
-    interest: Event,
+    /// Bytes to read, room to write.
+    watched_for: (bool, bool),
 }
 
 fn serve(server: &mut Server) -> io::Result<()> {
@@ -70,10 +71,9 @@ fn serve(server: &mut Server) -> io::Result<()> {
                 Accept::Client(connection) => {
                     // Watched for what it waits for: bytes to read now, room to write only while replies are owed.
                     let entry = connections.vacant_entry();
-                    let interest = Event::readable(entry.key());
                     worker.counters().interest_changes.add(1);
-                    match watch(&poller, &connection, interest) {
-                        Ok(()) => _ = entry.insert(Client { connection, interest }),
+                    match watch(&poller, &connection, Event::readable(entry.key())) {
+                        Ok(()) => _ = entry.insert(Client { connection, watched_for: (true, false) }),
                         Err(_) => worker.count_turned_away(),
                     }
                 }
@@ -105,18 +105,18 @@ fn serve_one(key: usize, connections: &mut Slab<Client>, poller: &Poller, worker
         Turn::Working(until) => worker.serve_again(until, key),
         Turn::Wait | Turn::More => {}
     }
-    client.watch_for_what_it_wants(poller, worker)
+    client.watch_for_what_it_wants(key, poller, worker)
 }
 
 impl Client {
     /// Watches it for what it waits for, if that has changed. In this backend of `polling` each change costs a write to a pipe
     /// and a read from it: a change after every turn would measure that.
-    fn watch_for_what_it_wants(&mut self, poller: &Poller, worker: &Worker) -> io::Result<()> {
-        let wanted = Event::new(self.interest.key, self.connection.wants_read(), self.connection.wants_write());
-        if wanted != self.interest {
-            self.interest = wanted;
+    fn watch_for_what_it_wants(&mut self, key: usize, poller: &Poller, worker: &Worker) -> io::Result<()> {
+        let (to_read, to_write) = (self.connection.wants_read(), self.connection.wants_write());
+        if (to_read, to_write) != self.watched_for {
+            self.watched_for = (to_read, to_write);
             worker.counters().interest_changes.add(1);
-            poller.modify_with_mode(&self.connection, wanted, PollMode::Level)?;
+            poller.modify_with_mode(&self.connection, Event::new(key, to_read, to_write), PollMode::Level)?;
         }
         Ok(())
     }

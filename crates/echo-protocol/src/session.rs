@@ -198,6 +198,12 @@ impl Session {
         matches!(self.input, Input::Ended | Input::CutOff) && self.filled == 0
     }
 
+    /// Whether the peer may still send requests, and none of its bytes is pending.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.filled == 0 && self.input == Input::Open
+    }
+
     /// Whether the peer may still send requests.
     #[inline]
     pub fn is_open(&self) -> bool {

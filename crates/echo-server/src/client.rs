@@ -72,6 +72,12 @@ impl Client {
         }
     }
 
+    /// Whether nothing is pending and nothing has begun to end: all there is to do is read.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.phase, Phase::Serving) && self.session.is_quiet()
+    }
+
     /// Whether more is to come from it in any case: it has not ended, and nothing ends it yet.
     #[inline]
     pub fn goes_on(&self) -> bool {

@@ -167,22 +167,42 @@ impl Connection {
     /// The pump: moves bytes until nothing more can be moved.
     #[inline(always)]
     fn exchange(&mut self, worker: &mut Worker) -> Turn {
-        if self.client.has_timer() {
-            self.check_timer(worker);
-        }
         let mut can = Can { read: true, write: true, move_bytes: TURN_BYTES };
-        loop {
+        let mut reads = true;
+        if !self.client.is_quiet() {
+            if let Some(turn) = self.resume(worker, &mut can) {
+                return turn;
+            }
+            reads = can.move_bytes > 0 && self.client.wants_read();
+        }
+        while reads {
+            self.receive(worker, &mut can);
             if let Some(turn) = self.answer(worker, &mut can) {
                 return turn;
             }
             self.send(worker, &mut can);
-            if !can.read || can.move_bytes == 0 || !self.client.wants_read() {
-                break;
-            }
-            self.receive(worker, &mut can);
+            reads = can.read && can.move_bytes > 0 && self.client.wants_read();
         }
         let turn = if can.move_bytes == 0 { Turn::More } else { Turn::Wait };
         if self.client.goes_on() { turn } else { self.end(turn, worker) }
+    }
+
+    /// Takes up what earlier turns have left: a deadline, requests that have arrived, replies that are owed. Returns how the
+    /// turn ends if the work of a request takes longer than the turn.
+    #[cold]
+    fn resume(&mut self, worker: &mut Worker, can: &mut Can) -> Option<Turn> {
+        if self.client.has_timer() && Time::now() >= self.client.deadline() {
+            if self.client.is_working() {
+                worker.answer(&mut self.client);
+            } else {
+                self.client.time_out(&mut worker.buffers);
+            }
+        }
+        let turn = self.answer(worker, can);
+        if turn.is_none() {
+            self.send(worker, can);
+        }
+        turn
     }
 
     /// The client may have ended, or its peer may have to learn that our side has; else the turn ends as it would.
@@ -196,19 +216,6 @@ impl Connection {
             return Turn::More;
         }
         turn
-    }
-
-    /// Ends lingering or work whose time has come.
-    #[cold]
-    fn check_timer(&mut self, worker: &mut Worker) {
-        if Time::now() < self.client.deadline() {
-            return;
-        }
-        if self.client.is_working() {
-            worker.answer(&mut self.client);
-        } else {
-            self.client.time_out(&mut worker.buffers);
-        }
     }
 
     /// Answers every whole request that has arrived. Returns how the turn ends if the work of one takes longer than the turn.
@@ -277,9 +284,11 @@ impl Connection {
                     self.client.sent(n);
                     worker.counters().bytes_out.add(n as u64);
                     can.move_bytes -= n;
-                    // A short write has filled the socket. (On a blocking one it was interrupted, and is taken up again.)
-                    can.write = n == most || !self.is_nonblocking;
                     self.has_moved(worker);
+                    if n < most {
+                        // The socket is full. (A blocking one has been interrupted, and is written to again.)
+                        can.write = !self.is_nonblocking;
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => {

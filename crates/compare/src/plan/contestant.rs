@@ -30,6 +30,12 @@ pub enum Program {
     External(ExternalServer),
 }
 
+/// A line for each built-in server: its name and how it waits.
+pub fn list() -> String {
+    let line = |model: &&Model| format!("  {:<17}{}", model.name, model.about);
+    models::CATALOGUE.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 impl Contestant {
     /// A model's server, under a name that may differ from the model's.
     pub fn model(name: impl Into<String>, model: &'static Model) -> Contestant {

@@ -371,7 +371,7 @@ pub fn all() -> impl Iterator<Item = &'static Experiment> {
 
 /// Names and questions, one line per experiment.
 pub fn list() -> String {
-    let line = |experiment: &Experiment| format!("{:<14}{}", experiment.name, experiment.question);
+    let line = |experiment: &Experiment| format!("  {:<17}{}", experiment.name, experiment.question);
     EXPERIMENTS.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

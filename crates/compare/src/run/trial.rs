@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
-use testbed::{Bench, Counters, Cpus, Observed, STOP_TIMEOUT, Server};
+use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::{
     plan::{
@@ -35,6 +35,9 @@ const ONCE_PER_S: f64 = 0.001;
 /// With fewer connections than this, what a server's memory grew by is not theirs.
 const FEW_CONNECTIONS: u64 = 100;
 
+/// How often a trial is tried in which the generator does not get to run.
+const MAX_TRIES: usize = 3;
+
 /// What all trials of a run have in common.
 #[derive(Debug)]
 pub struct Runner<'a> {
@@ -48,7 +51,15 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Runs one trial. What goes wrong in it is its result. `capacity_per_s` is the best server's, if it is known.
     pub fn run(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
-        let (failure, measured) = match self.measure(step, capacity_per_s) {
+        let mut outcome = self.measure(step, capacity_per_s);
+        for _ in 1..MAX_TRIES {
+            // Most likely the machine's fault, and none of the server's.
+            if !outcome.as_ref().is_err_and(|error| error.is::<NothingMeasured>()) {
+                break;
+            }
+            outcome = self.measure(step, capacity_per_s);
+        }
+        let (failure, measured) = match outcome {
             Ok((measured, failure)) => (failure, Some(measured)),
             Err(error) => (Some(format!("{error:#}")), None),
         };
@@ -81,7 +92,8 @@ impl Runner<'_> {
         let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
         let turned_away = turned_away(counters.as_ref().ok().and_then(Option::as_ref));
         // What went wrong first explains what went wrong after it.
-        let ((measurement, observed), greedy) = driven.map_err(|error| anyhow!("{error:#}{turned_away}"))?;
+        let ((measurement, observed), greedy) =
+            driven.map_err(|error| if turned_away.is_empty() { error } else { anyhow!("{error:#}{turned_away}") })?;
         let counters = counters?;
         let cost = cost(load, &measurement, &observed, counters)?;
         let busy_share = bottleneck::server_busy_share(
