@@ -26,7 +26,7 @@ truth: ## Check the load generator against servers of known behaviour (about fiv
 
 .PHONY: instructions
 instructions: release ## Count the user-mode instructions of each server per request (needs valgrind and python3)
-	@python3 docs/instructions.py $(sort $(wildcard target/release/echo-*[!.d]))
+	@python3 docs/instructions.py $(filter-out %.d,$(sort $(wildcard target/release/echo-*)))
 
 .PHONY: lesson
 lesson: release ## List the lessons, textbook claims tested live; NAME=head-of-line plays one

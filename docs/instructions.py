@@ -2,7 +2,9 @@
 """Counts the instructions that each server executes in user mode per request.
 
 Unlike a timing, the count does not depend on what else the machine does. Each server runs under valgrind's callgrind, once for
-2,000 and once for 12,000 requests of 64 bytes (raw wire) on one connection; the difference divided by 10,000 is printed.
+2,000 and once for 12,000 requests of 64 bytes (raw wire) on one connection; the difference divided by 10,000 is printed. Two servers
+are special: one that busy-polls also executes instructions between requests, and echo-poll's count differs by some 5 % from run to
+run, with the order of a hash table in the library `polling`.
 
     docs/instructions.py target/release/echo-epoll target/release/echo-poll
     docs/instructions.py --command 'target/reference/echo_epoll {port}'

@@ -216,10 +216,16 @@ impl Client {
         self.deadline
     }
 
-    /// Sets when that is. A client that lingers keeps its deadline, whatever moves.
+    /// The work of the request in progress is done at `deadline`.
+    pub fn work_until(&mut self, deadline: Time) {
+        self.deadline = deadline;
+    }
+
+    /// It counts as idle for too long if nothing moves until `deadline`. As long as work or lingering has to end, their deadline
+    /// stands, whatever moves.
     #[inline]
-    pub fn set_deadline(&mut self, deadline: Time) {
-        if !self.is_lingering() {
+    pub fn idle_until(&mut self, deadline: Time) {
+        if !self.has_timer() {
             self.deadline = deadline;
         }
     }

@@ -252,6 +252,25 @@ fn work_holds_back_a_reply_and_what_comes_after_it() {
 }
 
 #[test]
+fn what_moves_meanwhile_does_not_put_off_the_end_of_work_or_lingering() {
+    let (soon, late) = (Time::now(), Time::NEVER);
+    let mut working = world(HELLO);
+    working.happen(Event::Received(usize::MAX));
+    working.client.work_until(soon);
+    working.client.idle_until(late);
+    assert_eq!(working.client.deadline(), soon);
+    working.happen(Event::WorkDone);
+    working.client.idle_until(late);
+    assert_eq!(working.client.deadline(), late);
+
+    let mut lingering = world(&[0xff; 4]);
+    lingering.happen(Event::Received(usize::MAX));
+    lingering.client.linger(soon);
+    lingering.client.idle_until(late);
+    assert_eq!(lingering.client.deadline(), soon);
+}
+
+#[test]
 fn a_stop_answers_what_had_arrived_and_no_more() {
     let mut world = world(&HELLO.repeat(3));
     world.happen(Event::Stop(HELLO.len() + 4));

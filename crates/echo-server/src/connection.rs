@@ -302,7 +302,7 @@ impl Connection {
     #[inline]
     fn has_moved(&mut self, worker: &mut Worker) {
         if let Some(deadline) = worker.deadlines.when_idle() {
-            self.client.set_deadline(deadline);
+            self.client.idle_until(deadline);
         }
     }
 

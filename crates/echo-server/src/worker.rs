@@ -185,7 +185,7 @@ impl Worker {
             Work::Spin(time) => self.spinner.spin(time),
             Work::Wait(time) if can_wait => {
                 let done = Time::now().after(time);
-                client.set_deadline(done);
+                client.work_until(done);
                 return Some(done);
             }
             Work::Sleep(time) | Work::Wait(time) => sleep(time),
@@ -201,6 +201,7 @@ impl Worker {
         self.counters().frames.add(1);
         if self.has_work() {
             self.deadlines.take_time();
+            client.idle_until(self.deadlines.when_idle().unwrap_or(Time::NEVER));
         }
     }
 
