@@ -211,8 +211,10 @@ fn softirqs(field: &Field) -> Option<String> {
     let shares: Vec<f64> = field.cells.iter().filter_map(|cell| median(cell, &metric::SOFTIRQ_CPU_SHARE)).collect();
     let least = shares.iter().copied().min_by(f64::total_cmp)?;
     let greatest = shares.into_iter().max_by(f64::total_cmp)?;
+    let [least, greatest] = [least, greatest].map(|share| format!("{share:.2}"));
+    let range = if least == greatest { least } else { format!("{least} to {greatest}") };
     Some(format!(
-        "Softirqs on the server's processors took {least:.2} to {greatest:.2} of this. They deliver packets, on loopback also those to the \
+        "Softirqs took {range} of a processor. They deliver packets, on loopback also those to the \
          load generator. Most kernels count them as kernel time of the server."
     ))
 }
