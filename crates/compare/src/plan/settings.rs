@@ -144,8 +144,8 @@ mod tests {
     fn an_unknown_name_is_reported_with_the_known_ones() {
         for (args, expected) in [
             (["--experiment", "scale"], "there is no experiment 'scale', only scaling, "),
-            (["--only", "carrier-pigeon"], "there is no server 'carrier-pigeon', only blocking, "),
-            (["--aa", "carrier-pigeon"], "there is no model 'carrier-pigeon', only blocking, "),
+            (["--only", "pigeon"], "there is no server 'pigeon', only blocking, "),
+            (["--aa", "pigeon"], "there is no model 'pigeon', only blocking, "),
             (["--server", "epoll=x {port}"], "there are two servers called 'epoll'"),
         ] {
             let error = format!("{:#}", settings(&args).unwrap_err());
