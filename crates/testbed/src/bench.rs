@@ -126,15 +126,9 @@ impl Bench {
     /// When the generator cannot run, when the server ends, when the measurement is interrupted, and [`NothingMeasured`] when every
     /// connection ends before the measured window or the generator does not get to run in it.
     pub fn drive(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
-        self.drive_processes(server, config, 1)
-    }
-
-    /// As [`Bench::drive`], for a server that consists of so many processes when it serves all connections. The first request is sent
-    /// when it has them, or starts no more.
-    pub fn drive_processes(&self, server: &mut Server, config: &Config, processes: usize) -> Result<(Measurement, Observed)> {
         let mut seen = Seen::default();
-        // Usage and softirqs are quick to read, so they are read at both ends of the window. All else takes longer where threads or
-        // connections are many: it is read while no request is measured and every connection is open.
+        // Usage and softirqs are quick to read, so they are read at both ends of the window. All else takes longer where threads or connections
+        // are many: it is read while no request is measured and every connection is open.
         let measurement = loadgen::run(config, &self.interrupted, &mut |phase| match phase {
             Phase::Connecting => seen.look_at_memory(server),
             Phase::Ready => {
@@ -142,7 +136,7 @@ impl Bench {
                     self.wait_until_accepted(server);
                 }
                 // Of processes that start later, only the time of those that have ended is counted: as that of their parents.
-                self.find_processes(server, processes);
+                _ = server.find_processes();
             }
             Phase::WarmingUp => seen.switches.push(server.switches()),
             Phase::Measuring | Phase::Draining => {
@@ -156,23 +150,6 @@ impl Bench {
         })?;
         ensure!(!measurement.interrupted, "interrupted");
         Ok((measurement, seen.observed()?))
-    }
-
-    /// Finds the server's processes. Waits until there are so many, for as long as it goes on starting them.
-    fn find_processes(&self, server: &mut Server, expected: usize) {
-        let (mut most, mut since) = (0, Instant::now());
-        while let Ok(found) = server.find_processes()
-            && found < expected
-            && !self.interrupted.load(Relaxed)
-        {
-            if found > most {
-                (most, since) = (found, Instant::now());
-            } else if since.elapsed() > ACCEPT_TIMEOUT {
-                break;
-            }
-            // Nothing announces that another process has started a child.
-            thread::sleep(Duration::from_millis(1));
-        }
     }
 
     /// Waits for the server to accept the connections that are open, for as long as it goes on accepting. Otherwise it would

@@ -4,7 +4,6 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
-use models::RunsAs;
 use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::{
@@ -87,8 +86,7 @@ impl Runner<'_> {
         let config = self.config(step, &server, &processors, capacity_per_s)?;
         let greedy = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
         let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &processors.generator));
-        let driven =
-            greedy::beside(greedy.as_ref(), || bench.drive_processes(&mut server, &config, processes(contestant, load)));
+        let driven = greedy::beside(greedy.as_ref(), || bench.drive(&mut server, &config));
 
         let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop");
         let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
@@ -186,15 +184,6 @@ fn generator(processors: &Processors, load: &Load) -> (Cpus, Wait) {
         (Some(_), Some(others)) => (others, Wait::Spin),
         (Some(_), None) => (all.clone(), Wait::Sleep),
     }
-}
-
-/// How many processes a server consists of, at least, when it serves this load.
-fn processes(contestant: &Contestant, load: &Load) -> usize {
-    let is_per_connection =
-        matches!(contestant.program, Program::Model(model) if model.runs_as == RunsAs::ProcessPerConnection);
-    // Those of connections that come and go are counted when they have ended.
-    let is_lasting = load.demand != Demand::Churn;
-    if is_per_connection && is_lasting { 1 + load.active as usize + load.idle as usize } else { 1 }
 }
 
 /// How many clients are to be served.
