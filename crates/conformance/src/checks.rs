@@ -1,10 +1,10 @@
 //! The table of checks: what a server must pass, by the facts of its model.
 
-use models::{Model, RunsAs};
+use models::{Model, RunsAs, Serves};
 
 use crate::{
-    counters, endings, event_driven, failure::Failure, idle_timeout, model_truth, options, overload, refusal, shutdown,
-    subject::Subject, thread_per_conn, wire, work,
+    counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, options, overload, refusal,
+    shutdown, subject::Subject, thread_per_conn, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -42,6 +42,10 @@ const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
 const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
 const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
+const SEVERAL_AT_ONCE: fn(&Model) -> bool = |model| model.serves != Serves::One;
+const AS_MANY_AS_WORKERS: fn(&Model) -> bool = |model| model.serves == Serves::Workers;
+const QUEUE: fn(&Model) -> bool = |model| model.serves == Serves::Workers && model.runs_as == RunsAs::ThreadPool;
+const LIMITED: fn(&Model) -> bool = |model| model.limit.is_some();
 
 /// All checks. Those of a theme stand together.
 #[rustfmt::skip]
@@ -80,9 +84,10 @@ pub const CHECKS: &[Check] = &[
     check!(idle_timeout::a_client_whose_request_takes_longer_is_not_closed, ALL, "A client is not idle while the server works on its request."),
 
     check!(work::work_is_done_for_every_frame, ALL, "The cost of --work is paid for each frame, as processor time or as waiting."),
-    check!(work::waiting_work_of_many_clients_overlaps, Model::serves_all, "With --work wait, the requests of 20 clients wait at the same time."),
+    check!(work::waiting_work_of_many_clients_overlaps, SEVERAL_AT_ONCE, "With --work wait, the requests of 20 clients, or of as many as are served at once, wait at the same time."),
     check!(work::waiting_work_keeps_replies_in_order, ALL, "With --work wait, each frame of a connection is answered, in order."),
     check!(work::waiting_work_uses_no_processor, ALL, "A request that waits uses no processor, unless the model busy-polls."),
+    check!(work::a_large_reply_after_the_end_of_input, ALL, "With --work wait, a client that has ended its side gets a reply that is larger than all buffers."),
     check!(work::a_reset_while_its_work_waits, ALL, "A reset while a request waits ends that connection and affects no other."),
 
     check!(overload::a_peer_that_does_not_read, ALL, "A client that does not read its replies is not read either: memory stays bounded, others are served, no reply is lost."),
@@ -91,8 +96,15 @@ pub const CHECKS: &[Check] = &[
     check!(overload::one_connection_too_many, ALL, "With --max-connections, one client more is turned away and counted, until another leaves."),
     check!(overload::out_of_descriptors, ONE_PROCESS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
     check!(thread_per_conn::out_of_threads, THREAD_PER_CONNECTION, "Without threads, new clients are turned away and counted; one is served as soon as a thread can start."),
+    check!(descriptor_limit::clients_beyond_the_limit_are_turned_away, LIMITED, "Clients whose descriptors the mechanism cannot watch are turned away and counted, and affect no other."),
+    check!(descriptor_limit::without_the_limit_all_are_served, LIMITED, "With the option that lifts its limit of descriptors, it serves thousands of clients."),
     check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),
     check!(event_driven::memory_of_unfinished_frames_returns, EVENT_DRIVEN, "After 300 resets of unfinished frames of 900 KB, their memory is returned without further traffic."),
+
+    check!(workers::the_next_client_waits_until_one_ends, AS_MANY_AS_WORKERS, "With a client at every worker, the next ones wait, and are served in turn as others end."),
+    check!(workers::the_number_of_workers_is_an_option, AS_MANY_AS_WORKERS, "It serves as many clients at once as --workers says."),
+    check!(workers::a_client_that_gives_up_waiting, AS_MANY_AS_WORKERS, "A client that is reset while it waits affects no other, and one that ends its side is answered."),
+    check!(workers::sigterm_while_clients_wait_in_the_queue, QUEUE, "The queue is bounded, and clients in it at SIGTERM are answered and counted even if every worker has a client that does not read."),
 
     check!(shutdown::sigterm_when_idle, ALL, "SIGTERM ends a server that owes nothing, silent clients or not."),
     check!(shutdown::sigint_when_idle, ALL, "SIGINT ends a server that owes nothing, silent clients or not."),

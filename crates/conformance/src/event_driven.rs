@@ -4,7 +4,7 @@ use crate::{
     client::{Client, frame, wait_until_read},
     failure::{Result, ensure, expect_counters},
     patience::wait_until,
-    subject::{Running, Subject, clients_possible},
+    subject::{Running, Subject},
 };
 
 /// User memory that an idle connection may hold besides its socket, in bytes.
@@ -15,7 +15,7 @@ const PARTIAL_PAGES_BYTES: u64 = 64 * 1024;
 
 pub fn an_idle_connection_holds_next_to_no_memory(subject: &Subject) -> Result {
     let server = subject.start(&[])?;
-    let all = clients_possible(4500);
+    let all = subject.clients_possible(4500);
     // What the first ones make the server allocate serves all.
     let first = served_once(&server, all / 9)?;
     let before = server.anonymous_bytes()?;

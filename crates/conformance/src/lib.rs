@@ -14,6 +14,7 @@
 mod checks;
 mod client;
 mod counters;
+mod descriptor_limit;
 mod endings;
 mod event_driven;
 mod failure;
@@ -29,6 +30,7 @@ mod subject;
 mod thread_per_conn;
 mod wire;
 mod work;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     failure::{Result, ensure, expect_eq},
     patience::wait_until,
-    subject::{Running, Subject},
+    subject::{Running, Subject, WORKERS},
 };
 
 /// How many threads are where.
@@ -56,7 +56,9 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
         RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => {
             waiting == 1 && others <= 1 && all_sleep
         }
-        RunsAs::ThreadPool | RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
+        // Exactly: the workers wait for the thread that waits for clients.
+        RunsAs::ThreadPool => *now == Threads::from([(Place::AsleepIn(for_clients), 1), (IDLE_WORKER, WORKERS)]),
+        RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
     }
 }
 
@@ -73,14 +75,22 @@ pub fn sleeps_where_it_says_among_silent_clients(subject: &Subject) -> Result {
     Ok(())
 }
 
+/// Where a worker thread is that has nothing to do.
+const IDLE_WORKER: Place = Place::AsleepIn(SystemCall::Futex);
+
 /// Where the threads are once so many silent clients are served: the same, unless a thread waits for each of them.
 fn with_silent_clients(subject: &Subject, without_clients: Threads, served: usize) -> Threads {
     let mut threads = without_clients;
     if let Sleeps { for_clients, for_data } = subject.model.idle
         && for_clients != for_data
     {
-        if subject.model.runs_as != RunsAs::ThreadPerConnection {
-            let waiting = threads.entry(Place::AsleepIn(for_clients)).or_default();
+        let waited_before = match subject.model.runs_as {
+            RunsAs::ThreadPerConnection => None,
+            RunsAs::ThreadPool => Some(IDLE_WORKER),
+            _ => Some(Place::AsleepIn(for_clients)),
+        };
+        if let Some(place) = waited_before {
+            let waiting = threads.entry(place).or_default();
             *waiting = waiting.saturating_sub(served);
         }
         *threads.entry(Place::AsleepIn(for_data)).or_default() += served;

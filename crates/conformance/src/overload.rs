@@ -15,7 +15,7 @@ use crate::{
     failure::{Result, ensure, expect_counters, expect_eq},
     flood::Flood,
     patience::wait_until,
-    subject::{Subject, clients_possible},
+    subject::Subject,
 };
 
 pub fn a_peer_that_does_not_read(subject: &Subject) -> Result {
@@ -77,7 +77,7 @@ pub fn five_hundred_clients(subject: &Subject) -> Result {
     const FRAMES: usize = 3;
     let server = subject.start(&[])?;
     let payload = |client: usize, number: usize| numbered(FRAMES * client + number, 100);
-    let number = clients_possible(500).min(backlog()?);
+    let number = subject.clients_possible(500).min(backlog()?);
     let mut clients = (0..number).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
     let mut each = |one: &dyn Fn(usize, &mut Client) -> Result| {
         clients.iter_mut().enumerate().try_for_each(|(id, client)| one(id, client))

@@ -9,7 +9,7 @@ use crate::{
     failure::{Result, ensure, expect_counters},
     flood::Flood,
     patience::{PATIENCE, wait_until},
-    subject::{Running, Subject, clients_possible},
+    subject::{Running, Subject},
 };
 
 /// Longer than any check waits: it is not this timeout that ends the server.
@@ -141,7 +141,7 @@ pub fn the_drain_is_bounded(subject: &Subject) -> Result {
 
 pub fn each_abandoned_client_is_counted_once(subject: &Subject) -> Result {
     let server = subject.start(&["--drain-timeout", "200ms"])?;
-    let clients = subject.served_at_once(clients_possible(1000));
+    let clients = subject.served_at_once(subject.clients_possible(1000));
     let unread: Vec<u8> = (0..10).flat_map(|number| frame(&numbered(number, 10_000))).collect();
     let connect = |_| {
         // More than it takes without being read.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use models::{Model, Serves};
+use models::{Limit, Model, RunsAs, Serves};
 use rustix::process::{Resource, getrlimit};
 use testbed::{Counters, Server, Signal, Stopped};
 
@@ -20,8 +20,11 @@ use crate::{
 /// Descriptors that checks need besides those that [`clients_possible`] grants.
 const OTHER_DESCRIPTORS: u64 = 300;
 
-/// Workers of a server that serves as many connections as it has workers.
-const WORKERS: usize = 8;
+/// Workers of a server that has a pool of them.
+pub const WORKERS: usize = 8;
+
+/// Descriptors that a server has besides its clients', at most.
+pub const DESCRIPTORS_BESIDE_CLIENTS: usize = 24;
 
 /// The program to be checked.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Subject {
     /// Starts it on a free port of 127.0.0.1; its counters go to standard output when it stops.
     pub(crate) fn start(&self, options: &[&str]) -> Result<Running> {
         let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
-        if self.model.serves == Serves::Workers {
+        if has_workers(self.model) {
             command.args(["--workers", &WORKERS.to_string()]);
         }
         command.args(options);
@@ -74,6 +77,16 @@ impl Subject {
             Serves::Workers => wanted.min(WORKERS),
             Serves::All => wanted,
         }
+    }
+
+    /// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it,
+    /// and no more than the model has descriptors for.
+    pub(crate) fn clients_possible(&self, wanted: usize) -> usize {
+        let most = match self.model.limit {
+            Some(Limit::DescriptorsBelow(number)) => number as usize - DESCRIPTORS_BESIDE_CLIENTS,
+            None => usize::MAX,
+        };
+        clients_possible(wanted).min(most)
     }
 
     fn command(&self, options: &[&str]) -> Command {
@@ -173,7 +186,12 @@ pub fn parsed(stats: &str) -> Result<Counters> {
     Counters::parse(stats).map_err(failure)
 }
 
-/// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it.
+/// Whether the number of its workers is an option.
+pub fn has_workers(model: &Model) -> bool {
+    matches!(model.runs_as, RunsAs::ThreadPool | RunsAs::ProcessPool)
+}
+
+/// How many of `wanted` clients descriptors allow, as other checks run beside this one.
 pub fn clients_possible(wanted: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     wanted.min((descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2) as usize)

@@ -30,18 +30,18 @@ pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
 }
 
 pub fn waiting_work_of_many_clients_overlaps(subject: &Subject) -> Result {
-    const CLIENTS: u32 = 20;
     const COST: Duration = Duration::from_millis(100);
     let server = subject.start(&["--work", "wait:100ms"])?;
-    let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    let number = subject.served_at_once(20) as u32;
+    let mut clients = (0..number).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
     let begin = Instant::now();
     clients.iter_mut().try_for_each(|client| client.send_frame(b"at the same time"))?;
     clients.iter_mut().try_for_each(|client| client.expect_frame(b"at the same time"))?;
     let took = begin.elapsed();
     ensure!(took >= COST, "no reply sooner than {COST:?}"; "all replies after {took:?}");
-    let half = CLIENTS * COST / 2;
-    ensure!(took < half, "{CLIENTS} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
-    expect_counters!(server.stop()?, frames: CLIENTS.into());
+    let half = number * COST / 2;
+    ensure!(took < half, "{number} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
+    expect_counters!(server.stop()?, frames: number.into());
     Ok(())
 }
 
@@ -65,6 +65,26 @@ pub fn waiting_work_uses_no_processor(subject: &Subject) -> Result {
     client.expect_frame(b"takes a second")?;
     client.finish()?;
     server.stop()?;
+    Ok(())
+}
+
+/// While its request waits, nothing is awaited from its socket; then there must be room for the reply. Meanwhile the client beside
+/// it, whose descriptor is the next one, leaves.
+pub fn a_large_reply_after_the_end_of_input(subject: &Subject) -> Result {
+    // More than all buffers between the two hold.
+    let payload = numbered(0, 8 << 20);
+    let server = subject.start(&["--work", "wait:1s", "--max-frame", "8MiB"])?;
+    let mut client = Client::connect_with_small_buffers(&server)?;
+    let neighbour = Client::connect(&server)?;
+    client.send_frame(&payload)?;
+    client.wait_until_read()?;
+    client.end()?;
+    if subject.served_at_once(2) == 2 {
+        neighbour.finish()?;
+    }
+    client.expect_frame(&payload)?;
+    client.expect_end()?;
+    expect_counters!(server.stop()?, frames: 1, protocol_errors: 0);
     Ok(())
 }
 

@@ -85,7 +85,7 @@ counters! {
     waits,
     /// Waits that ended because something was ready.
     wakeups,
-    /// Changes of what is watched: descriptors added, modified, removed.
+    /// Calls that change what is watched: descriptors added, modified, removed.
     interest_changes,
     /// Calls of accept.
     accepts,

@@ -3,12 +3,12 @@
 use crate::{
     Descriptor,
     Idle::{BusyPolls, Sleeps},
-    Look, Mark, Model, NotifiedBy, RunsAs, Serves, Set,
-    SystemCall::{Accept, EpollWait, Poll, Read},
+    Limit, Look, Mark, Model, NotifiedBy, RunsAs, Serves, Set,
+    SystemCall::{Accept, EpollWait, Poll, Read, Select},
 };
 
 /// All models.
-pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &NONBLOCKING, &POLL, &EPOLL];
+pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &THREAD_POOL, &NONBLOCKING, &SELECT, &POLL, &EPOLL];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -38,6 +38,20 @@ pub static THREAD_PER_CONN: Model = Model {
     look: Look { light: "#cf6000", dark: "#f28c28", mark: Mark::Square },
 };
 
+/// Blocking calls, a fixed number of threads.
+pub static THREAD_POOL: Model = Model {
+    name: "thread-pool",
+    about: "Blocks in read(2), in a fixed number of threads, each with one connection at a time",
+    serves: Serves::Workers,
+    runs_as: RunsAs::ThreadPool,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#b8860b", dark: "#e8c15a", mark: Mark::Hexagon },
+};
+
 /// Busy polling.
 pub static NONBLOCKING: Model = Model {
     name: "nonblocking",
@@ -50,6 +64,20 @@ pub static NONBLOCKING: Model = Model {
     limit: None,
     set: Set::Core,
     look: Look { light: "#9b2c86", dark: "#c9588f", mark: Mark::Triangle },
+};
+
+/// select(2).
+pub static SELECT: Model = Model {
+    name: "select",
+    about: "Waits in select(2), level-triggered, for all sockets at once",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: Select, for_data: Select },
+    notified_by: NotifiedBy::LevelTriggeredReadiness,
+    descriptors: &[],
+    limit: Some(Limit::DescriptorsBelow(1024)),
+    set: Set::More,
+    look: Look { light: "#4d7c0f", dark: "#a3d65c", mark: Mark::FourPointStar },
 };
 
 /// poll(2).

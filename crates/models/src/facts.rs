@@ -18,7 +18,7 @@ pub enum RunsAs {
     OneThread,
     /// One thread that accepts, and one for each connection.
     ThreadPerConnection,
-    /// One thread that accepts or loops, and a fixed number of worker threads.
+    /// One thread that accepts or loops, and a fixed number of worker threads (`--workers`), which wait for it in futex(2).
     ThreadPool,
     /// One process that accepts, and one for each connection.
     ProcessPerConnection,
@@ -104,7 +104,7 @@ impl Descriptor {
 /// A limit of the mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Descriptors below this number only: the size of an `fd_set`.
+    /// Descriptors below this number only: the size of an `fd_set`. With `--big-sets` there is no such limit.
     DescriptorsBelow(u32),
 }
 

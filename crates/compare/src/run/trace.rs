@@ -196,7 +196,7 @@ impl Seen {
     fn add(&mut self, thread: &[Call], descriptors: &Descriptors) {
         for call in thread {
             // Interrupted by the signal to stop and restarted, for a program that sees one call: accept and read by the kernel
-            // (signal(7), SA_RESTART), ppoll by the crate `polling`.
+            // (signal(7), SA_RESTART), ppoll and pselect6 by libraries.
             if call.result.starts_with("? ERESTART") {
                 continue;
             }
