@@ -41,6 +41,8 @@ macro_rules! check {
 const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
 const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
+const LOOP_WITH_WORKERS: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPool && model.is_event_driven();
+const LOOP_PER_CORE: fn(&Model) -> bool = |model| model.runs_as == RunsAs::LoopPerCore;
 const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
 const SEVERAL_AT_ONCE: fn(&Model) -> bool = |model| model.serves != Serves::One;
 const AS_MANY_AS_WORKERS: fn(&Model) -> bool = |model| model.serves == Serves::Workers;
@@ -85,10 +87,13 @@ pub const CHECKS: &[Check] = &[
 
     check!(work::work_is_done_for_every_frame, ALL, "The cost of --work is paid for each frame, as processor time or as waiting."),
     check!(work::waiting_work_of_many_clients_overlaps, SEVERAL_AT_ONCE, "With --work wait, the requests of 20 clients, or of as many as are served at once, wait at the same time."),
+    check!(work::sleeping_work_is_done_by_all_workers, LOOP_WITH_WORKERS, "With --work sleep, as many requests as there are workers sleep at the same time; further ones wait, and each client's are answered in order."),
+    check!(work::a_full_queue_holds_up_the_clients, LOOP_WITH_WORKERS, "Clients that send more than the workers can do are not read: memory stays bounded, and others get their turn."),
     check!(work::waiting_work_keeps_replies_in_order, ALL, "With --work wait, each frame of a connection is answered, in order."),
     check!(work::waiting_work_uses_no_processor, ALL, "A request that waits uses no processor, unless the model busy-polls."),
     check!(work::a_large_reply_after_the_end_of_input, ALL, "With --work wait, a client that has ended its side gets a reply that is larger than all buffers."),
     check!(work::a_reset_while_its_work_waits, ALL, "A reset while a request waits ends that connection and affects no other."),
+    check!(work::a_reset_while_a_worker_sleeps, ALL, "A reset while a request is worked on ends that connection and affects no other."),
 
     check!(overload::a_peer_that_does_not_read, ALL, "A client that does not read its replies is not read either: memory stays bounded, others are served, no reply is lost."),
     check!(overload::a_peer_that_never_pauses, ALL, "A client that sends without a pause does not keep others from being served."),
@@ -113,6 +118,7 @@ pub const CHECKS: &[Check] = &[
     check!(shutdown::sigterm_under_load, ALL, "Requests that lie in the sockets at SIGTERM are answered and counted."),
     check!(shutdown::sigint_under_load, ALL, "Requests that lie in the sockets at SIGINT are answered and counted."),
     check!(shutdown::sigterm_with_a_slow_reader, ALL, "A client that is owed more than the buffers hold at SIGTERM gets a reply to each frame that had arrived."),
+    check!(shutdown::sigterm_with_clients_in_the_backlogs, LOOP_PER_CORE, "Clients in the backlog of any loop at SIGTERM are accepted, answered and counted."),
     check!(shutdown::a_second_sigterm_ends_it_now, ALL, "A second SIGTERM ends a server that waits for a slow client."),
     check!(shutdown::a_second_sigint_ends_it_now, ALL, "A second SIGINT ends a server that waits for a slow client."),
     check!(shutdown::the_drain_is_bounded, ALL, "A client that does not read is abandoned after --drain-timeout, and counted."),
@@ -139,6 +145,9 @@ pub const CHECKS: &[Check] = &[
     check!(model_truth::sleeps_where_it_says_among_silent_clients, ALL, "With silent clients, each of its threads sleeps in the system call of its model."),
     check!(model_truth::has_the_threads_of_its_model, ALL, "It has a thread for each connection if its model says so, and a constant number otherwise."),
     check!(model_truth::has_the_descriptors_of_its_model, ALL, "It holds the kinds of descriptor that prove its model, and no other."),
+    check!(model_truth::works_in_the_threads_of_its_pool, LOOP_WITH_WORKERS, "While requests are worked on, the loop waits, a thread sleeps for each, and the others are idle."),
+    check!(model_truth::has_a_loop_and_a_listener_per_core, LOOP_PER_CORE, "Each loop is a thread with an epoll instance and a listener of its own, and gets some of the clients."),
+    check!(model_truth::each_loop_stays_on_a_processor_of_its_own, LOOP_PER_CORE, "With --cpus, each loop keeps to one of the processors."),
     check!(model_truth::idles_at_the_price_of_its_model, ALL, "Idle, it uses no processor, or a whole one if its model busy-polls."),
 ];
 

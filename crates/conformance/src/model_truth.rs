@@ -12,12 +12,13 @@ use models::{
     Idle::{BusyPolls, Sleeps},
     RunsAs, SystemCall,
 };
+use testbed::Cpus;
 
 use crate::{
     client::Client,
     failure::{Result, ensure, expect_eq},
     patience::wait_until,
-    subject::{Running, Subject, WORKERS},
+    subject::{LOOPS, Running, Subject, WORKERS},
 };
 
 /// How many threads are where.
@@ -58,7 +59,8 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
         }
         // Exactly: the workers wait for the thread that waits for clients.
         RunsAs::ThreadPool => *now == Threads::from([(Place::AsleepIn(for_clients), 1), (IDLE_WORKER, WORKERS)]),
-        RunsAs::ProcessPool | RunsAs::LoopPerCore => waiting >= 1 && all_sleep,
+        RunsAs::LoopPerCore => (waiting, others) == (LOOPS, 0),
+        RunsAs::ProcessPool => waiting >= 1 && all_sleep,
     }
 }
 
@@ -131,6 +133,70 @@ pub fn has_the_descriptors_of_its_model(subject: &Subject) -> Result {
         ensure!(found == expected, "{article} descriptor {} in /proc/PID/fd", descriptor.link(); "{open:?}");
     }
     client.finish()?;
+    server.stop()?;
+    Ok(())
+}
+
+/// In a pool whose threads do the work of requests, not their I/O.
+pub fn works_in_the_threads_of_its_pool(subject: &Subject) -> Result {
+    let Sleeps { for_data, .. } = subject.model.idle else { return Ok(()) };
+    let server = subject.start(&["--work", "sleep:1s"])?;
+    settled(&server, subject)?;
+    let mut clients = (0..3).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    clients.iter_mut().try_for_each(|client| client.send_frame(b"takes a second"))?;
+    wait_until("the loop to wait, one thread to work for each request, and the others to be idle", || {
+        let now = threads(&server)?;
+        let number = |place| now.get(&place).copied().unwrap_or_default();
+        let asleep =
+            number(Place::AsleepInOther(libc::SYS_clock_nanosleep)) + number(Place::AsleepInOther(libc::SYS_nanosleep));
+        let waiting = (number(Place::AsleepIn(for_data)), number(Place::AsleepIn(SystemCall::Futex)));
+        Ok((asleep, waiting) == (3, (1, WORKERS - 3)))
+    })?;
+    clients.iter_mut().try_for_each(|client| client.expect_frame(b"takes a second"))?;
+    server.stop()?;
+    Ok(())
+}
+
+/// As many as are asked for, and by default one for each processor.
+pub fn has_a_loop_and_a_listener_per_core(subject: &Subject) -> Result {
+    const CLIENTS: u64 = 30;
+    let allowed = Cpus::allowed()?;
+    let one = allowed.as_slice()[0].to_string();
+    for (loops, options) in [(3, &[][..]), (2, &["--cpus", &one])] {
+        let server = subject.start_with(&["--loops", &loops.to_string()], options)?;
+        has_loops(&server, loops)?;
+        for _ in 0..CLIENTS {
+            let mut client = Client::connect(&server)?;
+            client.echo(b"served by the loop that accepted it")?;
+            client.finish()?;
+        }
+        let each = server.stop()?.accepted_per_worker;
+        let what = format!("{CLIENTS} clients to be shared by {loops} loops, and reported for each");
+        ensure!(each.len() == loops && each.iter().sum::<u64>() == CLIENTS && !each.contains(&0), "{what}"; "{each:?}");
+    }
+    let server = subject.start_with(&[], &[])?;
+    has_loops(&server, allowed.as_slice().len())?;
+    server.stop()?;
+    Ok(())
+}
+
+fn has_loops(server: &Running, loops: usize) -> Result {
+    let all = Threads::from([(Place::AsleepIn(SystemCall::EpollWait), loops)]);
+    stays(server, &format!("{loops} threads, each asleep in EpollWait"), |now| *now == all)?;
+    let open = server.process.descriptors()?;
+    let instances = open.values().filter(|link| *link == Descriptor::Epoll.link()).count();
+    expect_eq("epoll instances", instances, loops)?;
+    expect_eq("sockets that listen on the address", server.process.backlogs()?.len(), loops)
+}
+
+pub fn each_loop_stays_on_a_processor_of_its_own(subject: &Subject) -> Result {
+    let allowed = Cpus::allowed()?;
+    let server = subject.start_with(&[], &["--cpus", &allowed.to_string()])?;
+    has_loops(&server, allowed.as_slice().len())?;
+    let mut processors: Vec<Cpus> = server.threads()?.into_iter().map(|thread| thread.cpus).collect();
+    processors.sort_by(|one, other| one.as_slice().cmp(other.as_slice()));
+    let one_each: Vec<Cpus> = allowed.as_slice().iter().filter_map(|&cpu| Cpus::new([cpu])).collect();
+    expect_eq("the processors of the loops", processors, one_each)?;
     server.stop()?;
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::{fs, process::Output};
 
-use models::Model;
 use testbed::Cpus;
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     descriptor_limit::NO_LIMIT,
     failure::{Result, ensure, expect_counters, expect_eq},
     patience::PATIENCE,
-    subject::{Subject, has_workers, parsed},
+    subject::{Subject, own_option, parsed},
 };
 
 /// Values that options must refuse. Those of --listen and --stats are not checked before they are used.
@@ -42,12 +41,10 @@ const OPTIONS: [&str; 10] = [
     "--stats",
 ];
 
-/// The number of workers, for a server that has a pool of them.
-const WORKERS: &str = "--workers";
-
-/// Those that a server has because of its model.
-fn own_options(model: &Model) -> impl Iterator<Item = &'static str> {
-    has_workers(model).then_some(WORKERS).into_iter().chain(model.limit.is_some().then_some(NO_LIMIT))
+/// Those of all servers, and those that this one has because of its model.
+fn options(subject: &Subject) -> impl Iterator<Item = &'static str> {
+    let own = own_option(subject.model).map(|(option, _)| option);
+    OPTIONS.into_iter().chain(own).chain(subject.model.limit.is_some().then_some(NO_LIMIT))
 }
 
 pub fn the_first_line_is_the_address(subject: &Subject) -> Result {
@@ -65,7 +62,7 @@ pub fn help_lists_every_option(subject: &Subject) -> Result {
     let output = subject.run_to_end(&["--help"])?;
     expect_eq("the exit code of --help", output.status.code(), Some(0))?;
     let help = String::from_utf8_lossy(&output.stdout);
-    for option in OPTIONS.into_iter().chain(own_options(subject.model)) {
+    for option in options(subject) {
         ensure!(help.contains(option), "--help to list {option}"; "{help}");
     }
     Ok(())
@@ -81,12 +78,12 @@ pub fn help_opens_with_the_model(subject: &Subject) -> Result {
 }
 
 pub fn a_bad_value_is_one_line(subject: &Subject) -> Result {
-    let workers = ["0", "many"].map(|value| (WORKERS, value)).into_iter().filter(|_| has_workers(subject.model));
-    for (option, value) in BAD_VALUES.into_iter().chain(workers) {
+    let numbers = own_option(subject.model).into_iter().flat_map(|(option, _)| [(option, "0"), (option, "some")]);
+    for (option, value) in BAD_VALUES.into_iter().chain(numbers) {
         let line = one_line_of_error(subject.run_to_end(&["--listen", "127.0.0.1:0", option, value])?, 2)?;
         ensure!(line.contains(option) && line.contains(value), "an error that names {option} {value}"; "{line}");
     }
-    for option in OPTIONS.into_iter().chain(own_options(subject.model).filter(|option| *option != NO_LIMIT)) {
+    for option in options(subject).filter(|option| *option != NO_LIMIT) {
         let line = one_line_of_error(subject.run_to_end(&[option])?, 2)?;
         ensure!(line.contains(option), "an error that names {option}, which has no value"; "{line}");
     }

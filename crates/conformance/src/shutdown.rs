@@ -6,7 +6,7 @@ use testbed::Signal;
 
 use crate::{
     client::{Client, frame, numbered, wait_until_arrived},
-    failure::{Result, ensure, expect_counters},
+    failure::{Failure, Result, ensure, expect_counters},
     flood::Flood,
     patience::{PATIENCE, wait_until},
     subject::{Running, Subject},
@@ -96,6 +96,32 @@ pub fn sigterm_with_a_slow_reader(subject: &Subject) -> Result {
     flood.expect_replies_up_to(arrived)?;
     flood.discard_to_end_or_reset()?;
     expect_counters!(server.wait_for_stop()?, connections_abandoned: 0);
+    Ok(())
+}
+
+/// While each loop is busy with the requests of some clients, others come, send, and wait in the backlogs.
+pub fn sigterm_with_clients_in_the_backlogs(subject: &Subject) -> Result {
+    let server = subject.start(&["--work", "sleep:30ms", "--drain-timeout", "60s"])?;
+    let clients_that_send = |number, requests: &[u8]| {
+        let connect = |_| {
+            let mut client = Client::connect(&server)?;
+            client.send(requests)?;
+            Ok(client)
+        };
+        let clients = (0..number).map(connect).collect::<Result<Vec<Client>>>()?;
+        wait_until_arrived(&clients)?;
+        Ok::<_, Failure>(clients)
+    };
+    let requests = frame(ACCEPTED).repeat(10);
+    let mut first = clients_that_send(10, &requests)?;
+    let mut others = clients_that_send(20, &frame(ACCEPTED))?;
+    let waiting: u32 = server.process.backlogs()?.iter().sum();
+    ensure!(waiting > 0, "clients to be in the backlogs while the server works"; "all have been accepted");
+    server.signal(Signal::TERM)?;
+    first.iter_mut().try_for_each(|client| client.expect(&requests))?;
+    others.iter_mut().try_for_each(|client| client.expect_frame(ACCEPTED))?;
+    first.iter_mut().chain(&mut others).try_for_each(Client::expect_end)?;
+    expect_counters!(server.wait_for_stop()?, connections_accepted: 30, connections_closed: 30, frames: 120);
     Ok(())
 }
 

@@ -26,6 +26,9 @@ pub const WORKERS: usize = 8;
 /// Descriptors that a server has besides its clients', at most.
 pub const DESCRIPTORS_BESIDE_CLIENTS: usize = 24;
 
+/// Loops of a server that has several. Two on any machine, so that it shows what becomes of clients that meet different ones.
+pub const LOOPS: usize = 2;
+
 /// The program to be checked.
 #[derive(Debug)]
 pub struct Subject {
@@ -49,11 +52,16 @@ impl Subject {
 
     /// Starts it on a free port of 127.0.0.1; its counters go to standard output when it stops.
     pub(crate) fn start(&self, options: &[&str]) -> Result<Running> {
-        let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
-        if has_workers(self.model) {
-            command.args(["--workers", &WORKERS.to_string()]);
+        match own_option(self.model) {
+            Some((option, number)) => self.start_with(&[option, &number.to_string()], options),
+            None => self.start_with(&[], options),
         }
-        command.args(options);
+    }
+
+    /// As [`Subject::start`], with these instead of the number of workers or loops that checks count on.
+    pub(crate) fn start_with(&self, own_options: &[&str], options: &[&str]) -> Result<Running> {
+        let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
+        command.args(own_options).args(options);
         host::raise_descriptor_limit()?;
         self.remember(&command);
         match Server::start(command) {
@@ -160,6 +168,15 @@ impl Running {
     }
 }
 
+/// The option of a server that runs as a number of threads or processes, and the number it is started with.
+pub fn own_option(model: &Model) -> Option<(&'static str, usize)> {
+    match model.runs_as {
+        RunsAs::ThreadPool | RunsAs::ProcessPool => Some(("--workers", WORKERS)),
+        RunsAs::LoopPerCore => Some(("--loops", LOOPS)),
+        RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => None,
+    }
+}
+
 /// The counters of a server that must have stopped in order, after a signal.
 fn counters_of(stopped: &Stopped) -> Result<Counters> {
     // A backtrace may follow the first lines.
@@ -184,11 +201,6 @@ fn counters_of(stopped: &Stopped) -> Result<Counters> {
 pub fn parsed(stats: &str) -> Result<Counters> {
     let failure = |error| Failure::new("--stats to write all counters as JSON", format!("{stats:?}: {error}"));
     Counters::parse(stats).map_err(failure)
-}
-
-/// Whether the number of its workers is an option.
-pub fn has_workers(model: &Model) -> bool {
-    matches!(model.runs_as, RunsAs::ThreadPool | RunsAs::ProcessPool)
 }
 
 /// How many of `wanted` clients descriptors allow, as other checks run beside this one.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::{
     client::{Client, frame, numbered},
     failure::{Result, ensure, expect_counters},
-    subject::Subject,
+    flood::Flood,
+    subject::{Subject, WORKERS},
 };
 
 pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
@@ -42,6 +43,46 @@ pub fn waiting_work_of_many_clients_overlaps(subject: &Subject) -> Result {
     let half = number * COST / 2;
     ensure!(took < half, "{number} replies within {half:?}, half the time that one after the other takes"; "{took:?}");
     expect_counters!(server.stop()?, frames: number.into());
+    Ok(())
+}
+
+/// More clients than threads, so that requests wait for a thread and for room in the queue to it.
+pub fn sleeping_work_is_done_by_all_workers(subject: &Subject) -> Result {
+    const CLIENTS: u32 = 40;
+    const FRAMES: u32 = 3;
+    const COST: Duration = Duration::from_millis(20);
+    let server = subject.start(&["--work", "sleep:20ms"])?;
+    let mut clients = (0..CLIENTS).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    let frames = |client: u32| (0..FRAMES).flat_map(move |n| frame(&numbered((FRAMES * client + n) as usize, 100)));
+    let mut each = |one: &dyn Fn(&mut Client, &[u8]) -> Result| {
+        clients.iter_mut().zip(0..).try_for_each(|(client, id)| one(client, &frames(id).collect::<Vec<u8>>()))
+    };
+    let begin = Instant::now();
+    each(&|client, frames| client.send(frames))?;
+    each(&|client, frames| client.expect(frames))?;
+    let took = begin.elapsed();
+    let least = COST * CLIENTS * FRAMES / WORKERS as u32;
+    ensure!(took >= least, "{WORKERS} workers to take at least {least:?}"; "{took:?}");
+    let half = COST * CLIENTS * FRAMES / 2;
+    ensure!(took < half, "the work done within {half:?}, half the time that one worker takes"; "{took:?}");
+    expect_counters!(server.stop()?, frames: u64::from(CLIENTS * FRAMES));
+    Ok(())
+}
+
+/// A client that sends more than can be worked on is not read, and nothing piles up in the server.
+pub fn a_full_queue_holds_up_the_clients(subject: &Subject) -> Result {
+    // Two requests are worked on, two are in the queue, two wait for room in it.
+    const CLIENTS: usize = 6;
+    let server = subject.start_with(&["--workers", "2"], &["--work", "sleep:500ms"])?;
+    Client::connect(&server)?.echo(b"first")?;
+    let before = server.anonymous_bytes()?;
+    let mut floods = (0..CLIENTS).map(|_| Flood::connect(&server)).collect::<Result<Vec<Flood>>>()?;
+    floods.iter_mut().try_for_each(Flood::send_until_full)?;
+    let grown = server.anonymous_bytes()?.saturating_sub(before);
+    ensure!(grown < CLIENTS as u64 * (512 << 10), "less than 512 KiB to be kept for each client that is held up"; "{grown} bytes");
+    server.expect_no_spin("while clients wait for a worker")?;
+    let mut other = Client::connect(&server)?;
+    other.echo(b"its turn comes")?;
     Ok(())
 }
 
@@ -88,9 +129,17 @@ pub fn a_large_reply_after_the_end_of_input(subject: &Subject) -> Result {
     Ok(())
 }
 
-/// Nothing of the first client's request may reach the second, which may get its place in a loop's table.
 pub fn a_reset_while_its_work_waits(subject: &Subject) -> Result {
-    let server = subject.start(&["--work", "wait:200ms"])?;
+    a_reset_while_it_is_worked_for(subject, "wait:200ms")
+}
+
+pub fn a_reset_while_a_worker_sleeps(subject: &Subject) -> Result {
+    a_reset_while_it_is_worked_for(subject, "sleep:200ms")
+}
+
+/// Nothing of the first client's request may reach the second, which may get its place in a loop's table.
+fn a_reset_while_it_is_worked_for(subject: &Subject, work: &str) -> Result {
+    let server = subject.start(&["--work", work])?;
     let mut client = Client::connect(&server)?;
     client.send_frame(b"a reply that is never read")?;
     client.wait_until_read()?;

@@ -11,7 +11,7 @@ use crate::{
     Connection, Worker,
     admission::{Admission, Place},
     interrupt,
-    listener::{Accepted, Listener},
+    listener::{Accepted, BACKLOG, Listener},
     options::Options,
 };
 
@@ -89,6 +89,34 @@ impl Acceptor {
                 Ok(Accept::BacklogIsEmpty)
             }
         }
+    }
+
+    /// The server stops: accepts the clients that are in the backlog, to be drained. From now on no further one gets into it:
+    /// closing a listener resets the clients in its backlog, and nothing would count them.
+    ///
+    /// # Errors
+    /// As for [`Acceptor::accept`].
+    pub fn accept_the_last(&self, worker: &mut Worker) -> io::Result<Vec<Connection>> {
+        self.listener.close_backlog()?;
+        let mut clients = Vec::new();
+        // No more than the backlog holds, were it not closed on some system.
+        for _ in 0..=BACKLOG {
+            match self.accept(worker)? {
+                Accept::Client(client) => clients.push(client),
+                Accept::NotServed => {}
+                Accept::Shortage | Accept::BacklogIsEmpty => break,
+            }
+        }
+        Ok(clients)
+    }
+
+    /// Accepts on the same address, by the same rules, from a backlog of its own (SO_REUSEPORT, socket(7)): the kernel chooses
+    /// the backlog that a client gets into. Admission counts the clients of both together.
+    ///
+    /// # Errors
+    /// When there is no descriptor or memory.
+    pub fn another_listener(&self) -> io::Result<Acceptor> {
+        Ok(Acceptor { listener: self.listener.another()?, ..self.clone() })
     }
 
     fn connection(&self, socket: OwnedFd, place: Place, worker: &mut Worker) -> Connection {

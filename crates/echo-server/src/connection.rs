@@ -46,7 +46,8 @@ pub enum Turn {
     Wait,
     /// The turn's budget is spent, with data or room left in the socket.
     More,
-    /// The work of a request is waited for: serve the connection again at that time.
+    /// The work of a request is waited for: serve the connection again at that time. [`Time::NEVER`] if another thread is to do
+    /// it ([`Worker::hand_over_work`]).
     Working(Time),
     /// The connection has ended and may be dropped.
     Over,
@@ -118,6 +119,13 @@ impl Connection {
         self.more_announced = true;
     }
 
+    /// Another thread has done the work of its request, which is answered in the next turn.
+    pub fn finish_work(&mut self, worker: &mut Worker) {
+        if self.client.is_working() {
+            worker.answer(&mut self.client);
+        }
+    }
+
     /// Whether nothing has moved on it for too long; if so it has ended, and is counted.
     pub fn has_expired(&mut self, worker: &mut Worker) -> bool {
         if self.client.is_working() {
@@ -146,22 +154,23 @@ impl Connection {
         self.client.begin_drain(rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as u32);
     }
 
-    /// A turn of draining. True when the connection has ended and everything owed has arrived, or never will.
-    pub(crate) fn drain(&mut self, worker: &mut Worker) -> bool {
-        if !matches!(self.exchange(worker), Turn::Over) {
-            return false;
+    /// A turn of draining. Over when the connection has ended and everything owed has arrived, or never will.
+    pub(crate) fn drain(&mut self, worker: &mut Worker) -> Turn {
+        let turn = self.exchange(worker);
+        if !matches!(turn, Turn::Over) {
+            return turn;
         }
         if self.client.ending() == Some(Ending::Closed) && unacknowledged_bytes(&self.stream) > 0 {
             match self.stream.take_error() {
-                Ok(None) => return false,
+                Ok(None) => return Turn::Wait,
                 Ok(Some(_)) | Err(_) => {
                     worker.counters().count_ending(Ending::Reset);
-                    return true;
+                    return Turn::Over;
                 }
             }
         }
         self.close(worker);
-        true
+        Turn::Over
     }
 
     /// The pump: moves bytes until nothing more can be moved.
@@ -371,7 +380,11 @@ fn unacknowledged_bytes(stream: &TcpStream) -> c_int {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, net::TcpListener, sync::Arc};
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::Arc,
+    };
 
     use super::*;
     use crate::{admission::Admission, options::Options, stop::Stop};
@@ -402,6 +415,56 @@ mod tests {
         assert_eq!(connection.turn(&mut worker), Turn::More);
         let moved = worker.counters().bytes_in.get() + worker.counters().bytes_out.get();
         assert!(moved > 0 && moved <= TURN_BYTES as u64, "{moved} bytes");
+    }
+
+    /// Moves bytes until the peer has so many to read.
+    fn replies(connection: &mut Connection, peer: &mut TcpStream, worker: &mut Worker, bytes: usize) {
+        let mut replies = vec![0; bytes];
+        let _ = connection.turn(worker);
+        peer.set_nonblocking(false).unwrap();
+        peer.read_exact(&mut replies).unwrap();
+    }
+
+    #[test]
+    fn work_that_is_handed_over_is_answered_when_it_is_finished_and_not_sooner() {
+        let mut worker = worker(&["--wire", "raw", "--work", "sleep:1h", "--idle-timeout", "1h"]);
+        worker.hand_over_work();
+        let (mut connection, mut peer) = connection(&mut worker);
+        peer.write_all(b"a request").unwrap();
+        assert_eq!(connection.turn(&mut worker), Turn::Working(Time::NEVER));
+        peer.write_all(b"one more").unwrap();
+        // However often the socket reports something meanwhile.
+        assert_eq!(connection.turn(&mut worker), Turn::Wait);
+        // And whatever is sent of the replies owed from before.
+        connection.has_moved(&mut worker);
+        assert_eq!(connection.client.deadline(), Time::NEVER);
+        assert_eq!(worker.counters().frames.get(), 0);
+
+        connection.finish_work(&mut worker);
+        // Reported once more, by mistake.
+        connection.finish_work(&mut worker);
+        assert_eq!(worker.counters().frames.get(), 1);
+        replies(&mut connection, &mut peer, &mut worker, 9);
+        assert_eq!(worker.counters().bytes_out.get(), 9);
+        assert!(connection.client.is_working(), "the second request is next");
+    }
+
+    /// Another connection may make the server look for idle ones.
+    #[test]
+    fn a_connection_whose_work_has_been_waited_for_is_not_idle_since() {
+        for idle_timeout in [&[][..], &["--idle-timeout", "1h"]] {
+            let mut worker = worker(&[&["--wire", "raw", "--work", "wait:1ms"], idle_timeout].concat());
+            let (mut connection, mut peer) = connection(&mut worker);
+            peer.write_all(b"a request").unwrap();
+            let Turn::Working(done) = connection.turn(&mut worker) else { panic!("its work is to be waited for") };
+            while Time::now() <= done {
+                std::thread::yield_now();
+            }
+            replies(&mut connection, &mut peer, &mut worker, 9);
+            worker.deadlines.keep(Time::now());
+            assert!(worker.some_may_have_expired());
+            assert!(!connection.has_expired(&mut worker));
+        }
     }
 
     #[test]

@@ -148,6 +148,9 @@ pub struct Report {
     pub threads: u64,
     /// The most processes at one time.
     pub processes: u64,
+    /// Connections accepted by each loop or worker that accepts for itself; empty if there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted_per_worker: Vec<u64>,
 }
 
 impl Report {
@@ -169,6 +172,7 @@ impl Report {
             child_peak_rss_bytes: children.max_rss() as u64 * 1024,
             threads,
             processes,
+            accepted_per_worker: Vec::new(),
         })
     }
 }
@@ -191,6 +195,10 @@ impl fmt::Display for Report {
             t.connections_timed_out,
             self.connections_abandoned
         )?;
+        if !self.accepted_per_worker.is_empty() {
+            let each: Vec<String> = self.accepted_per_worker.iter().map(u64::to_string).collect();
+            writeln!(f, "accepted per worker: {}", each.join(", "))?;
+        }
         writeln!(
             f,
             "traffic: {} frames, {} bytes in, {} bytes out, {} protocol errors",

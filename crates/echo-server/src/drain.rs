@@ -2,7 +2,9 @@
 
 use std::{thread, time::Duration};
 
-use crate::{Connection, Worker, time::Time};
+use slab::Slab;
+
+use crate::{Connection, Turn, Worker, time::Time};
 
 /// How often a draining connection is looked at. No event announces that a peer has acknowledged the last reply.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -16,7 +18,40 @@ pub fn drain(connections: impl IntoIterator<Item = Connection>, worker: &mut Wor
     let mut connections: Vec<Connection> = connections.into_iter().collect();
     connections.iter_mut().for_each(Connection::begin_drain);
     loop {
-        connections.retain_mut(|connection| !connection.drain(worker));
+        connections.retain_mut(|connection| connection.drain(worker) != Turn::Over);
+        if connections.is_empty() || Time::now() >= deadline {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Other threads that do the work of requests ([`Worker::hand_over_work`]).
+pub trait DoesWork {
+    /// The request that the connection with this key has found is to be worked on.
+    fn hand_over(&mut self, key: usize);
+
+    /// The key of a connection whose work is done.
+    fn next_done(&mut self) -> Option<usize>;
+}
+
+/// As [`drain`], with the work handed over as before the stop, and some of it perhaps under way.
+pub fn drain_with(mut connections: Slab<Connection>, worker: &mut Worker, others: &mut impl DoesWork) {
+    let deadline = worker.stop.deadline();
+    connections.iter_mut().for_each(|(_, connection)| connection.begin_drain());
+    loop {
+        while let Some(key) = others.next_done() {
+            if let Some(connection) = connections.get_mut(key) {
+                connection.finish_work(worker);
+            }
+        }
+        connections.retain(|key, connection| {
+            let turn = connection.drain(worker);
+            if turn == Turn::Working(Time::NEVER) {
+                others.hand_over(key);
+            }
+            turn != Turn::Over
+        });
         if connections.is_empty() || Time::now() >= deadline {
             break;
         }

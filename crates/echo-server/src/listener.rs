@@ -11,13 +11,13 @@ use std::{
 };
 
 use rustix::{
-    io::Errno,
+    io::{DupFlags, Errno, dup3},
     net::{SocketFlags, accept_with},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// The most clients in the backlog; the system's own bound (net.core.somaxconn) may be lower.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// How long accept pauses when the system, not this process, is short of something, and nothing announces the shortage's end.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
@@ -30,6 +30,8 @@ pub(crate) struct Listener {
     /// Given up for a moment when descriptors have run out, so that the client in front can be accepted and turned away.
     /// Were it left in the backlog, a level-triggered loop would be woken for it without end.
     spare: Arc<Mutex<Option<File>>>,
+    /// What the spare descriptor leads to.
+    null: Arc<File>,
 }
 
 /// What became of one call of accept.
@@ -74,19 +76,40 @@ impl Listener {
     }
 
     fn bind_to(address: SocketAddr) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        // Accepted sockets inherit both, which saves two system calls per connection: replies leave at once, and an urgent byte
-        // is a byte like any other (left out of band, poll(2) would report it again and again to a server that never reads it).
-        socket.set_tcp_nodelay(true)?;
-        socket.set_out_of_band_inline(true)?;
+        let socket = new_socket(address)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        let null = File::open("/dev/null")?;
         Ok(Listener {
             socket: Arc::new(socket.into()),
             is_nonblocking: false,
-            spare: Arc::new(Mutex::new(Some(spare_descriptor()?))),
+            spare: Arc::new(Mutex::new(Some(null.try_clone()?))),
+            null: Arc::new(null),
         })
+    }
+
+    /// A further socket that listens on the same address, with a backlog of its own (SO_REUSEPORT, socket(7)): the kernel
+    /// chooses one of them for each client. Both are set up in the same way, and share the spare descriptor.
+    ///
+    /// This socket gets the option only now. Had it been bound with it, a second server on the same port would be no error, and
+    /// the two would share the clients.
+    pub fn another(&self) -> io::Result<Listener> {
+        SockRef::from(&*self.socket).set_reuse_port(true)?;
+        let address = self.address()?;
+        let socket = new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(self.is_nonblocking)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Listener { socket: Arc::new(socket.into()), ..self.clone() })
+    }
+
+    /// From now on no further client gets into the backlog; those in it can be accepted. The system drops whatever else arrives
+    /// for this socket, so that a client that comes too late tries again, and is refused once the socket is closed.
+    pub fn close_backlog(&self) -> io::Result<()> {
+        // BPF_RET | BPF_K (linux/bpf_common.h): of every packet, 0 bytes are kept.
+        const KEEP_NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        SockRef::from(&*self.socket).attach_filter(&[KEEP_NOTHING])
     }
 
     /// From now on neither accept nor what it returns blocks.
@@ -133,12 +156,14 @@ impl Listener {
             thread::sleep(SHORTAGE_PAUSE);
         }
         let accepted = self.accept_one();
-        *spare = spare_descriptor().ok();
+        *spare = self.null.try_clone().ok();
         match accepted {
             Ok(client) if spare.is_some() => Accepted::Client(client),
-            Ok(client) => {
-                drop(client);
-                *spare = spare_descriptor().ok();
+            Ok(mut client) => {
+                // In one step, as another loop's accept could take a descriptor that is free for a moment.
+                if dup3(&*self.null, &mut client, DupFlags::CLOEXEC).is_ok() {
+                    *spare = Some(client.into());
+                }
                 Accepted::TurnedAway
             }
             Err(Errno::WOULDBLOCK) => Accepted::BacklogIsEmpty,
@@ -147,8 +172,15 @@ impl Listener {
     }
 }
 
-fn spare_descriptor() -> io::Result<File> {
-    File::open("/dev/null")
+/// A socket to listen with. Accepted sockets inherit two of its options, which saves two system calls per connection: replies
+/// leave at once, and an urgent byte is a byte like any other (left out of band, poll(2) would report it again and again to a
+/// server that never reads it).
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    Ok(socket)
 }
 
 impl AsFd for Listener {
@@ -183,6 +215,38 @@ mod tests {
     fn an_empty_backlog_ends_a_nonblocking_accept() {
         let mut listener = Listener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking().unwrap();
+        assert!(matches!(listener.accept().unwrap(), Accepted::BacklogIsEmpty));
+    }
+
+    #[test]
+    fn the_clients_of_a_port_are_shared_by_its_listeners_and_by_no_other_server() {
+        let mut first = Listener::bind("127.0.0.1:0").unwrap();
+        first.set_nonblocking().unwrap();
+        let second = first.another().unwrap();
+        let address = first.address().unwrap();
+        assert_eq!(second.address().unwrap(), address);
+        assert!(Listener::bind(&address.to_string()).is_err());
+
+        let _clients: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let accepted = |listener: &Listener| {
+            let one = |_: &usize| matches!(listener.accept().unwrap(), Accepted::Client(_));
+            (0..100).filter(one).count()
+        };
+        let shares = [accepted(&first), accepted(&second)];
+        assert!(shares.iter().sum::<usize>() == 50 && !shares.contains(&0), "{shares:?}");
+    }
+
+    #[test]
+    fn a_closed_backlog_keeps_the_clients_in_it_and_takes_no_more() {
+        let mut listener = Listener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking().unwrap();
+        let address = listener.address().unwrap();
+        let _in_time = TcpStream::connect(address).unwrap();
+        listener.close_backlog().unwrap();
+        let late = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        late.set_nonblocking(true).unwrap();
+        assert_eq!(late.connect(&address.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
+        assert!(matches!(listener.accept().unwrap(), Accepted::Client(_)));
         assert!(matches!(listener.accept().unwrap(), Accepted::BacklogIsEmpty));
     }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Args;
+use host::Cpus;
 use models::Model;
 
 use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, options::Options, stop::Stop, team::Team};
@@ -29,6 +30,8 @@ pub struct Server {
     pub stop: Arc<Stop>,
     /// What the loop's own thread serves with.
     pub worker: Worker,
+    /// For the report: the connections accepted by each loop or worker, where there are several that accept for themselves.
+    pub accepted_per_worker: Vec<u64>,
     options: Options,
     team: Arc<Team>,
     has_children: bool,
@@ -79,7 +82,8 @@ impl Server {
     fn new(listener: Listener, stop: Stop, options: Options) -> Server {
         let (stop, team) = (Arc::new(stop), Arc::new(Team::default()));
         let worker = Worker::new(&options, stop.clone(), team.clone());
-        Server { acceptor: Acceptor::new(listener, &options), stop, worker, options, team, has_children: false }
+        let acceptor = Acceptor::new(listener, &options);
+        Server { acceptor, stop, worker, accepted_per_worker: Vec::new(), options, team, has_children: false }
     }
 
     /// Whether a signal has asked the server to stop.
@@ -93,6 +97,11 @@ impl Server {
     /// None on a working listener.
     pub fn use_nonblocking_sockets(&mut self) -> io::Result<()> {
         self.acceptor.set_nonblocking()
+    }
+
+    /// The processors named with `--cpus`, to which every thread is confined.
+    pub fn cpus(&self) -> Option<&Cpus> {
+        self.options.cpus.as_ref()
     }
 
     /// Sets up a server that forks, and that has at most so many workers at a time, children included: their counters and the
@@ -129,7 +138,9 @@ impl Server {
     fn report(&self, model: &'static str) -> io::Result<Report> {
         let workers = self.team.most() as u64;
         let processes = if self.has_children { workers } else { 1 };
-        Report::new(model, self.team.totals(), workers, processes)
+        let mut report = Report::new(model, self.team.totals(), workers, processes)?;
+        report.accepted_per_worker.clone_from(&self.accepted_per_worker);
+        Ok(report)
     }
 }
 

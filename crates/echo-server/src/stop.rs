@@ -16,7 +16,7 @@ use std::{
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
-    low_level::pipe,
+    low_level::{pipe, raise},
 };
 
 use crate::{interrupt, time::Time};
@@ -58,6 +58,14 @@ impl Stop {
     #[inline]
     pub fn requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Requests it as SIGTERM does: for a thread that cannot go on, so that the others do not go on without it.
+    pub fn request(&self) {
+        if !self.requested() {
+            // It fails for signals that do not exist.
+            let _ = raise(SIGTERM);
+        }
     }
 
     /// When the drain must be over: `--drain-timeout` after this was first called.

@@ -23,6 +23,7 @@ pub struct Worker {
     pub(crate) buffers: Buffers,
     pub(crate) deadlines: Deadlines,
     pub(crate) stop: Arc<Stop>,
+    hands_over_work: bool,
     spinner: Spinner,
     seat: Seat,
 }
@@ -36,6 +37,7 @@ impl Worker {
             buffers: Buffers::new(rules),
             deadlines: Deadlines::new(options.idle_timeout),
             stop,
+            hands_over_work: false,
             spinner: Spinner::new(),
             seat: team.take_seat(),
         }
@@ -79,6 +81,22 @@ impl Worker {
     /// The connection with this key is to be served at that time ([`Turn::Working`](crate::Turn::Working)).
     pub fn serve_again(&mut self, at: Time, key: usize) {
         self.deadlines.add_work(at, key);
+    }
+
+    /// From now on work that takes the thread's time (spin, sleep) is not done by this thread. Such a turn ends with
+    /// [`Turn::Working`](crate::Turn::Working) until [`Time::NEVER`]: the loop passes the work to another thread, which calls
+    /// [`Worker::do_work`], and calls [`Connection::finish_work`](crate::Connection::finish_work) when it is done.
+    pub fn hand_over_work(&mut self) {
+        self.hands_over_work = true;
+    }
+
+    /// Does the work of a request, for the thread that serves its connection.
+    pub fn do_work(&mut self) {
+        match self.work {
+            Work::None => {}
+            Work::Spin(time) => self.spinner.spin(time),
+            Work::Sleep(time) | Work::Wait(time) => sleep(time),
+        }
     }
 
     /// The key of a connection whose time has come. It may have ended meanwhile.
@@ -180,18 +198,17 @@ impl Worker {
     /// it is one to wait for and `can_wait`.
     #[cold]
     pub(crate) fn work_for(&mut self, client: &mut Client, can_wait: bool) -> Option<Time> {
-        match self.work {
-            Work::None => {}
-            Work::Spin(time) => self.spinner.spin(time),
-            Work::Wait(time) if can_wait => {
-                let done = Time::now().after(time);
-                client.work_until(done);
-                return Some(done);
+        let done = match self.work {
+            Work::Wait(time) if can_wait => Time::now().after(time),
+            Work::Spin(_) | Work::Sleep(_) if self.hands_over_work => Time::NEVER,
+            _ => {
+                self.do_work();
+                self.answer(client);
+                return None;
             }
-            Work::Sleep(time) | Work::Wait(time) => sleep(time),
-        }
-        self.answer(client);
-        None
+        };
+        client.work_until(done);
+        Some(done)
     }
 
     /// Answers the request whose work is done.

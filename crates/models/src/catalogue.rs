@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// All models.
-pub const CATALOGUE: &[&Model] = &[&BLOCKING, &THREAD_PER_CONN, &THREAD_POOL, &NONBLOCKING, &SELECT, &POLL, &EPOLL];
+pub const CATALOGUE: &[&Model] =
+    &[&BLOCKING, &THREAD_PER_CONN, &THREAD_POOL, &NONBLOCKING, &SELECT, &POLL, &EPOLL, &EPOLL_WORKERS, &EPOLL_LOOPS];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -106,4 +107,32 @@ pub static EPOLL: Model = Model {
     limit: None,
     set: Set::Core,
     look: Look { light: "#1756cf", dark: "#4596ee", mark: Mark::TriangleDown },
+};
+
+/// An epoll(7) loop that does the I/O, and threads that do the work.
+pub static EPOLL_WORKERS: Model = Model {
+    name: "epoll-workers",
+    about: "Waits in epoll_wait(2) for all sockets at once, and hands the work of requests to a pool of threads",
+    serves: Serves::All,
+    runs_as: RunsAs::ThreadPool,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#0e7490", dark: "#5cc8dd", mark: Mark::Square },
+};
+
+/// One epoll(7) loop per processor.
+pub static EPOLL_LOOPS: Model = Model {
+    name: "epoll-loops",
+    about: "Waits in epoll_wait(2), in one loop per processor, each with a listener of its own (SO_REUSEPORT)",
+    serves: Serves::All,
+    runs_as: RunsAs::LoopPerCore,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#6d28d9", dark: "#b794f6", mark: Mark::Circle },
 };

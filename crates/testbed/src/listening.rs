@@ -14,17 +14,16 @@ use procfs::{
 
 use crate::processes::unless_gone;
 
-/// How many connections wait to be accepted by the socket that listens on this address, or on all addresses with this port;
-/// `None` if there is none in this network namespace.
-pub fn backlog(address: SocketAddr) -> ProcResult<Option<u32>> {
+/// For each socket that listens on this address, or on all addresses with this port, how many connections wait to be accepted.
+/// Empty if there is none in this network namespace; more than one if they share the port (SO_REUSEPORT).
+pub fn backlogs(address: SocketAddr) -> ProcResult<Vec<u32>> {
     let reaches = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == address.ip();
     // The second table is missing where the kernel has no IPv6.
     let sockets =
         listening("/proc/net/tcp")?.into_iter().chain(unless_gone(listening("/proc/net/tcp6"))?.into_iter().flatten());
-    let mut found =
-        sockets.filter(|socket| socket.local_address.port() == address.port() && reaches(socket.local_address.ip()));
+    let found = sockets.filter(|socket| socket.local_address.port() == address.port() && reaches(socket.local_address.ip()));
     // In the line of a listening socket, the receive queue is the queue of connections (proc_pid_net(5), tcp).
-    Ok(found.next().map(|socket| socket.rx_queue))
+    Ok(found.map(|socket| socket.rx_queue).collect())
 }
 
 /// The listening sockets of a table. They come first, so the thousands that may follow are not read.

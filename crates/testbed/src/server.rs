@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use host::Cpus;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::{Counters, listening::backlog, process::Process, processes::ServerProcess};
+use crate::{Counters, listening::backlogs, process::Process, processes::ServerProcess};
 
 /// How long a server may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,7 +97,7 @@ impl Server {
     /// It is an error if a socket listens on the address already, or if the server ends early or does not listen within 10 s; then
     /// the error contains the last lines written.
     pub fn start_supervised(cpus: &Cpus, supervisor: Command, address: SocketAddr, output: &Path) -> Result<Server> {
-        if backlog(address)?.is_some() {
+        if !backlogs(address)?.is_empty() {
             bail!("another program listens on {address}");
         }
         let file = File::options().create(true).append(true).open(output);
@@ -106,7 +106,7 @@ impl Server {
         let mut process = Process::start_supervisor(supervisor, cpus, file)?;
 
         let deadline = Instant::now() + START_TIMEOUT;
-        while backlog(address)?.is_none() {
+        while backlogs(address)?.is_empty() {
             let ended = process.wait(POLL_INTERVAL)?;
             if ended.is_none() && Instant::now() < deadline {
                 continue;
@@ -138,7 +138,14 @@ impl Server {
 
     /// How many connections wait for it to accept them.
     pub fn backlog(&self) -> Result<u32> {
-        backlog(self.address)?.with_context(|| format!("no socket listens on {}", self.address))
+        let backlogs = self.backlogs()?;
+        ensure!(!backlogs.is_empty(), "no socket listens on {}", self.address);
+        Ok(backlogs.iter().sum())
+    }
+
+    /// The same for each socket that listens on its address: several, if they share the port.
+    pub fn backlogs(&self) -> Result<Vec<u32>> {
+        Ok(backlogs(self.address)?)
     }
 
     /// Its process.
