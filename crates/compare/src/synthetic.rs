@@ -7,7 +7,7 @@ use loadgen::{EncodedHistogram, Report, Times};
 use crate::{
     options::Options,
     plan::{
-        processors::{Processors, Sharing},
+        processors::{Halves, Processors, Sharing},
         schedule::{Plan, Step},
         settings::Settings,
     },
@@ -32,6 +32,14 @@ impl SyntheticRun {
         let cpu = |cpu| Cpus::new([cpu]).unwrap();
         let processors = Processors { server: cpu(0), generator: cpu(1), sharing: Sharing::Apart, halves: None };
         SyntheticRun::on(processors, &options)
+    }
+
+    /// The same on a machine with so many processors for each side.
+    pub fn on_halves_of(cpus: usize, args: &[&str]) -> SyntheticRun {
+        let options = Options::parse_from(["compare", "--seed", "1"].iter().chain(args));
+        let [server, generator] = [0..cpus, cpus..2 * cpus].map(|cpus| Cpus::new(cpus).unwrap());
+        let halves = Some(Halves { server: server.clone(), generator: generator.clone() });
+        SyntheticRun::on(Processors { server, generator, sharing: Sharing::Apart, halves }, &options)
     }
 
     fn on(processors: Processors, options: &Options) -> SyntheticRun {

@@ -120,7 +120,7 @@ fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashSet};
 
     use clap::Parser;
     use serde_json::json;
@@ -175,6 +175,30 @@ mod tests {
         };
         assert_eq!(rounds(&["--rounds", "9"]), [1, 3, 5, 7, 9]);
         assert_eq!(rounds(&["--rounds", "5"]), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn servers_with_loops_meet_as_many_loops_as_there_are_processors_beside_the_single_loop() {
+        let with = |processors: &Processors, only: &str| {
+            let options = Options::parse_from(["compare", "--rounds", "1", "--experiment", "cores,churn", "--only", only]);
+            let plan = Plan::new(Settings::new(&options.what)?, processors)?;
+            let trials = plan.trials.iter().filter(|step| step.experiment.name == "cores");
+            let trials: BTreeSet<_> =
+                trials.map(|step| (step.point.loops.unwrap(), plan.settings.servers[step.server].name.clone())).collect();
+            Ok::<_, anyhow::Error>(trials)
+        };
+        let pairs = |loops: &[u32]| {
+            let both = |&loops: &u32| ["epoll", "epoll-loops"].map(|server| (loops, server.to_owned()));
+            loops.iter().flat_map(both).collect::<BTreeSet<_>>()
+        };
+        let mut processors = processors();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2, 4]), "on one processor, all loops share it");
+        processors.halves = serde_json::from_value(json!({ "server": "0-2", "generator": "3-5" })).unwrap();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2]));
+        processors.halves = serde_json::from_value(json!({ "server": "0-15", "generator": "16-31" })).unwrap();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2, 4, 8, 16]));
+        let error = with(&processors, "core").unwrap_err().to_string();
+        assert!(error.contains("'cores' compares servers that take --loops"), "{error}");
     }
 
     #[test]

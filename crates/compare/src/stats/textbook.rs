@@ -1,13 +1,13 @@
 //! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
-use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+use models::{BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, SELECT, THREAD_PER_CONN, THREAD_POOL};
 use serde_json::{Value, json};
 
 use crate::{
     plan::{
         experiment::{Experiment, Servers},
-        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THREADS, THROUGHPUT},
         place::Place,
         settings::Settings,
     },
@@ -19,6 +19,12 @@ use crate::{
 
 /// At least this number of connections is many.
 const MANY: u32 = 1000;
+
+/// From this number of connections on, some have descriptors that select has no room for.
+const SELECT_LIMIT: u32 = 1024;
+
+/// Twice the loops make up most of twice the replies: from this share of it on.
+const MOST_OF_IT: f64 = 0.75;
 
 /// In percent of the capacity: load is light up to the one, and near the capacity from the other on.
 const LIGHT: u32 = 50;
@@ -41,7 +47,7 @@ const fn claim(
     Claim { text, about, by, of, test }
 }
 
-static SCALING: [Claim; 5] = [
+static SCALING: [Claim; 7] = [
     claim(
         "A server that blocks serves one client at a time; the others wait.",
         &[&BLOCKING],
@@ -80,6 +86,23 @@ static SCALING: [Claim; 5] = [
         |place| place.x >= MANY,
         There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
+    claim(
+        "A thread pool limits the number of threads, and then clients wait.",
+        &[&THREAD_POOL],
+        &THREADS,
+        |place| place.x >= MANY,
+        There(|field| {
+            let waiting = serves_all(field, &THREAD_POOL)?;
+            Some(!waiting && under(field, &THREAD_POOL, &THREADS, f64::from(MANY))?)
+        }),
+    ),
+    claim(
+        "select ends at 1,024 descriptors: further clients are turned away.",
+        &[&SELECT],
+        &THROUGHPUT,
+        |place| place.x >= SELECT_LIMIT,
+        There(|field| serves_all(field, &SELECT).map(|all| !all)),
+    ),
 ];
 
 static LATENCY_LOAD: [Claim; 3] = [
@@ -106,7 +129,14 @@ static LATENCY_LOAD: [Claim; 3] = [
     ),
 ];
 
-static IDLE: [Claim; 4] = [
+static IDLE: [Claim; 5] = [
+    claim(
+        "select scans every descriptor on each call, so idle connections slow it down.",
+        &[&SELECT],
+        &THROUGHPUT,
+        |place| place.x < SELECT_LIMIT,
+        SinceFirst(|first, here| slowed(first, here, &SELECT)),
+    ),
     claim(
         "poll scans every connection on each call, so idle connections slow it down.",
         &[&POLL],
@@ -137,13 +167,20 @@ static IDLE: [Claim; 4] = [
     ),
 ];
 
-static SERVICE: [Claim; 3] = [
+static SERVICE: [Claim; 4] = [
     claim(
         "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
         &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("sleep") && place.x > 1,
         There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
+    ),
+    claim(
+        "A pool of threads behind the loop gets the waiting work done: the loop alone waits for one request at a time.",
+        &[&EPOLL_WORKERS, &EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("sleep") && place.x > 1,
+        There(|field| ahead(field, &EPOLL_WORKERS, &EPOLL)),
     ),
     claim(
         "A loop that waits by a timer, instead of in a call that blocks, waits for many requests at once.",
@@ -225,6 +262,17 @@ static FAIRNESS: [Claim; 2] = [
     ),
 ];
 
+static CORES: [Claim; 1] = [claim(
+    "A loop per processor scales: the replies/s grow with the loops.",
+    &[&EPOLL_LOOPS],
+    &THROUGHPUT,
+    |place| place.x > 1,
+    SinceFirst(|first, here| {
+        let loops = f64::from(here.point.place.x) / f64::from(first.point.place.x);
+        grew(first, here, &EPOLL_LOOPS, &THROUGHPUT, loops * MOST_OF_IT)
+    }),
+)];
+
 /// Whether all of these hold, as far as that is known.
 fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
     if holds.contains(&Some(false)) { Some(false) } else { holds.into_iter().try_fold(true, |all, holds| Some(all && holds?)) }
@@ -249,6 +297,7 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
         "payload" => &PAYLOAD,
         "footprint" => &FOOTPRINT,
         "fairness" => &FAIRNESS,
+        "cores" => &CORES,
         _ => &[],
     }
 }
@@ -269,13 +318,8 @@ pub fn descriptions(settings: &Settings) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use models::CATALOGUE;
-
     use super::*;
-    use crate::{
-        plan::{contestant::Contestant, experiment::EXPERIMENTS},
-        synthetic::SyntheticRun,
-    };
+    use crate::{plan::experiment::EXPERIMENTS, synthetic::SyntheticRun};
 
     #[test]
     fn claims_about_servers_that_did_not_take_part_are_left_out() {
@@ -290,9 +334,7 @@ mod tests {
 
     #[test]
     fn every_experiment_has_claims_and_each_is_about_a_point() {
-        let models: Vec<_> = CATALOGUE.iter().map(|model| Contestant::model(model.name, model)).collect();
-        let takes_part = |experiment: &&Experiment| models.iter().any(|model| model.takes_part_in(experiment, &models));
-        for experiment in EXPERIMENTS.iter().filter(takes_part) {
+        for experiment in &EXPERIMENTS {
             assert!(!claims(experiment).is_empty(), "{}", experiment.name);
             for claim in claims(experiment) {
                 assert!(
