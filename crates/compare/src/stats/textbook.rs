@@ -1,7 +1,10 @@
 //! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
-use models::{BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, SELECT, THREAD_PER_CONN, THREAD_POOL};
+use models::{
+    BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_PER_CONN,
+    THREAD_POOL,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -198,13 +201,29 @@ static SERVICE: [Claim; 4] = [
     ),
 ];
 
-static CHURN: [Claim; 1] = [claim(
-    "A thread per connection adds the cost of creating a thread to every connection.",
-    &[&THREAD_PER_CONN, &EPOLL],
-    &THROUGHPUT,
-    |_| true,
-    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
-)];
+static CHURN: [Claim; 3] = [
+    claim(
+        "A thread per connection adds the cost of creating a thread to every connection.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+    claim(
+        "A process costs more to create than a thread.",
+        &[&PROCESS_PER_CONN, &THREAD_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &THREAD_PER_CONN, &PROCESS_PER_CONN)),
+    ),
+    claim(
+        "Processes forked in advance save each connection the cost of a fork.",
+        &[&PREFORK, &PROCESS_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &PREFORK, &PROCESS_PER_CONN)),
+    ),
+];
 
 static PAYLOAD: [Claim; 1] = [claim(
     "With large requests, the cost of copying dominates and the model no longer matters.",
@@ -214,13 +233,20 @@ static PAYLOAD: [Claim; 1] = [claim(
     There(even),
 )];
 
-static FOOTPRINT: [Claim; 4] = [
+static FOOTPRINT: [Claim; 5] = [
     claim(
         "A thread per connection costs a stack per connection.",
         &[&THREAD_PER_CONN, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
         There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+    claim(
+        "A process per connection takes more memory than a thread per connection.",
+        &[&PROCESS_PER_CONN, &THREAD_PER_CONN],
+        &CONNECTION_BYTES,
+        |place| place.x > 1,
+        There(|field| ahead(field, &THREAD_PER_CONN, &PROCESS_PER_CONN)),
     ),
     claim(
         "In a loop, an idle connection costs less than a page of memory.",

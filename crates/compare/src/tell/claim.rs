@@ -106,7 +106,7 @@ fn at(experiment: &Experiment, cases: &[Case]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use models::{EPOLL_LOOPS, EPOLL_WORKERS, Model, SELECT, THREAD_POOL};
+    use models::{EPOLL_LOOPS, EPOLL_WORKERS, Model, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_POOL};
 
     use super::*;
     use crate::{
@@ -263,12 +263,37 @@ mod tests {
     }
 
     #[test]
-    fn workers_get_waiting_work_done_where_they_are_ahead() {
+    fn a_process_costs_more_than_a_thread_where_it_is_behind_in_speed_or_memory() {
+        let only = "thread-per-conn,process-per-conn";
+        let speed = |factor: f64| {
+            verdict_when("churn", only, &PROCESS_PER_CONN, "A process costs more", |trial| scale_throughput(trial, factor))
+        };
+        // Of the two points, the first stays as it was.
+        assert_eq!((speed(0.1), speed(1.0)), (Verdict::HoldsInPart, Verdict::DoesNotHold));
+        let memory = |of_process: f64| {
+            let mut run = SyntheticRun::of(&["--experiment", "footprint", "--only", only, "--rounds", "5"]);
+            for trial in run.trials.iter_mut().filter(|trial| trial.place.x > 1) {
+                let bytes = if trial.server == PROCESS_PER_CONN.name { of_process } else { 10_000.0 };
+                measured(trial).cost.bytes_per_connection = Some(bytes + f64::from(trial.round));
+            }
+            judged(&run, "footprint", "A process per connection takes more memory").0
+        };
+        assert_eq!((memory(100_000.0), memory(9_000.0)), (Verdict::Holds, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn workers_get_waiting_work_done_and_forks_in_advance_pay_off_where_they_are_ahead() {
         let behind_the_loop = |factor: f64| {
             let claim = "A pool of threads behind the loop";
             verdict_when("service", "epoll,epoll-workers", &EPOLL_WORKERS, claim, |trial| scale_throughput(trial, factor))
         };
         assert_eq!((behind_the_loop(10.0), behind_the_loop(1.0)), (Verdict::Holds, Verdict::DoesNotHold));
+        let in_advance = |factor: f64| {
+            let claim = "Processes forked in advance";
+            verdict_when("churn", "prefork,process-per-conn", &PREFORK, claim, |trial| scale_throughput(trial, factor))
+        };
+        // The point with one connection stays as it was.
+        assert_eq!((in_advance(5.0), in_advance(1.0)), (Verdict::HoldsInPart, Verdict::DoesNotHold));
     }
 
     #[test]
