@@ -1,9 +1,8 @@
 //! The configuration of a run.
 
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
-    str::FromStr,
     time::{Duration, SystemTime},
 };
 
@@ -100,8 +99,9 @@ pub struct OpenLoop {
 }
 
 /// How the requests of an open loop are spread over time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_arrival)]
 pub enum Arrival {
     /// Equal gaps.
     #[default]
@@ -110,25 +110,8 @@ pub enum Arrival {
     Poisson,
 }
 
-impl fmt::Display for Arrival {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Arrival::Constant => "constant",
-            Arrival::Poisson => "poisson",
-        })
-    }
-}
-
-impl FromStr for Arrival {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Arrival, Self::Err> {
-        match text {
-            "constant" => Ok(Arrival::Constant),
-            "poisson" => Ok(Arrival::Poisson),
-            _ => Err("expected constant or poisson"),
-        }
-    }
+fn unknown_arrival(_: &str) -> String {
+    "expected constant or poisson".into()
 }
 
 /// One of several processes that share a load: it opens every `parts`th connection, and sends that share of the rate.
@@ -268,8 +251,9 @@ impl Config {
 }
 
 /// How a generator thread waits for replies, and for when requests are due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_wait)]
 pub enum Wait {
     /// Busy-polls and never sleeps: a reply is noticed at once, at the cost of a whole processor.
     Spin,
@@ -293,27 +277,8 @@ impl Wait {
     }
 }
 
-impl fmt::Display for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Wait::Spin => "spin",
-            Wait::Hybrid => "hybrid",
-            Wait::Sleep => "sleep",
-        })
-    }
-}
-
-impl FromStr for Wait {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Wait, Self::Err> {
-        match text {
-            "spin" => Ok(Wait::Spin),
-            "hybrid" => Ok(Wait::Hybrid),
-            "sleep" => Ok(Wait::Sleep),
-            _ => Err("expected spin, hybrid or sleep"),
-        }
-    }
+fn unknown_wait(_: &str) -> String {
+    "expected spin, hybrid or sleep".into()
 }
 
 /// The machine's online processors, or `None` if the system does not list them.

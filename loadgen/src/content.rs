@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use echo_protocol::{HEADER_BYTES, Wire};
 
+use crate::record::Outcome;
+
 const STAMP_BYTES: usize = 16;
 const HEAD_BYTES: usize = HEADER_BYTES + STAMP_BYTES;
 /// Offsets of the request's number and of its connection's id in a head.
@@ -90,17 +92,6 @@ impl Content {
     }
 }
 
-/// Whether a complete reply is correct.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Exactly the request's bytes.
-    Correct,
-    /// The bytes of another request of the run.
-    Crossed,
-    /// The bytes of no request.
-    Altered,
-}
-
 /// The frame's header is wrong, so the end of this reply and the beginning of the next are unknown.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct WrongHeader;
@@ -147,16 +138,16 @@ impl Reply {
         self.received == content.message_bytes()
     }
 
-    /// Compares the complete reply with `request`.
-    pub(crate) fn verdict(&self, content: &Content, request: Request) -> Verdict {
+    /// How the complete reply ends `request`.
+    pub(crate) fn outcome(&self, content: &Content, request: Request) -> Outcome {
         if !self.body_intact {
-            Verdict::Altered
+            Outcome::Altered
         } else if self.head == content.head(request) {
-            Verdict::Correct
+            Outcome::Answered
         } else if content.request_of(&self.head).is_some() {
-            Verdict::Crossed
+            Outcome::Crossed
         } else {
-            Verdict::Altered
+            Outcome::Altered
         }
     }
 }
@@ -196,11 +187,11 @@ mod tests {
         bytes
     }
 
-    fn verdict(content: &Content, reply: &[u8], request: Request) -> Verdict {
+    fn verdict(content: &Content, reply: &[u8], request: Request) -> Outcome {
         let mut check = Reply::new();
         assert_eq!(check.take(content, reply), Ok(reply.len()));
         assert!(check.is_complete(content));
-        check.verdict(content, request)
+        check.outcome(content, request)
     }
 
     #[test]
@@ -228,7 +219,7 @@ mod tests {
     fn the_reply_to_another_request_is_crossed() {
         let content = Content::new(Wire::Frames, 64, 8);
         for other in [Request { connection: 4, ..MINE }, Request { sequence: 69, ..MINE }] {
-            assert_eq!(verdict(&content, &message(&content, other), MINE), Verdict::Crossed);
+            assert_eq!(verdict(&content, &message(&content, other), MINE), Outcome::Crossed);
         }
     }
 
@@ -260,9 +251,9 @@ mod tests {
         ) {
             let content = Content::new(Wire::Raw, payload, connections);
             let mut reply = message(&content, MINE);
-            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Correct);
+            prop_assert_eq!(verdict(&content, &reply, MINE), Outcome::Answered);
             reply[at % payload] ^= change;
-            prop_assert_eq!(verdict(&content, &reply, MINE), Verdict::Altered);
+            prop_assert_eq!(verdict(&content, &reply, MINE), Outcome::Altered);
         }
     }
 }

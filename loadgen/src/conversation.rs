@@ -1,7 +1,7 @@
 //! One connection's requests, without socket or clock: what to send next, and whether a reply is correct.
 
 use crate::{
-    content::{Content, Reply, Request, Verdict, WrongHeader},
+    content::{Content, Reply, Request, WrongHeader},
     pending::Pending,
     record::{Cause, Outcome, Record},
 };
@@ -114,11 +114,7 @@ impl Conversation {
                 if self.ended == self.written.0 {
                     return Err(Cause::Garbage);
                 }
-                let outcome = match self.reply.verdict(content, self.request(self.ended)) {
-                    Verdict::Correct => Outcome::Answered,
-                    Verdict::Crossed => Outcome::Crossed,
-                    Verdict::Altered => Outcome::Altered,
-                };
+                let outcome = self.reply.outcome(content, self.request(self.ended));
                 self.end_oldest(outcome, now_ns, record);
                 self.replies += u64::from(now_ns >= record.window.from_ns);
                 self.reply = Reply::new();

@@ -12,7 +12,7 @@ use crate::{
     clock::{Clock, Window, nanoseconds},
     connect::{self, Dialer},
     content::Content,
-    cpu_time::CpuTime,
+    cost::Cost,
     engine::Engine,
     record::{Cause, Record},
     schedule::Shard,
@@ -91,13 +91,6 @@ pub(crate) struct SingleUse {
     pub(crate) first_refusal: Option<i32>,
     /// How many received unrequested bytes, or a wrong frame header.
     pub(crate) garbage: u64,
-}
-
-/// The processor time of a thread, and how long it was idle.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
-    pub(crate) cpu: CpuTime,
-    pub(crate) idle_ns: u64,
 }
 
 /// A slot's connection.
@@ -235,10 +228,10 @@ impl<'a> Generator<'a> {
         let window = &mut self.engine.record.window;
         window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
         if self.cost_at_start.is_none() && now_ns >= window.from_ns {
-            self.cost_at_start = Some(self.watch.cost()?);
+            self.cost_at_start = Some(Cost::of_this_thread(self.watch.idle_ns)?);
         }
         if self.cost_at_end.is_none() && now_ns >= window.until_ns {
-            self.cost_at_end = self.cost_at_start.is_some().then(|| self.watch.cost()).transpose()?;
+            self.cost_at_end = self.cost_at_start.is_some().then(|| Cost::of_this_thread(self.watch.idle_ns)).transpose()?;
         }
         let [from_ns, until_ns, over_ns] = self.engine.milestones_ns();
         self.next_milestone_ns = [from_ns, until_ns].into_iter().find(|&ns| ns > now_ns).unwrap_or(over_ns);
@@ -413,15 +406,5 @@ impl Watch {
         if self.now_ns >= self.from_ns {
             self.pauses.note(self.now_ns.saturating_sub(awake_ns));
         }
-    }
-
-    fn cost(&self) -> io::Result<Cost> {
-        Ok(Cost { cpu: CpuTime::of_this_thread()?, idle_ns: self.idle_ns })
-    }
-}
-
-impl Cost {
-    fn since(self, earlier: Cost) -> Cost {
-        Cost { cpu: self.cpu.since(earlier.cpu), idle_ns: self.idle_ns.saturating_sub(earlier.idle_ns) }
     }
 }

@@ -47,7 +47,8 @@ pub struct Interval {
 }
 
 /// The kind of values in a histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Tag {
     /// [`Interval::latency`].
     Latency,
@@ -63,11 +64,7 @@ impl Tag {
 
     /// The tag's name in logs and results.
     pub fn name(self) -> &'static str {
-        match self {
-            Tag::Latency => "latency",
-            Tag::Service => "service",
-            Tag::SendLag => "send_lag",
-        }
+        self.into()
     }
 }
 

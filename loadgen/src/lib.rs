@@ -73,7 +73,7 @@ mod config;
 mod connect;
 mod content;
 mod conversation;
-mod cpu_time;
+mod cost;
 mod encoded_histogram;
 mod engine;
 mod error;
@@ -110,7 +110,7 @@ pub use measurement::{Connections, Cpu, Failures, LittlesLaw, Measurement, Reque
 pub use part::Part;
 pub use pauses::Pauses;
 pub use readable::readable_ns;
-pub use report::{CpuUse, IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
+pub use report::{IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
 pub use run::{Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
 pub use warning::Warning;

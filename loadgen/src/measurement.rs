@@ -215,13 +215,14 @@ pub struct Connections {
     pub idle_lost: u64,
 }
 
-/// Processor time of the generator threads.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Processor time of the generator threads in the measured window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Cpu {
-    /// In user mode.
-    pub user: Duration,
-    /// In the kernel.
-    pub system: Duration,
+    /// Used in user mode, in seconds.
+    pub user_s: f64,
+    /// Used in the kernel, in seconds.
+    pub system_s: f64,
     /// Share of one processor that a generator thread used, on average: 1 when it never slept.
     pub share: f64,
     /// Share of its time in which a generator thread had something to do, on average: near 1 the generator is the bottleneck. A

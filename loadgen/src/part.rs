@@ -11,7 +11,7 @@ use crate::{
     Config, Connections, Cpu, Interval, Measurement, Pauses,
     clock::Window,
     connect::Opened,
-    cpu_time::CpuTime,
+    cost::Cost,
     generator::ThreadResult,
     measurement::{LittlesLaw, jain_index},
     record::Record,
@@ -28,17 +28,10 @@ pub struct Part {
     threads: usize,
     record: Record,
     replies: Vec<u64>,
-    cpu: CpuTime,
-    idle_ns: u64,
+    cost: Cost,
     pauses: Pauses,
-    asked: u64,
-    opened: u64,
-    refused: u64,
-    lost: u64,
-    opened_in_window: u64,
-    idle_asked: u64,
-    idle_opened: u64,
-    idle_lost: u64,
+    /// Without the numbers that follow from `replies`.
+    connections: Connections,
     /// The error numbers of connections that did not open, the first per thread.
     refusals: Vec<i32>,
 }
@@ -66,12 +59,13 @@ impl Part {
         let mut part = threads.reduce(Part::plus).expect("there is at least one thread");
         let refusals = [attempts.active, attempts.idle].into_iter().filter_map(|opened| opened.first_refusal.as_ref());
         part.refusals.extend(refusals.filter_map(io::Error::raw_os_error));
-        part.asked = attempts.active_asked as u64;
-        part.opened = attempts.slots as u64;
-        part.refused += attempts.active.refused as u64;
-        part.idle_asked = attempts.idle_asked as u64;
-        part.idle_opened = attempts.idle.streams.len() as u64;
-        part.idle_lost = attempts.idle.streams.iter().filter(|stream| !is_open_and_idle(stream)).count() as u64;
+        let connections = &mut part.connections;
+        connections.asked = attempts.active_asked as u64;
+        connections.opened = attempts.slots as u64;
+        connections.refused += attempts.active.refused as u64;
+        connections.idle_asked = attempts.idle_asked as u64;
+        connections.idle_opened = attempts.idle.streams.len() as u64;
+        connections.idle_lost = attempts.idle.streams.iter().filter(|stream| !is_open_and_idle(stream)).count() as u64;
         part
     }
 
@@ -84,17 +78,14 @@ impl Part {
             threads: 1,
             record: result.record,
             replies: result.replies,
-            cpu: result.cost.cpu,
-            idle_ns: result.cost.idle_ns,
+            cost: result.cost,
             pauses: result.pauses,
-            asked: 0,
-            opened: 0,
-            refused: result.single_use.refused,
-            lost: result.lost as u64 + result.single_use.garbage,
-            opened_in_window: result.single_use.opened_in_window,
-            idle_asked: 0,
-            idle_opened: 0,
-            idle_lost: 0,
+            connections: Connections {
+                refused: result.single_use.refused,
+                reset: result.lost as u64 + result.single_use.garbage,
+                opened_in_window: result.single_use.opened_in_window,
+                ..Connections::default()
+            },
             refusals: result.single_use.first_refusal.into_iter().collect(),
         }
     }
@@ -112,17 +103,16 @@ impl Part {
         self.threads += other.threads;
         self.record.add(&other.record);
         self.replies.extend(other.replies);
-        self.cpu += other.cpu;
-        self.idle_ns += other.idle_ns;
+        self.cost += other.cost;
         self.pauses.add(other.pauses);
-        self.asked += other.asked;
-        self.opened += other.opened;
-        self.refused += other.refused;
-        self.lost += other.lost;
-        self.opened_in_window += other.opened_in_window;
-        self.idle_asked += other.idle_asked;
-        self.idle_opened += other.idle_opened;
-        self.idle_lost += other.idle_lost;
+        self.connections.asked += other.connections.asked;
+        self.connections.opened += other.connections.opened;
+        self.connections.refused += other.connections.refused;
+        self.connections.reset += other.connections.reset;
+        self.connections.opened_in_window += other.connections.opened_in_window;
+        self.connections.idle_asked += other.connections.idle_asked;
+        self.connections.idle_opened += other.connections.idle_opened;
+        self.connections.idle_lost += other.connections.idle_lost;
         self.refusals.extend(other.refusals);
     }
 
@@ -132,25 +122,22 @@ impl Part {
         let intervals = config.interval.map(|length| intervals(&self.record, length, elapsed)).unwrap_or_default();
         let served = self.replies.iter().filter(|&&replies| replies > 0).count() as u64;
         let connections = Connections {
-            asked: self.asked,
-            opened: self.opened,
-            refused: self.refused,
-            reset: self.lost,
-            opened_in_window: self.opened_in_window,
             served,
-            starved: self.opened - served,
+            starved: self.connections.opened - served,
             jain_index: jain_index(&self.replies),
-            idle_asked: self.idle_asked,
-            idle_opened: self.idle_opened,
-            idle_lost: self.idle_lost,
+            ..self.connections
         };
         let available_s = elapsed.as_secs_f64() * self.threads as f64;
         let share = |used_s: f64| if available_s > 0.0 { used_s / available_s } else { 0.0 };
         let cpu = Cpu {
-            user: self.cpu.user,
-            system: self.cpu.system,
-            share: share((self.cpu.user + self.cpu.system).as_secs_f64()),
-            busy_share: if available_s > 0.0 { 1.0 - share(Duration::from_nanos(self.idle_ns).as_secs_f64()) } else { 0.0 },
+            user_s: self.cost.user.as_secs_f64(),
+            system_s: self.cost.system.as_secs_f64(),
+            share: share((self.cost.user + self.cost.system).as_secs_f64()),
+            busy_share: if available_s > 0.0 {
+                1.0 - share(Duration::from_nanos(self.cost.idle_ns).as_secs_f64())
+            } else {
+                0.0
+            },
         };
         let latency = self.record.timeline.latency();
         let littles_law = LittlesLaw::new(self.record.in_flight.integral_ns, &latency.all, elapsed);

@@ -8,7 +8,9 @@ use std::{
 use echo_protocol::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::{Arrival, Config, Connections, Extreme, LittlesLaw, Load, Measurement, Pauses, Percentile, Requests, Times, Wait};
+use crate::{
+    Arrival, Config, Connections, Cpu, Extreme, LittlesLaw, Load, Measurement, Pauses, Percentile, Requests, Times, Wait,
+};
 
 /// A measurement and the configuration it was made with.
 ///
@@ -63,7 +65,7 @@ pub struct Report {
     /// Connections, by what became of them.
     pub connections: Connections,
     /// Processor time of the generator threads.
-    pub cpu: CpuUse,
+    pub cpu: Cpu,
     /// When the generator threads stalled.
     pub pauses: Pauses,
     /// Limits that the measurement ran into.
@@ -97,7 +99,7 @@ pub struct Settings {
     /// The server's addresses.
     pub targets: Vec<SocketAddr>,
     /// How messages are cut on the wire.
-    #[serde(with = "wire_as_text")]
+    #[serde(with = "WireName")]
     pub wire: Wire,
     /// Connections that send requests; with `churn`, how many at a time.
     pub connections: usize,
@@ -193,8 +195,9 @@ pub struct Intervals {
 }
 
 /// A figure of a [`Summary`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are those of the fields of `Summary`")]
 pub enum Statistic {
     Min,
@@ -211,32 +214,8 @@ pub enum Statistic {
 impl Statistic {
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
-        match self {
-            Statistic::Min => "min",
-            Statistic::Mean => "mean",
-            Statistic::P50 => "p50",
-            Statistic::P90 => "p90",
-            Statistic::P95 => "p95",
-            Statistic::P99 => "p99",
-            Statistic::P99_9 => "p99_9",
-            Statistic::P99_99 => "p99_99",
-            Statistic::Max => "max",
-        }
+        self.into()
     }
-}
-
-/// Processor time of the generator threads in the measured window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CpuUse {
-    /// Used in user mode, in seconds.
-    pub user_s: f64,
-    /// Used in the kernel, in seconds.
-    pub system_s: f64,
-    /// Share of one processor that a generator thread used, on average: 1 when it never slept.
-    pub share: f64,
-    /// Share of its time in which a generator thread had something to do, on average: near 1 the generator is the bottleneck.
-    pub busy_share: f64,
 }
 
 /// A [`Warning`](crate::Warning) as reports hold it.
@@ -273,12 +252,7 @@ impl Measurement {
             send_lag_ns: self.send_lag.as_ref().and_then(Summary::new),
             littles_law: self.littles_law,
             connections: self.connections,
-            cpu: CpuUse {
-                user_s: self.cpu.user.as_secs_f64(),
-                system_s: self.cpu.system.as_secs_f64(),
-                share: self.cpu.share,
-                busy_share: self.cpu.busy_share,
-            },
+            cpu: self.cpu,
             pauses: self.pauses,
             warnings: self
                 .warnings
@@ -371,17 +345,11 @@ impl Summary {
 }
 
 /// [`Wire`] in JSON, by the name it has on command lines.
-mod wire_as_text {
-    use echo_protocol::Wire;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(wire: &Wire, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(wire)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wire, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Wire", rename_all = "lowercase")]
+enum WireName {
+    Frames,
+    Raw,
 }
 
 #[cfg(test)]

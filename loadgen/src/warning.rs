@@ -2,10 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Drift, Drifting, readable::readable_ns as readable};
+use crate::{Drift, Drifting, LittlesLaw, Pauses, readable::readable_ns as readable};
 
 /// A limit that the measurement ran into. Displayed as one sentence with advice.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Warning {
     /// Some active connections did not open, or got no reply.
@@ -71,19 +72,12 @@ pub enum Warning {
     /// The second half of the measured window differs from the first.
     Drift(Drift),
     /// The measurement contradicts itself.
-    LittlesLaw {
-        /// Requests in flight, on average.
-        mean_in_flight: f64,
-        /// Requests per second times their mean latency.
-        rate_times_latency: f64,
-    },
+    LittlesLaw(LittlesLaw),
     /// The generator itself stalled.
     Paused {
-        /// The longest pause, in nanoseconds.
-        longest_ns: u64,
-        /// Pauses of over a millisecond.
-        times: u64,
-        /// The share of the measured window that these took.
+        /// Its pauses.
+        pauses: Pauses,
+        /// The share of the measured window that those of over a millisecond took.
         share: f64,
     },
     /// Too few requests were answered for the high percentiles to be meaningful.
@@ -103,21 +97,7 @@ pub enum Warning {
 impl Warning {
     /// The warning's name in reports.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Warning::UnservedConnections { .. } => "unserved_connections",
-            Warning::FdLimit { .. } => "fd_limit",
-            Warning::PortExhausted { .. } => "port_exhausted",
-            Warning::IdleConnections { .. } => "idle_connections",
-            Warning::ClientBound { .. } => "client_bound",
-            Warning::Saturated { .. } => "saturated",
-            Warning::SendLag { .. } => "send_lag",
-            Warning::Censored { .. } => "censored",
-            Warning::Drift { .. } => "drift",
-            Warning::LittlesLaw { .. } => "littles_law",
-            Warning::Paused { .. } => "paused",
-            Warning::ShortRun { .. } => "short_run",
-            Warning::Interrupted { .. } => "interrupted",
-        }
+        self.into()
     }
 }
 
@@ -190,16 +170,17 @@ impl fmt::Display for Warning {
                     " from the first half to the second: warm up longer (--warmup), or check what else ran on the machine",
                 )
             }
-            Warning::LittlesLaw { mean_in_flight, rate_times_latency } => write!(
+            Warning::LittlesLaw(LittlesLaw { mean_in_flight, rate_times_latency }) => write!(
                 f,
                 "{mean_in_flight:.2} requests were in flight on average, but rate times latency is {rate_times_latency:.2}: \
                  the measurement contradicts itself (Little's law); please report it"
             ),
-            Warning::Paused { longest_ns, times, share } => write!(
+            Warning::Paused { pauses, share } => write!(
                 f,
-                "the generator stalled {times} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
+                "the generator stalled {} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
                  {:.2}th percentile may be its own; keep other programs off its processors",
-                readable(*longest_ns),
+                pauses.over_1ms,
+                readable(pauses.longest_ns),
                 share * 100.0,
                 100.0 - share * 100.0
             ),
@@ -265,13 +246,13 @@ mod tests {
             (drift(Drifting::Throughput, 100.0, 80.0), "drift", &["-20 %"], "warm up longer"),
             (drift(Drifting::Latency, 100_000.0, 200_000.0), "drift", &["100 µs", "200 µs"], "warm up longer"),
             (
-                Warning::LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.5 },
+                Warning::LittlesLaw(LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.5 }),
                 "littles_law",
                 &["2.00", "1.50"],
                 "please report it",
             ),
             (
-                Warning::Paused { longest_ns: 4_000_000, times: 3, share: 0.001 },
+                Warning::Paused { pauses: Pauses { longest_ns: 4_000_000, over_1ms: 3, ..Pauses::default() }, share: 0.001 },
                 "paused",
                 &["3 times", "4.00 ms", "0.10 %", "99.90th"],
                 "keep other programs off its processors",

@@ -112,17 +112,14 @@ fn send_lag(measurement: &Measurement) -> Option<Warning> {
 }
 
 fn paused(measurement: &Measurement) -> Option<Warning> {
-    let pauses = &measurement.pauses;
+    let pauses = measurement.pauses;
     let share = pauses.share(measurement.elapsed, measurement.threads);
-    let warning = Warning::Paused { longest_ns: pauses.longest_ns, times: pauses.over_1ms, share };
-    (pauses.over_1ms > 0).then_some(warning)
+    (pauses.over_1ms > 0).then_some(Warning::Paused { pauses, share })
 }
 
 fn littles_law(measurement: &Measurement) -> Option<Warning> {
     let littles_law = measurement.littles_law;
-    let warning =
-        Warning::LittlesLaw { mean_in_flight: littles_law.mean_in_flight, rate_times_latency: littles_law.rate_times_latency };
-    (littles_law.gap() > MAX_LITTLES_LAW_GAP).then_some(warning)
+    (littles_law.gap() > MAX_LITTLES_LAW_GAP).then_some(Warning::LittlesLaw(littles_law))
 }
 
 fn short_run(measurement: &Measurement) -> Option<Warning> {
@@ -290,7 +287,7 @@ pub(crate) mod tests {
     fn a_generator_that_did_not_run_was_paused() {
         let pauses = |over_1ms| Pauses { longest_ns: 4_000_000, over_1ms, over_1ms_total_ns: over_1ms * 5_000_000 };
         let paused = warnings_after(|run| run.pauses = pauses(2));
-        assert_eq!(paused, [Warning::Paused { longest_ns: 4_000_000, times: 2, share: 0.01 }]);
+        assert_eq!(paused, [Warning::Paused { pauses: pauses(2), share: 0.01 }]);
         assert_eq!(warnings_after(|run| run.pauses = pauses(0)), []);
     }
 
@@ -313,7 +310,7 @@ pub(crate) mod tests {
     fn counts_that_differ_by_over_1_percent_contradict_littles_law() {
         let apart =
             |rate_times_latency| warnings_after(|run| run.littles_law = LittlesLaw { mean_in_flight: 2.0, rate_times_latency });
-        assert_eq!(apart(1.97), [Warning::LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.97 }]);
+        assert_eq!(apart(1.97), [Warning::LittlesLaw(LittlesLaw { mean_in_flight: 2.0, rate_times_latency: 1.97 })]);
         assert_eq!(apart(1.99), []);
     }
 

@@ -190,7 +190,7 @@ fn the_documented_server_returns_every_byte_though_its_socket_takes_them_in_part
 #[test]
 fn a_guard_is_in_no_figure_and_a_dropped_server_leaves_nothing() {
     let place = Place::new();
-    let Some(mut server) = documented_server(&place) else { return };
+    let Some(server) = documented_server(&place) else { return };
     assert_eq!(server.find_processes().unwrap(), 1);
     assert_eq!(server.usage().unwrap().threads, 1);
     let [python] = testbed::descendants(server.pid()).unwrap()[..] else { panic!("one process expected") };

@@ -3,8 +3,8 @@
 use models::{Model, RunsAs, Serves};
 
 use crate::{
-    counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, options, overload, refusal,
-    shutdown, subject::Subject, thread_per_conn, wire, work, workers,
+    counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, one_per_connection,
+    options, overload, processes, refusal, shutdown, subject::Subject, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -40,10 +40,12 @@ macro_rules! check {
 
 const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
-const ONE_PROCESS: fn(&Model) -> bool = |model| !matches!(model.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool);
 const LOOP_WITH_WORKERS: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPool && model.is_event_driven();
 const LOOP_PER_CORE: fn(&Model) -> bool = |model| model.runs_as == RunsAs::LoopPerCore;
-const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
+const CHILD_PROCESSES: fn(&Model) -> bool = Model::has_child_processes;
+const ONE_PER_CONNECTION: fn(&Model) -> bool = Model::runs_one_per_connection;
+const PROCESS_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ProcessPerConnection;
+const PROCESS_POOL: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ProcessPool;
 const SEVERAL_AT_ONCE: fn(&Model) -> bool = |model| model.serves != Serves::One;
 const AS_MANY_AS_WORKERS: fn(&Model) -> bool = |model| model.serves == Serves::Workers;
 const QUEUE: fn(&Model) -> bool = |model| model.serves == Serves::Workers && model.runs_as == RunsAs::ThreadPool;
@@ -99,8 +101,17 @@ pub const CHECKS: &[Check] = &[
     check!(overload::a_peer_that_never_pauses, ALL, "A client that sends without a pause does not keep others from being served."),
     check!(overload::five_hundred_clients, ALL, "Each of 500 clients gets its own replies, all of them."),
     check!(overload::one_connection_too_many, ALL, "With --max-connections, one client more is turned away and counted, until another leaves."),
-    check!(overload::out_of_descriptors, ONE_PROCESS, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
-    check!(thread_per_conn::out_of_threads, THREAD_PER_CONNECTION, "Without threads, new clients are turned away and counted; one is served as soon as a thread can start."),
+    check!(overload::out_of_descriptors, ALL, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
+    check!(one_per_connection::out_of_threads, ONE_PER_CONNECTION, "Without threads or processes, new clients are turned away and counted; one is served as soon as one can start."),
+    check!(processes::none_is_left_by_clients, CHILD_PROCESSES, "Once its clients have gone, however many at once, it has the processes it began with and no zombie."),
+    check!(processes::none_outlives_a_killed_server, CHILD_PROCESSES, "Killed, it leaves no process behind."),
+    check!(processes::a_killed_child_costs_one_connection, CHILD_PROCESSES, "A killed child ends one connection; what it has counted is reported, and its place is free again."),
+    check!(processes::a_signal_to_all_processes_drains, CHILD_PROCESSES, "A signal to all processes at once, as by Ctrl-C, drains like one to the first."),
+    check!(processes::a_child_that_does_not_react_is_killed, CHILD_PROCESSES, "A child that has not ended when the drain timeout passes is killed, and its connection is counted as abandoned."),
+    check!(processes::dead_workers_are_replaced, PROCESS_POOL, "Workers that are killed are replaced, not all at once, and counted; meanwhile the others serve."),
+    check!(processes::every_worker_accepts, PROCESS_POOL, "The connections that each worker has accepted are in the report, and every worker gets some."),
+    check!(processes::a_signal_to_one_worker_costs_it_alone, PROCESS_POOL, "A worker that alone is asked to stop answers what has arrived and is replaced; no other stops waiting in accept."),
+    check!(processes::costs_of_children_are_reported, PROCESS_PER_CONNECTION, "Processor time and memory of children are in the report, those of killed ones too."),
     check!(descriptor_limit::clients_beyond_the_limit_are_turned_away, LIMITED, "Clients whose descriptors the mechanism cannot watch are turned away and counted, and affect no other."),
     check!(descriptor_limit::without_the_limit_all_are_served, LIMITED, "With the option that lifts its limit of descriptors, it serves thousands of clients."),
     check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),

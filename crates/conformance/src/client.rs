@@ -231,6 +231,14 @@ impl Client {
         Ok(between(there, here, &tcp_sockets()?).map(|socket| socket.state.clone()))
     }
 
+    /// The number of the server's socket, as its descriptors show it.
+    pub fn inode_at_server(&self) -> Result<u64> {
+        let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+        let sockets = tcp_sockets()?;
+        let socket = between(there, here, &sockets);
+        socket.map(|socket| socket.inode).ok_or_else(|| self.failure("the server to hold the connection".into(), "none".into()))
+    }
+
     fn failure(&self, expected: String, got: String) -> Failure {
         Failure::new(expected, got).after_sending(self.sent())
     }

@@ -15,7 +15,8 @@ pub fn the_costs_of_the_process(subject: &Subject) -> Result {
     expect_eq("the model's name", counters.model.as_str(), subject.model.name)?;
     let cpu_s = counters.user_cpu_s + counters.system_cpu_s;
     ensure!(cpu_s > 0.0, "more than no processor time"; "{cpu_s} s");
-    let (reported, seen) = (counters.peak_rss_bytes, usage.peak_rss_bytes);
+    let of_children = counters.child_peak_rss_bytes * (counters.processes - 1);
+    let (reported, seen) = (counters.peak_rss_bytes + of_children, usage.peak_rss_bytes);
     ensure!(reported >= seen / 2, "a peak memory near the {seen} bytes observed"; "{reported} bytes");
     let (reported, seen) = (counters.threads, usage.threads);
     ensure!(reported >= seen, "at least the {seen} threads observed"; "{reported} threads");

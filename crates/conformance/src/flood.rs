@@ -60,6 +60,11 @@ impl Flood {
         Ok(self.client.stream.set_nonblocking(false)?)
     }
 
+    /// Its connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Whole frames that have reached the server's socket.
     pub fn frames_arrived(&self) -> Result<usize> {
         Ok((self.sent_bytes - self.client.bytes_under_way(&tcp_sockets()?)?) / Flood::FRAME_BYTES)

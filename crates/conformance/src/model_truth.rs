@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// How many threads are where.
-type Threads = BTreeMap<Place, usize>;
+pub type Threads = BTreeMap<Place, usize>;
 
 /// Where a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+pub enum Place {
     /// Asleep in a system call that models wait in.
     AsleepIn(SystemCall),
     /// Asleep in another system call, of this number.
@@ -60,7 +60,8 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
         // Exactly: the workers wait for the thread that waits for clients.
         RunsAs::ThreadPool => *now == Threads::from([(Place::AsleepIn(for_clients), 1), (IDLE_WORKER, WORKERS)]),
         RunsAs::LoopPerCore => (waiting, others) == (LOOPS, 0),
-        RunsAs::ProcessPool => waiting >= 1 && all_sleep,
+        // All workers, and the process that supervises them.
+        RunsAs::ProcessPool => (waiting, others) == (WORKERS, 1) && all_sleep,
     }
 }
 
@@ -80,14 +81,14 @@ pub fn sleeps_where_it_says_among_silent_clients(subject: &Subject) -> Result {
 /// Where a worker thread is that has nothing to do.
 const IDLE_WORKER: Place = Place::AsleepIn(SystemCall::Futex);
 
-/// Where the threads are once so many silent clients are served: the same, unless a thread waits for each of them.
+/// Where the threads are once so many silent clients are served: the same, unless a thread or process waits for each of them.
 fn with_silent_clients(subject: &Subject, without_clients: Threads, served: usize) -> Threads {
     let mut threads = without_clients;
     if let Sleeps { for_clients, for_data } = subject.model.idle
         && for_clients != for_data
     {
         let waited_before = match subject.model.runs_as {
-            RunsAs::ThreadPerConnection => None,
+            RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => None,
             RunsAs::ThreadPool => Some(IDLE_WORKER),
             _ => Some(Place::AsleepIn(for_clients)),
         };
@@ -112,7 +113,7 @@ pub fn has_the_threads_of_its_model(subject: &Subject) -> Result {
         }
         let served = subject.served_at_once(n);
         clients[..served].iter_mut().try_for_each(|client| client.echo(b"served"))?;
-        let more = if subject.model.runs_as == RunsAs::ThreadPerConnection { n as u64 } else { 0 };
+        let more = if subject.model.runs_one_per_connection() { n as u64 } else { 0 };
         expect_eq(&format!("threads with {n} clients"), server.usage()?.threads, constant + more)?;
     }
     drop(clients);
@@ -252,7 +253,7 @@ fn stays(server: &Running, what: &str, as_it_should: impl Fn(&Threads) -> bool) 
 }
 
 /// Where its threads are once it waits for clients.
-fn settled(server: &Running, subject: &Subject) -> Result<Threads> {
+pub fn settled(server: &Running, subject: &Subject) -> Result<Threads> {
     if let Sleeps { for_clients, .. } = subject.model.idle {
         wait_until(&format!("its thread asleep in {for_clients:?}"), || {
             Ok(is_asleep_for_clients(subject, &threads(server)?, for_clients))

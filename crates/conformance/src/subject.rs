@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashSet,
     path::PathBuf,
     process::{Command, Output},
     thread,
@@ -9,8 +10,9 @@ use std::{
 };
 
 use models::{Limit, Model, RunsAs, Serves};
-use rustix::process::{Resource, getrlimit};
-use testbed::{Counters, Server, Signal, Stopped};
+use procfs::process::Process;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use testbed::{Counters, Server, Signal, Stopped, descendants};
 
 use crate::{
     failure::{Failure, Result, ensure},
@@ -87,6 +89,11 @@ impl Subject {
         }
     }
 
+    /// How many child processes it has without clients.
+    pub(crate) fn workers_in_processes(&self) -> usize {
+        if self.model.runs_as == RunsAs::ProcessPool { WORKERS } else { 0 }
+    }
+
     /// How many of `wanted` clients a check may have at one time: fewer where descriptors are few, as other checks run beside it,
     /// and no more than the model has descriptors for.
     pub(crate) fn clients_possible(&self, wanted: usize) -> usize {
@@ -138,17 +145,49 @@ impl Running {
 
     /// What it has cost so far.
     pub fn usage(&self) -> Result<testbed::Usage> {
+        self.find_processes()?;
         Ok(self.process.usage()?)
     }
 
     /// Memory it holds now that no file backs, in bytes.
     pub fn anonymous_bytes(&self) -> Result<u64> {
+        self.find_processes()?;
         Ok(self.process.anonymous_bytes()?)
     }
 
     /// Its threads, and what each does now.
     pub fn threads(&self) -> Result<Vec<testbed::Thread>> {
+        self.find_processes()?;
         Ok(self.process.threads()?)
+    }
+
+    /// Leaves each of its processes `spare` descriptors beside those that it has open. Returns the limits there were before.
+    pub fn limit_descriptors(&self, spare: usize) -> Result<Vec<(Pid, Rlimit)>> {
+        let mut former = Vec::new();
+        for pid in [self.process.pid()].into_iter().chain(descendants(self.process.pid())?) {
+            let open: HashSet<i32> = Process::new(pid.as_raw_nonzero().get())?.fd()?.flatten().map(|open| open.fd).collect();
+            // A limit of descriptors is a limit of their numbers, and the lowest number that is free is given out first.
+            let first_denied = (0..).filter(|number| !open.contains(number)).nth(spare).map(|number| number as u64);
+            let limit = Rlimit { current: first_denied, ..getrlimit(Resource::Nofile) };
+            former.push((pid, prlimit(Some(pid), Resource::Nofile, limit)?));
+        }
+        Ok(former)
+    }
+
+    /// Sets these limits again.
+    pub fn restore_limits(&self, former: Vec<(Pid, Rlimit)>) -> Result {
+        for (pid, limit) in former {
+            prlimit(Some(pid), Resource::Nofile, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Observes all the processes that it consists of now.
+    fn find_processes(&self) -> Result {
+        if self.model.has_child_processes() {
+            self.process.find_processes()?;
+        }
+        Ok(())
     }
 
     /// Fails if it uses a processor while there is nothing to do, unless its model busy-polls. `when` completes the sentence.

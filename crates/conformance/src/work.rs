@@ -15,9 +15,13 @@ pub fn work_is_done_for_every_frame(subject: &Subject) -> Result {
     let frames: Vec<u8> = (0..FRAMES).flat_map(|number| frame(&number.to_be_bytes())).collect();
 
     let server = subject.start(&["--work", "spin:2ms"])?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"before")?;
     let before = server.usage()?.cpu;
-    Client::connect(&server)?.exchange(&frames, &frames)?;
+    client.send(&frames)?;
+    client.expect(&frames)?;
     let spent = server.usage()?.cpu - before;
+    client.finish()?;
     ensure!(spent >= FRAMES * COST, "{FRAMES} frames to cost {COST:?} of processor time each"; "{spent:?} for all of them");
     server.stop()?;
 

@@ -52,7 +52,12 @@ impl Acceptor {
                 return Ok(Accept::BacklogIsEmpty);
             }
         }
-        Ok(match self.accept_socket(worker)? {
+        let accepted = match self.accept_socket(worker) {
+            // The listener may have been closed because the server is to stop (`close_on_stop`).
+            Err(_) if worker.stopping() => return Ok(Accept::BacklogIsEmpty),
+            accepted => accepted?,
+        };
+        Ok(match accepted {
             Accept::Client((socket, place)) => Accept::Client(self.connection(socket, place, worker)),
             Accept::NotServed => Accept::NotServed,
             Accept::Shortage => Accept::Shortage,
@@ -132,6 +137,35 @@ impl Acceptor {
     /// From now on accept, and all that is done with what it returns, does not block.
     pub(crate) fn set_nonblocking(&mut self) -> io::Result<()> {
         self.listener.set_nonblocking()
+    }
+
+    /// This process has just been forked, and has closed some of its parent's descriptors.
+    pub(crate) fn become_child(&self) {
+        self.listener.renew_spare();
+    }
+
+    /// From now on accept waits again, after the end of a child has ended it.
+    pub(crate) fn block_again(&self) -> io::Result<()> {
+        self.listener.block_again()
+    }
+
+    /// So many connections of a process that was killed are open no more.
+    pub(crate) fn give_back(&self, places: u64) {
+        self.admission.give_back(places as usize);
+    }
+
+    /// Closes this process's copy of the listener; those of other processes stay open. It accepts nothing any more.
+    pub fn close(&mut self) {
+        self.listener.close();
+    }
+
+    /// Sets up one of several processes that wait in accept on the same blocking listener. A request to stop makes a listener
+    /// nonblocking, and that in all of them; from now on it closes this process's copy instead.
+    ///
+    /// # Errors
+    /// When there is no descriptor.
+    pub fn close_on_stop(&self) -> io::Result<()> {
+        interrupt::close_listener_on_stop()
     }
 
     /// Counts open connections together with processes forked from now on.

@@ -1,7 +1,7 @@
 //! How many connections are open, and whether one more may be.
 
 use std::{
-    io,
+    io, process,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -16,7 +16,11 @@ pub struct Admission {
 
 /// An open connection's place, until it is dropped.
 #[derive(Debug)]
-pub struct Place(&'static AtomicUsize);
+pub struct Place {
+    open: &'static AtomicUsize,
+    /// A child's copy of its parent's places is not its to give back.
+    process: u32,
+}
 
 impl Admission {
     /// Admits `most` connections at a time; `None`: any number.
@@ -36,15 +40,22 @@ impl Admission {
 
     /// A place for one more connection; `None` if there is none.
     pub fn admit(&self) -> Option<Place> {
-        let place = Place(self.open);
+        let place = Place { open: self.open, process: process::id() };
         // Counted first, so that of two that come at once only one gets the last place.
         (self.open.fetch_add(1, Relaxed) < self.most).then_some(place)
+    }
+
+    /// Gives back the places of a process that ended without doing so.
+    pub fn give_back(&self, places: usize) {
+        self.open.fetch_sub(places, Relaxed);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        if process::id() == self.process {
+            self.open.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Connection {
     is_nonblocking: bool,
     /// A short read does not mean that the socket is empty.
     more_announced: bool,
-    _place: Place,
+    place: Place,
 }
 
 /// How a turn of service ended.
@@ -63,7 +63,7 @@ struct Can {
 impl Connection {
     pub(crate) fn new(stream: TcpStream, is_nonblocking: bool, place: Place, worker: &mut Worker) -> Connection {
         let client = Client::new(worker.rules);
-        let mut connection = Connection { stream, client, is_nonblocking, more_announced: false, _place: place };
+        let mut connection = Connection { stream, client, is_nonblocking, more_announced: false, place };
         // It may be the first in a long time.
         worker.deadlines.take_time();
         connection.has_moved(worker);
@@ -101,6 +101,11 @@ impl Connection {
             self.close(worker);
         }
         turn
+    }
+
+    /// Closes this process's copy of the socket: another process has one and serves the client. The place stays taken.
+    pub fn into_place(self) -> Place {
+        self.place
     }
 
     /// Whether it waits for the peer to send.

@@ -114,6 +114,15 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Connections accepted here that have not ended.
+    pub fn open(&self) -> u64 {
+        let mut totals = Totals::default();
+        totals.add(self);
+        totals.open()
+    }
+}
+
 impl Totals {
     /// Connections that have been accepted and have not ended.
     fn open(&self) -> u64 {
@@ -151,6 +160,9 @@ pub struct Report {
     /// Connections accepted by each loop or worker that accepts for itself; empty if there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted_per_worker: Vec<u64>,
+    /// Worker processes that ended before the server was to stop, and had to be replaced; only where there is a fixed number of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers_died: Option<u64>,
 }
 
 impl Report {
@@ -173,8 +185,13 @@ impl Report {
             threads,
             processes,
             accepted_per_worker: Vec::new(),
+            workers_died: None,
         })
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
 }
 
 fn duration(time: TimeVal) -> Duration {
@@ -199,6 +216,9 @@ impl fmt::Display for Report {
             let each: Vec<String> = self.accepted_per_worker.iter().map(u64::to_string).collect();
             writeln!(f, "accepted per worker: {}", each.join(", "))?;
         }
+        if let Some(died) = self.workers_died {
+            writeln!(f, "workers: {died} died and had to be replaced")?;
+        }
         writeln!(
             f,
             "traffic: {} frames, {} bytes in, {} bytes out, {} protocol errors",
@@ -212,12 +232,13 @@ impl fmt::Display for Report {
         write!(
             f,
             "cost: CPU {:.3} s user, {:.3} s system; switches {} voluntary, {} involuntary; \
-             peak memory {:.1} MiB; at most {} thread{}{}",
+             peak memory {:.1} MiB{}; at most {} thread{}{}",
             self.user_cpu_s,
             self.system_cpu_s,
             self.voluntary_switches,
             self.involuntary_switches,
-            self.peak_rss_bytes as f64 / (1024.0 * 1024.0),
+            mib(self.peak_rss_bytes),
+            if self.processes == 1 { String::new() } else { format!(" (a child: {:.1} MiB)", mib(self.child_peak_rss_bytes)) },
             self.threads,
             if self.threads == 1 { "" } else { "s" },
             if self.processes == 1 { String::new() } else { format!(" in {} processes", self.processes) }

@@ -9,11 +9,12 @@
 use std::{
     cell::Cell,
     ffi::c_int,
+    fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, IntoRawFd, RawFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, compiler_fence},
+        atomic::{AtomicBool, AtomicI32, Ordering, compiler_fence},
     },
 };
 
@@ -22,7 +23,10 @@ use rustix::{
     process::{Pid, getpid},
     thread::gettid,
 };
-use signal_hook::{consts::SIGURG, low_level};
+use signal_hook::{
+    consts::{SIGCHLD, SIGURG},
+    low_level,
+};
 
 /// No socket.
 const NONE: RawFd = -1;
@@ -33,6 +37,10 @@ thread_local! {
     /// The client's socket that this thread may block on.
     static CLIENT: Cell<RawFd> = const { Cell::new(NONE) };
 }
+
+/// What the listener's descriptor becomes when this process is to stop, if the listener is not to become nonblocking: one that
+/// nothing can be accepted from.
+static CLOSED_LISTENER: AtomicI32 = AtomicI32::new(NONE);
 
 /// This thread may block in accept on this listener, from now on.
 pub fn may_block_on_listener(listener: &impl AsRawFd) {
@@ -54,6 +62,39 @@ pub fn may_block_on_client(client: &impl AsRawFd) {
 pub fn no_longer_blocks_on_client() {
     CLIENT.set(NONE);
     compiler_fence(Ordering::SeqCst);
+}
+
+/// This process has just been forked: it blocks on nothing yet.
+pub fn forget_sockets() {
+    LISTENER.set(NONE);
+    no_longer_blocks_on_client();
+}
+
+/// From now on an interruption closes this process's copy of the listener. What a signal does to its flags, it does to those of
+/// all processes that have a copy.
+///
+/// # Errors
+/// When there is no descriptor.
+pub fn close_listener_on_stop() -> io::Result<()> {
+    // Open as long as the process runs.
+    CLOSED_LISTENER.store(File::open("/dev/null")?.into_raw_fd(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// From now on the end of a child sets `has_ended`, and ends accept as a request to stop does.
+///
+/// # Errors
+/// When the system does not let the signal be handled.
+pub fn on_end_of_child(has_ended: &Arc<AtomicBool>) -> io::Result<()> {
+    let has_ended = has_ended.clone();
+    let this_thread = move || {
+        has_ended.store(true, Ordering::SeqCst);
+        make_sockets_nonblocking();
+    };
+    // SAFETY: `this_thread` stores to an atomic flag and makes system calls on integers: async-signal-safe. A process that forks has
+    // no other thread that the signal could be delivered to.
+    unsafe { low_level::register(SIGCHLD, this_thread) }?;
+    Ok(())
 }
 
 /// From now on these signals, which set `requested`, interrupt the process's first thread, whichever thread the kernel delivers
@@ -95,7 +136,13 @@ pub fn interrupt(thread: Pid) {
 
 /// The handler's part: runs on the thread whose calls it ends.
 fn make_sockets_nonblocking() {
-    for socket in [LISTENER.get(), CLIENT.get()] {
+    let (mut listener, closed) = (LISTENER.get(), CLOSED_LISTENER.load(Ordering::Relaxed));
+    if listener != NONE && closed != NONE {
+        // SAFETY: takes integers. The listener's descriptor is not used for anything but accept, which fails from now on.
+        unsafe { libc::dup3(closed, listener, libc::O_CLOEXEC) };
+        listener = NONE;
+    }
+    for socket in [listener, CLIENT.get()] {
         if socket != NONE {
             // SAFETY: noted by this thread, which cannot close it while it is in this handler.
             let socket = unsafe { BorrowedFd::borrow_raw(socket) };

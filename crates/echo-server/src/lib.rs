@@ -8,6 +8,7 @@ compile_error!("io-models compares the I/O models of Linux (accept4, poll, epoll
 
 mod acceptor;
 mod admission;
+mod children;
 mod client;
 mod connection;
 mod counters;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use acceptor::{Accept, Acceptor};
 pub use admission::Place;
+pub use children::{Children, Fork, NewChild};
 pub use client::{Client, Ending};
 pub use connection::{Connection, Turn};
 pub use counters::{Counter, Counters};

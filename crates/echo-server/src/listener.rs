@@ -118,6 +118,27 @@ impl Listener {
         self.socket.set_nonblocking(true)
     }
 
+    /// Undoes what an interruption has done to a blocking listener.
+    pub fn block_again(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(self.is_nonblocking)
+    }
+
+    /// Opens the spare descriptor again, with the lowest number that is free: one above a limit that is set later would be of no
+    /// use. If that fails, there is none until a client leaves.
+    pub fn renew_spare(&self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        *spare = None;
+        *spare = self.null.try_clone().ok();
+    }
+
+    /// Closes this process's copy of the socket; its spare descriptor takes the place.
+    pub fn close(&mut self) {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(spare) = spare {
+            self.socket = Arc::new(TcpListener::from(OwnedFd::from(spare)));
+        }
+    }
+
     pub fn is_nonblocking(&self) -> bool {
         self.is_nonblocking
     }

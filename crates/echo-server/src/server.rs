@@ -18,8 +18,8 @@ use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, op
 /// The most clients that a loop accepts before it serves those it has.
 pub const MAX_ACCEPTS: usize = 64;
 
-/// How long a thread whose drain is over may take to be gone: it may be in the middle of some work.
-const LAST_THREADS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a thread or process whose drain is over may take to be gone: it may be in the middle of some work.
+pub(crate) const LAST_WORKERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a loop waits with and serves with.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Server {
     pub worker: Worker,
     /// For the report: the connections accepted by each loop or worker, where there are several that accept for themselves.
     pub accepted_per_worker: Vec<u64>,
+    /// For the report: worker processes that ended too early, where there is a fixed number of them.
+    pub workers_died: Option<u64>,
     options: Options,
     team: Arc<Team>,
     has_children: bool,
@@ -83,7 +85,16 @@ impl Server {
         let (stop, team) = (Arc::new(stop), Arc::new(Team::default()));
         let worker = Worker::new(&options, stop.clone(), team.clone());
         let acceptor = Acceptor::new(listener, &options);
-        Server { acceptor, stop, worker, accepted_per_worker: Vec::new(), options, team, has_children: false }
+        Server {
+            acceptor,
+            stop,
+            worker,
+            accepted_per_worker: Vec::new(),
+            workers_died: None,
+            options,
+            team,
+            has_children: false,
+        }
     }
 
     /// Whether a signal has asked the server to stop.
@@ -104,15 +115,17 @@ impl Server {
         self.options.cpus.as_ref()
     }
 
-    /// Sets up a server that forks, and that has at most so many workers at a time, children included: their counters and the
-    /// number of open connections are in shared memory from now on.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn share_with_children(&mut self, most: usize) -> io::Result<()> {
+    /// The number of open connections, and the counters of workers from now on, are in memory that forked processes share.
+    pub(crate) fn share_with_children(&mut self) -> io::Result<()> {
         self.has_children = true;
-        self.acceptor.share_with_children()?;
-        self.team.share_with_children(most)
+        self.team.share_with_children();
+        self.acceptor.share_with_children()
+    }
+
+    /// What a process that is about to be forked serves with.
+    pub(crate) fn another_worker_process(&self) -> io::Result<Worker> {
+        self.team.prepare_seat()?;
+        Ok(self.another_worker())
     }
 
     /// What a further serving thread or process serves with. What it has counted is added up when it is dropped here.
@@ -124,7 +137,7 @@ impl Server {
     /// allows.
     pub fn wait_for_other_workers(&self) {
         self.team.interrupt();
-        self.team.wait_until_at_most(1, self.stop.deadline().after(LAST_THREADS_TIMEOUT));
+        self.team.wait_until_at_most(1, self.stop.deadline().after(LAST_WORKERS_TIMEOUT));
     }
 
     fn print_address(&self) -> io::Result<()> {
@@ -140,6 +153,7 @@ impl Server {
         let processes = if self.has_children { workers } else { 1 };
         let mut report = Report::new(model, self.team.totals(), workers, processes)?;
         report.accepted_per_worker.clone_from(&self.accepted_per_worker);
+        report.workers_died = self.workers_died;
         Ok(report)
     }
 }

@@ -14,9 +14,10 @@ use std::{
 };
 
 use signal_hook::{
+    SigId,
     consts::{SIGINT, SIGTERM},
     flag,
-    low_level::{pipe, raise},
+    low_level::{self, pipe, raise},
 };
 
 use crate::{interrupt, time::Time};
@@ -29,6 +30,8 @@ pub struct Stop {
     readable_when_requested: UnixStream,
     drain_timeout: Duration,
     deadline: OnceLock<Time>,
+    /// Handlers that are the first process's alone.
+    not_for_children: Vec<SigId>,
 }
 
 impl Stop {
@@ -36,14 +39,15 @@ impl Stop {
     pub(crate) fn on_signals(drain_timeout: Duration) -> io::Result<Stop> {
         let requested = Arc::new(AtomicBool::new(false));
         let (readable_when_requested, written_by_handler) = UnixStream::pair()?;
+        let mut not_for_children = Vec::new();
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal finds the flag down and raises it, the second finds it up and ends the process.
-            flag::register_conditional_shutdown(signal, 128 + signal, requested.clone())?;
+            not_for_children.push(flag::register_conditional_shutdown(signal, 128 + signal, requested.clone())?);
             flag::register(signal, requested.clone())?;
-            pipe::register(signal, written_by_handler.try_clone()?)?;
+            not_for_children.push(pipe::register(signal, written_by_handler.try_clone()?)?);
         }
         interrupt::on_signals([SIGINT, SIGTERM], &requested)?;
-        Ok(Stop { requested, readable_when_requested, drain_timeout, deadline: OnceLock::new() })
+        Ok(Stop { requested, readable_when_requested, drain_timeout, deadline: OnceLock::new(), not_for_children })
     }
 
     /// Without signals, for tests.
@@ -51,7 +55,16 @@ impl Stop {
     pub(crate) fn never() -> Stop {
         let (readable_when_requested, _) = UnixStream::pair().unwrap();
         let (requested, deadline) = (Arc::default(), OnceLock::new());
-        Stop { requested, readable_when_requested, drain_timeout: Duration::ZERO, deadline }
+        let not_for_children = Vec::new();
+        Stop { requested, readable_when_requested, drain_timeout: Duration::ZERO, deadline, not_for_children }
+    }
+
+    /// This process has just been forked. A second signal does not end it: the first may be a Ctrl-C, which reaches all processes,
+    /// and the second its parent's request. Nor does a signal make the parent's descriptor readable.
+    pub(crate) fn become_child(&self) {
+        for &handler in &self.not_for_children {
+            low_level::unregister(handler);
+        }
     }
 
     /// Whether a signal has arrived.

@@ -22,6 +22,9 @@ use crate::{
     time::Time,
 };
 
+/// How many records are allocated at once for processes: a few pages.
+const RECORDS_AT_ONCE: usize = 64;
+
 /// Everyone who serves: the loop's own thread, and further threads or processes.
 #[derive(Debug, Default)]
 pub struct Team {
@@ -34,6 +37,8 @@ struct Members {
     present: Slab<&'static Record>,
     /// Records of those who left, to be used again. They are never freed: a late reader always finds one.
     spare: Vec<&'static Record>,
+    /// Whether members may be processes.
+    is_shared: bool,
     /// The most that were present at one time.
     most: usize,
     /// What those who left had counted.
@@ -64,14 +69,24 @@ pub struct Seat {
 }
 
 impl Team {
-    /// From now on members may be processes forked from this one, at most `most` at a time: what they count is in memory that
-    /// both see, and stays there when they are killed.
+    /// From now on members may be processes forked from this one: what they count is in memory that both see, and stays there when
+    /// they are killed.
+    pub fn share_with_children(&self) {
+        let mut members = self.lock();
+        members.is_shared = true;
+        members.spare.clear();
+    }
+
+    /// Makes sure that there is memory for one more.
     ///
     /// # Errors
-    /// When there is no memory.
-    pub fn share_with_children(&self, most: usize) -> io::Result<()> {
-        let records: &'static [Record] = shared_memory::zeroed(most)?;
-        self.lock().spare = records.iter().collect();
+    /// When there is none.
+    pub fn prepare_seat(&self) -> io::Result<()> {
+        let mut members = self.lock();
+        if members.is_shared && members.spare.is_empty() {
+            let records: &'static [Record] = shared_memory::zeroed(RECORDS_AT_ONCE)?;
+            members.spare.extend(records);
+        }
         Ok(())
     }
 

@@ -8,8 +8,19 @@ use crate::{
 };
 
 /// All models.
-pub const CATALOGUE: &[&Model] =
-    &[&BLOCKING, &THREAD_PER_CONN, &THREAD_POOL, &NONBLOCKING, &SELECT, &POLL, &EPOLL, &EPOLL_WORKERS, &EPOLL_LOOPS];
+pub const CATALOGUE: &[&Model] = &[
+    &BLOCKING,
+    &THREAD_PER_CONN,
+    &PROCESS_PER_CONN,
+    &THREAD_POOL,
+    &PREFORK,
+    &NONBLOCKING,
+    &SELECT,
+    &POLL,
+    &EPOLL,
+    &EPOLL_WORKERS,
+    &EPOLL_LOOPS,
+];
 
 /// Blocking calls, one client at a time.
 pub static BLOCKING: Model = Model {
@@ -39,6 +50,20 @@ pub static THREAD_PER_CONN: Model = Model {
     look: Look { light: "#cf6000", dark: "#f28c28", mark: Mark::Square },
 };
 
+/// Blocking calls, one process per connection.
+pub static PROCESS_PER_CONN: Model = Model {
+    name: "process-per-conn",
+    about: "Blocks in read(2), in one process per connection",
+    serves: Serves::All,
+    runs_as: RunsAs::ProcessPerConnection,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#8c5a2b", dark: "#d9a066", mark: Mark::Pentagon },
+};
+
 /// Blocking calls, a fixed number of threads.
 pub static THREAD_POOL: Model = Model {
     name: "thread-pool",
@@ -51,6 +76,20 @@ pub static THREAD_POOL: Model = Model {
     limit: None,
     set: Set::More,
     look: Look { light: "#b8860b", dark: "#e8c15a", mark: Mark::Hexagon },
+};
+
+/// Blocking calls, a fixed number of processes.
+pub static PREFORK: Model = Model {
+    name: "prefork",
+    about: "Blocks in accept(2), then in read(2), in a fixed number of processes, each with one connection at a time",
+    serves: Serves::Workers,
+    runs_as: RunsAs::ProcessPool,
+    idle: Sleeps { for_clients: Accept, for_data: Read },
+    notified_by: NotifiedBy::BlockingCall,
+    descriptors: &[],
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#a0403c", dark: "#ef8a80", mark: Mark::FivePointStar },
 };
 
 /// Busy polling.

@@ -22,7 +22,7 @@ pub enum RunsAs {
     ThreadPool,
     /// One process that accepts, and one for each connection.
     ProcessPerConnection,
-    /// One process that supervises, and a fixed number of worker processes.
+    /// One process that supervises, asleep until a signal comes, and a fixed number of worker processes.
     ProcessPool,
     /// One thread for each processor, each with a loop of its own.
     LoopPerCore,

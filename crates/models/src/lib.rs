@@ -48,6 +48,16 @@ impl Model {
         self.serves == Serves::All
     }
 
+    /// Whether it consists of several processes.
+    pub fn has_child_processes(&self) -> bool {
+        matches!(self.runs_as, RunsAs::ProcessPerConnection | RunsAs::ProcessPool)
+    }
+
+    /// Whether each connection has a thread or a process of its own.
+    pub fn runs_one_per_connection(&self) -> bool {
+        matches!(self.runs_as, RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection)
+    }
+
     /// Whether it uses processor time while idle.
     pub fn busy_polls(&self) -> bool {
         self.idle == Idle::BusyPolls

@@ -21,6 +21,9 @@ use crate::{Cpus, ExternalServer, Server, Switches, Usage, softirq::softirq_time
 /// How long a server may take to stop; it drains its connections for up to 5 s.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A server that has started no process for so long has started all that it needs for the connections that it has.
+const PROCESS_START_TIMEOUT: Duration = Duration::from_millis(5);
+
 /// Accepting so many connections may take longer than a warm-up.
 const MANY_CONNECTIONS: usize = 500;
 
@@ -135,8 +138,7 @@ impl Bench {
                 if config.connections + config.idle_connections >= MANY_CONNECTIONS {
                     self.wait_until_accepted(server);
                 }
-                // Of processes that start later, only the time of those that have ended is counted: as that of their parents.
-                _ = server.find_processes();
+                self.find_processes(server);
             }
             Phase::WarmingUp => seen.switches.push(server.switches()),
             Phase::Measuring | Phase::Draining => {
@@ -150,6 +152,20 @@ impl Bench {
         })?;
         ensure!(!measurement.interrupted, "interrupted");
         Ok((measurement, seen.observed()?))
+    }
+
+    /// Finds the processes of a server when it starts no further ones. Of those that it starts later, only the time of those that
+    /// have ended is counted: as that of their parents.
+    fn find_processes(&self, server: &Server) {
+        let mut found = 0;
+        while let Ok(now) = server.find_processes()
+            && now > found
+            && !self.interrupted.load(Relaxed)
+        {
+            found = now;
+            // Nothing announces that a process has been started.
+            thread::sleep(PROCESS_START_TIMEOUT);
+        }
     }
 
     /// Waits for the server to accept the connections that are open, for as long as it goes on accepting. Otherwise it would

@@ -38,6 +38,8 @@ pub struct Counters {
     pub processes: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted_per_worker: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers_died: Option<u64>,
 }
 
 impl Counters {

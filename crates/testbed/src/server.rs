@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, ExitStatus},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,7 +32,7 @@ pub struct Server {
     /// Whether the process only supervises the server.
     pub(crate) supervised: bool,
     /// The processes that it consists of.
-    pub(crate) processes: Vec<ServerProcess>,
+    processes: Mutex<Vec<ServerProcess>>,
 }
 
 /// A server that has ended.
@@ -72,7 +73,7 @@ impl Server {
         let (mut process, first_line) = Process::start(command, cpus)?;
         let first_line = first_line.recv_timeout(START_TIMEOUT).ok();
         if let Some(address) = first_line.as_deref().and_then(address_in) {
-            let processes = vec![ServerProcess::with_pid(process.pid())?];
+            let processes = Mutex::new(vec![ServerProcess::with_pid(process.pid())?]);
             return Ok(Server { process, address, supervised: false, processes });
         }
         // A server that has closed its standard output is about to end; its status belongs in the error.
@@ -118,17 +119,24 @@ impl Server {
                 None => bail!("the server did not listen on {address} within {START_TIMEOUT:?}: {last_lines}"),
             }
         }
-        let mut server = Server { process, address, supervised: true, processes: Vec::new() };
+        let server = Server { process, address, supervised: true, processes: Mutex::default() };
         server.find_processes()?;
         Ok(server)
     }
 
     /// Finds the processes that the server consists of now; its usage is their sum. Before the first call they are those that it had
     /// when it had started. Returns how many there are. Slow: do not call it while something is measured.
-    pub fn find_processes(&mut self) -> Result<usize> {
+    pub fn find_processes(&self) -> Result<usize> {
         let itself = if self.supervised { None } else { Some(ServerProcess::with_pid(self.pid())?) };
-        self.processes = itself.into_iter().chain(ServerProcess::descendants(self.pid())?).collect();
-        Ok(self.processes.len())
+        let found: Vec<_> = itself.into_iter().chain(ServerProcess::descendants(self.pid())?).collect();
+        let number = found.len();
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(number)
+    }
+
+    /// The processes that were found last.
+    pub(crate) fn processes(&self) -> Vec<ServerProcess> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where it listens.

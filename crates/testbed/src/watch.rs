@@ -74,7 +74,7 @@ impl Server {
             // A process whose parent has ended becomes a child of the supervisor.
             sum.add_ended_children(&self.process()?.stat()?);
         }
-        for &process in &self.processes {
+        for process in self.processes() {
             sum.add(process)?;
         }
         ensure!(sum.rss_bytes > 0, GONE);
@@ -97,7 +97,7 @@ impl Server {
     /// kilobytes behind.
     pub fn anonymous_bytes(&self) -> Result<u64> {
         let mut sum = 0;
-        for &process in &self.processes {
+        for process in self.processes() {
             sum += anonymous_bytes_of(process)?;
         }
         ensure!(sum > 0, GONE);
@@ -128,7 +128,7 @@ impl Server {
     /// How many sockets its processes hold, each counted once. Reads every descriptor: do not call it while something is measured.
     pub fn sockets(&self) -> Result<usize> {
         let mut sockets = HashSet::new();
-        for process in &self.processes {
+        for process in self.processes() {
             let Some((process, _)) = process.read()? else { continue };
             for descriptor in unless_gone(process.fd())?.into_iter().flatten().flatten() {
                 if let FDTarget::Socket(inode) = descriptor.target {
@@ -147,7 +147,7 @@ impl Server {
 
     fn of_each_task<T>(&self, read: impl Fn(&Task) -> ProcResult<T>) -> Result<Vec<T>> {
         let mut seen = Vec::new();
-        for process in &self.processes {
+        for process in self.processes() {
             let Some((process, _)) = process.read()? else { continue };
             for task in unless_gone(process.tasks())?.into_iter().flatten() {
                 seen.extend(unless_gone(task.and_then(|task| read(&task)))?);

@@ -104,7 +104,7 @@ fn another_program_on_the_port_is_an_error() {
 #[test]
 fn all_processes_but_the_supervisor_are_counted() {
     let folder = Folder::new();
-    let mut server = folder.start("sh -c 'while :; do :; done' & $LISTEN & wait", free_address()).unwrap();
+    let server = folder.start("sh -c 'while :; do :; done' & $LISTEN & wait", free_address()).unwrap();
     // The script's shell, the one that spins, and the one that listens.
     wait_until("three processes", || server.find_processes().unwrap() == 3);
     let before = server.usage().unwrap();

@@ -1,7 +1,5 @@
 //! What was at its limit in a trial: the server, the generator, both, or neither.
 
-use std::fmt;
-
 use models::Model;
 use serde::{Deserialize, Serialize};
 use testbed::Counters;
@@ -13,8 +11,9 @@ const SATURATED: f64 = 0.95;
 const MOST_CALLS: f64 = 0.6;
 
 /// What was at its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Bottleneck {
     /// The server had no processor time left: its capacity was measured.
     Server,
@@ -26,18 +25,6 @@ pub enum Bottleneck {
     Neither,
     /// The generator had time to spare, and the server's time shows nothing: it busy-polls, whatever the load.
     Unknown,
-}
-
-impl fmt::Display for Bottleneck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Bottleneck::Server => "server",
-            Bottleneck::Generator => "generator",
-            Bottleneck::Both => "both",
-            Bottleneck::Neither => "neither",
-            Bottleneck::Unknown => "unknown",
-        })
-    }
 }
 
 impl Bottleneck {

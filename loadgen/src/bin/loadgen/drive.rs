@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use loadgen::{Config, Error, Measurement, Phase};
+use loadgen::{Config, Error, Measurement, Phase, write_hlog};
 
-use crate::{options::Options, outputs::Outputs, processes, progress::Progress, start, start::StartTime, targets};
+use crate::{options::Options, outputs::Outputs, processes, progress::Progress, start, start::StartTime, summary, targets};
 
 /// Does the run, and returns whether it was complete and all requests were answered correctly.
 pub fn run(options: &Options) -> anyhow::Result<bool> {
@@ -15,7 +15,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let config = options.config(targets::resolve(&options.connect)?);
     // Before the outputs overwrite an earlier result.
     config.check()?;
-    let outputs = Outputs::create(options)?;
+    let outputs = Outputs::create([&options.json, &options.hgrm, &options.hlog])?;
     let stop = host::stop_on_signals()?;
     host::raise_descriptor_limit()?;
     keep_to_cpus(options)?;
@@ -23,7 +23,13 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         1 => measure(&config, options.start_at, &stop)?,
         processes => processes::measure(&config, processes, options.start_at, &stop)?,
     };
-    outputs.write(&config, &measurement)?;
+    let comments = comments(&config, &measurement);
+    outputs.write(
+        &measurement.report(&config),
+        &measurement.latency.all,
+        |mut out| write_hlog(measurement.started, &comments, &measurement.intervals, &mut out),
+        &summary::text(&config, &measurement),
+    )?;
     Ok(measurement.all_answered() && !measurement.interrupted)
 }
 
@@ -60,4 +66,15 @@ fn keep_to_cpus(options: &Options) -> anyhow::Result<()> {
         Some(cpus) => cpus.run_here().map_err(|_| Error::Config(format!("processors {cpus} are not available")).into()),
         None => Ok(()),
     }
+}
+
+/// Comments in the interval log.
+fn comments(config: &Config, measurement: &Measurement) -> Vec<String> {
+    let latency = &measurement.latency;
+    let date = humantime::format_rfc3339_millis(measurement.started);
+    let load = format!("loadgen, started {date}: {}, wait {}, values in nanoseconds", summary::load(config), config.wait);
+    let unanswered = latency.unanswered_from_ns.map(|from_ns| {
+        format!("{} requests without an answer are counted at their age, the youngest at {from_ns} ns", latency.unanswered)
+    });
+    [load].into_iter().chain(unanswered).collect()
 }

@@ -82,11 +82,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // If even stderr cannot be written, the exit code is all that is left.
             let _ = writeln!(io::stderr(), "loadgen: {error:#}");
-            ExitCode::from(if is_bad_usage(&error) { BAD_USAGE } else { FAILED })
+            let is_bad_usage = matches!(error.downcast_ref(), Some(Error::Config(_)));
+            ExitCode::from(if is_bad_usage { BAD_USAGE } else { FAILED })
         }
     }
-}
-
-fn is_bad_usage(error: &anyhow::Error) -> bool {
-    error.is::<output_file::CannotCreate>() || matches!(error.downcast_ref(), Some(Error::Config(_)))
 }

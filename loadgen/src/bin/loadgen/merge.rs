@@ -1,24 +1,22 @@
 //! `loadgen merge`: adds up the interval logs of several generators, and prints the percentiles of all of them together.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt::{self, Write},
     fs,
-    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use clap::Args;
 use hdrhistogram::Histogram;
-use loadgen::{Error, Log, Tag, Times, merge, read_hlog, write_hgrm, write_hlog};
+use loadgen::{Log, Tag, Times, merge, read_hlog, write_hlog};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::output_file::OutputFile;
+use crate::outputs::Outputs;
 
 const NS_PER_US: f64 = 1e3;
 
-/// The options of `loadgen merge`.
 #[derive(Debug, Args)]
 pub struct MergeOptions {
     /// Interval logs, as --hlog writes them
@@ -38,64 +36,25 @@ pub struct MergeOptions {
     json: Option<PathBuf>,
 }
 
-/// Merges the logs.
 pub fn run(options: &MergeOptions) -> anyhow::Result<()> {
     let logs = options.logs.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let merged = merge(logs)?;
     // Only after reading, since the sum may be written over one of the logs.
-    let outputs = Outputs::create(options)?;
+    let outputs = Outputs::create([&options.json, &options.hgrm, &options.hlog])?;
     let sources: Vec<String> = options.logs.iter().map(|path| path.display().to_string()).collect();
-    outputs.write(&sources, &merged)
+    let summaries = Tag::ALL.map(|tag| merged.total(tag).map(|total| (tag, Summary::of(&total))));
+    let summaries: Vec<(Tag, Summary)> = summaries.into_iter().flatten().collect();
+    outputs.write(
+        &report(&sources, &summaries),
+        &merged.total(Tag::Latency).unwrap_or_else(|| Times::default().all),
+        |mut out| write_hlog(merged.started, &merged.comments, &merged.intervals, &mut out),
+        &table(sources.len(), merged.intervals.len(), &summaries),
+    )
 }
 
 fn read(path: &Path) -> anyhow::Result<Log> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     read_hlog(&text).with_context(|| format!("{} is not an interval log", path.display()))
-}
-
-/// The files that the options name.
-struct Outputs {
-    hlog: Option<OutputFile>,
-    hgrm: Option<OutputFile>,
-    json: Option<OutputFile>,
-}
-
-impl Outputs {
-    fn create(options: &MergeOptions) -> anyhow::Result<Outputs> {
-        let paths = [&options.hlog, &options.hgrm, &options.json];
-        if paths.iter().filter(|path| path.as_deref() == Some(Path::new("-"))).count() > 1 {
-            return Err(Error::Config("only one of --hlog, --hgrm and --json can go to stdout".into()).into());
-        }
-        let [hlog, hgrm, json] = paths.map(|path| OutputFile::create(path.as_deref()));
-        Ok(Outputs { hlog: hlog?, hgrm: hgrm?, json: json? })
-    }
-
-    /// Writes the files, and the table to stdout, or to stderr when a file is stdout.
-    fn write(self, sources: &[String], merged: &Log) -> anyhow::Result<()> {
-        let stdout_is_taken = [&self.hlog, &self.hgrm, &self.json].into_iter().flatten().any(OutputFile::is_stdout);
-        let summaries = Tag::ALL.map(|tag| merged.total(tag).map(|total| (tag, Summary::of(&total))));
-        let summaries: Vec<(Tag, Summary)> = summaries.into_iter().flatten().collect();
-        if let Some(output) = self.hlog {
-            output.write(|mut out| write_hlog(merged.started, &merged.comments, &merged.intervals, &mut out))?;
-        }
-        if let Some(output) = self.hgrm {
-            let nothing = || Histogram::new(3).expect("3 digits make a histogram");
-            let latency = merged.total(Tag::Latency).unwrap_or_else(nothing);
-            output.write(|mut out| write_hgrm(&latency, &mut out))?;
-        }
-        if let Some(output) = self.json {
-            output.write(|out| {
-                serde_json::to_writer_pretty(&mut *out, &report(sources, &summaries))?;
-                writeln!(out)
-            })?;
-        }
-        let table = table(sources.len(), merged.intervals.len(), &summaries);
-        let written = match stdout_is_taken {
-            true => io::stderr().write_all(table.as_bytes()),
-            false => io::stdout().write_all(table.as_bytes()),
-        };
-        written.context("cannot write the percentiles")
-    }
 }
 
 /// The statistics of a tag's samples, in nanoseconds. All but `count` are `None` with too few samples.

@@ -1,17 +1,18 @@
 //! A result's file: created, with space reserved, before the run, so that one that cannot be written costs no measurement.
 
 use std::{
-    error, fmt,
     fs::File,
     io::{self, BufWriter, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
+use loadgen::Error;
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
 };
+use serde::Serialize;
 
 /// Space reserved for a file: more than most results take, since a log of an hour may be larger.
 const RESERVED_BYTES: u64 = 1 << 20;
@@ -25,7 +26,7 @@ pub struct OutputFile {
 
 impl OutputFile {
     /// Creates the file; `-` is stdout.
-    pub fn create(path: Option<&Path>) -> Result<Option<OutputFile>, CannotCreate> {
+    pub fn create(path: Option<&Path>) -> Result<Option<OutputFile>, Error> {
         let Some(path) = path.map(Path::to_path_buf) else {
             return Ok(None);
         };
@@ -34,11 +35,10 @@ impl OutputFile {
         }
         match File::create(&path).and_then(reserve) {
             Ok(file) => Ok(Some(OutputFile { path, file: Some(file) })),
-            Err(cause) => Err(CannotCreate { path, cause }),
+            Err(cause) => Err(Error::Config(format!("cannot create {}: {cause}", path.display()))),
         }
     }
 
-    /// Whether the output is stdout.
     pub fn is_stdout(&self) -> bool {
         self.file.is_none()
     }
@@ -54,6 +54,19 @@ impl OutputFile {
         };
         written.with_context(|| format!("cannot write {}", self.path.display()))
     }
+
+    /// Fills the output with the value as JSON.
+    pub fn write_json(self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.write(|out| {
+            serde_json::to_writer_pretty(&mut *out, value)?;
+            writeln!(out)
+        })
+    }
+}
+
+/// Where text for people goes: to stdout, or to stderr when a file is stdout.
+pub fn terminal(stdout_is_taken: bool) -> Box<dyn Write> {
+    if stdout_is_taken { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
 }
 
 /// Reserves space on the disk for the file, where its file system supports that.
@@ -74,18 +87,3 @@ fn write_file(file: File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
         false => Ok(()),
     }
 }
-
-/// An output file cannot be created.
-#[derive(Debug)]
-pub struct CannotCreate {
-    path: PathBuf,
-    cause: io::Error,
-}
-
-impl fmt::Display for CannotCreate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot create {}: {}", self.path.display(), self.cause)
-    }
-}
-
-impl error::Error for CannotCreate {}

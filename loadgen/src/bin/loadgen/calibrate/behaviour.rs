@@ -15,7 +15,6 @@ pub enum Behaviour {
     Freeze {
         /// From the beginning of one pause to the next; zero never pauses.
         period: Duration,
-        /// Length of a pause.
         pause: Duration,
     },
     /// Immediately, but not at all from this long after the zero on. Connections stay open.
@@ -35,10 +34,7 @@ pub enum Behaviour {
     },
     /// `service` after the later of the arrival and the answer before it: one server, first come, first served. With Poisson
     /// arrivals this is the M/D/1 queue.
-    Queue {
-        /// Service time per request.
-        service: Duration,
-    },
+    Queue { service: Duration },
 }
 
 impl Behaviour {

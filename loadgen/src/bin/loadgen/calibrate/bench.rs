@@ -14,9 +14,7 @@ use super::{
 /// The processors of the two sides; the same if they have to share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bench {
-    /// The generator's processor.
     pub generator_cpu: usize,
-    /// The known server's processor.
     pub server_cpu: usize,
 }
 

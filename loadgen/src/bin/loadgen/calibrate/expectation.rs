@@ -2,20 +2,20 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What a measured value should be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expected {
-    /// A value with a tolerance.
+    AtMost(f64),
+    AtLeast(f64),
+    /// A theoretical value, and the highest difference in either direction.
+    #[serde(untagged)]
     Near {
-        /// The theoretical value.
         value: f64,
-        /// The highest difference in either direction.
         tolerance: f64,
     },
-    /// At most this.
-    AtMost(f64),
-    /// At least this.
-    AtLeast(f64),
 }
 
 impl Expected {
@@ -43,13 +43,10 @@ impl fmt::Display for Expected {
 /// One value: expected and measured, both in `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Description of the value.
     pub what: String,
     /// The unit of both values; empty for a plain number.
     pub unit: &'static str,
-    /// The expected value.
     pub expected: Expected,
-    /// The measured value.
     pub measured: f64,
 }
 
@@ -63,9 +60,7 @@ impl Row {
 /// One try of an experiment: its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// The experiment's name.
     pub name: String,
-    /// Its values.
     pub rows: Vec<Row>,
 }
 

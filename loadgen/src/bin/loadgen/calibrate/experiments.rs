@@ -57,7 +57,6 @@ const NEAR_NOTHING_MS: f64 = 1.0;
 /// One experiment: trials, and the expected results.
 #[derive(Clone, Copy, Debug)]
 pub struct Experiment {
-    /// Its name.
     pub name: &'static str,
     /// Its purpose, in one sentence.
     pub why: &'static str,
@@ -102,35 +101,15 @@ pub const EXPERIMENTS: [Experiment; 11] = [
         trials: |_| vec![delay_trial()],
         rows: |_, outcomes| delay_rows(&outcomes[0]),
     },
-    Experiment {
-        name: "queue-0.3",
-        why: "Poisson arrivals that keep a server with a fixed service time busy for 30 % of its time wait as Erlang \
-              calculated in 1909 (the M/D/1 queue).",
-        needs_highest_rate: false,
-        trials: |_| queue_trials(0.3),
-        rows: queue_rows,
-    },
-    Experiment {
-        name: "queue-0.5",
-        why: "The same at 50 %.",
-        needs_highest_rate: false,
-        trials: |_| queue_trials(0.5),
-        rows: queue_rows,
-    },
-    Experiment {
-        name: "queue-0.7",
-        why: "The same at 70 %.",
-        needs_highest_rate: false,
-        trials: |_| queue_trials(0.7),
-        rows: queue_rows,
-    },
-    Experiment {
-        name: "queue-0.8",
-        why: "The same at 80 %, where waiting takes longer than service.",
-        needs_highest_rate: false,
-        trials: |_| queue_trials(0.8),
-        rows: queue_rows,
-    },
+    queue(
+        "queue-0.3",
+        "Poisson arrivals that keep a server with a fixed service time busy for 30 % of its time wait as Erlang \
+         calculated in 1909 (the M/D/1 queue).",
+        |_| queue_trials(0.3),
+    ),
+    queue("queue-0.5", "The same at 50 %.", |_| queue_trials(0.5)),
+    queue("queue-0.7", "The same at 70 %.", |_| queue_trials(0.7)),
+    queue("queue-0.8", "The same at 80 %, where waiting takes longer than service.", |_| queue_trials(0.8)),
     Experiment {
         name: "standstill",
         why: "When the generator itself stalls for 50 ms of a second, send lag shows it and service time does not, so it is \
@@ -156,6 +135,10 @@ pub const EXPERIMENTS: [Experiment; 11] = [
     },
 ];
 
+const fn queue(name: &'static str, why: &'static str, trials: fn(f64) -> Vec<Trial>) -> Experiment {
+    Experiment { name, why, needs_highest_rate: false, trials, rows: queue_rows }
+}
+
 impl Experiment {
     /// Does the experiment once, its trials by `measure`, given the generator's highest rate.
     ///
@@ -168,7 +151,6 @@ impl Experiment {
     }
 }
 
-/// A constant rate.
 fn open(behaviour: Behaviour, rate_per_s: f64) -> Trial {
     trial(behaviour, Load::Open(OpenLoop { rate_per_s, arrival: Arrival::Constant, one_outstanding: false }), CONNECTIONS)
 }

@@ -74,7 +74,6 @@ impl KnownServer {
         Ok(known_server)
     }
 
-    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

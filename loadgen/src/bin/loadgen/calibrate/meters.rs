@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{
     behaviour::Behaviour,
     bench::Bench,
-    hiccups::{self, Hiccups},
+    hiccups::{self, HICCUP, ProcessorPauses},
     resolution,
     trial::Trial,
 };
@@ -24,8 +24,6 @@ const WAITS: [Wait; 3] = [Wait::Spin, Wait::Hybrid, Wait::Sleep];
 const METERED: Duration = Duration::from_secs(1);
 const WARMUP: Duration = Duration::from_millis(200);
 const HICCUPS_WATCHED: Duration = Duration::from_secs(5);
-/// Longer than an interrupt, and than a round trip.
-const HICCUP: Duration = Duration::from_micros(50);
 /// If a processor is taken away for a larger share of the time, something else runs on it.
 const BUSY_MACHINE: f64 = 0.01;
 const SLEEP: Duration = Duration::from_millis(1);
@@ -48,7 +46,6 @@ const MEDIAN_LAG_NS: u64 = 1_000_000;
 pub struct Meters {
     /// The smallest step of the clock; `None` when it showed none.
     pub clock_step_ns: Option<u64>,
-    /// How long reading it takes.
     pub clock_reading_ns: f64,
     /// How late a sleep of a millisecond ends.
     pub timer_lateness_ns: Spread,
@@ -58,9 +55,7 @@ pub struct Meters {
     pub round_trip_blocking_ns: Spread,
     /// The generator's latency with a prompt known server, one connection, closed loop.
     pub generator_round_trips: Vec<RoundTrip>,
-    /// Pauses of the processors.
     pub processors: Vec<ProcessorPauses>,
-    /// The fastest closed loop.
     pub closed_loop: ClosedLoop,
     /// The highest rate that the generator reaches in an open loop, in requests per second.
     pub highest_rate_per_s: f64,
@@ -71,44 +66,22 @@ pub struct Meters {
 /// Percentiles of samples, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Spread {
-    /// The median.
     pub p50: u64,
-    /// The 99th percentile.
     pub p99: u64,
-    /// The maximum.
     pub max: u64,
 }
 
 /// The generator's round trips, for one way to wait.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RoundTrip {
-    /// How the generator waited.
     pub wait: Wait,
-    /// Their latency.
     pub latency_ns: Spread,
-}
-
-/// Pauses of a processor on which a thread spun.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ProcessorPauses {
-    /// The processor.
-    pub cpu: usize,
-    /// How long it was watched, in seconds.
-    pub watched_s: f64,
-    /// Number of pauses.
-    pub times: u64,
-    /// Their total length, in nanoseconds.
-    pub total_ns: u64,
-    /// The longest pause, in nanoseconds.
-    pub longest_ns: u64,
 }
 
 /// The throughput of a closed loop with many connections and a prompt known server.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ClosedLoop {
-    /// Number of connections.
     pub connections: usize,
-    /// Replies per second.
     pub throughput_per_s: f64,
     /// Share of its time in which the generator was busy; near 1 it is the bottleneck.
     pub busy_share: f64,
@@ -117,11 +90,8 @@ pub struct ClosedLoop {
 /// Send lag at one rate.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SendLag {
-    /// The rate, in requests per second.
     pub rate_per_s: f64,
-    /// How the generator waited.
     pub wait: Wait,
-    /// The lag.
     pub lag_ns: Spread,
     /// Share of its time in which the generator was busy.
     pub busy_share: f64,
@@ -167,7 +137,7 @@ pub fn read(bench: Bench, stop: &AtomicBool, show_progress: &mut dyn FnMut(&str)
         round_trip_spinning_ns: Spread::of(&spinning),
         round_trip_blocking_ns: Spread::of(&blocking),
         generator_round_trips,
-        processors: hiccups.iter().map(ProcessorPauses::of).collect(),
+        processors: hiccups,
         closed_loop,
         highest_rate_per_s,
         send_lags,
@@ -248,44 +218,9 @@ impl Spread {
     }
 }
 
-impl ProcessorPauses {
-    fn of(hiccups: &Hiccups) -> ProcessorPauses {
-        ProcessorPauses {
-            cpu: hiccups.cpu,
-            watched_s: hiccups.spun.as_secs_f64(),
-            times: hiccups.pauses,
-            total_ns: hiccups.total.as_nanos() as u64,
-            longest_ns: hiccups.longest.as_nanos() as u64,
-        }
-    }
-
-    /// The share of the time in which the processor was taken away.
-    fn share(&self) -> f64 {
-        if self.watched_s > 0.0 { self.total_ns as f64 / 1e9 / self.watched_s } else { 0.0 }
-    }
-}
-
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p50 {}, p99 {}, max {}", readable(self.p50), readable(self.p99), readable(self.max))
-    }
-}
-
-impl fmt::Display for ProcessorPauses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "processor {} ", self.cpu)?;
-        let (total, share) = (readable(self.total_ns), 100.0 * self.share());
-        match self.times {
-            0 => write!(f, "had no pause of over {} within {:.0} s", readable(HICCUP.as_nanos() as u64), self.watched_s),
-            times => write!(
-                f,
-                "had {times} pauses of {total} in total within {:.0} s ({share:.2} %), the longest of {}: \
-                 latencies beyond p{:.2} are the machine's",
-                self.watched_s,
-                readable(self.longest_ns),
-                100.0 - share
-            ),
-        }
     }
 }
 
@@ -349,18 +284,6 @@ mod tests {
     fn without_a_reachable_rate_it_is_0_and_the_search_ends() {
         assert_eq!(highest(|_| Ok::<_, Error>(false)).unwrap(), 0.0);
         assert!(highest(|_| Err(Error::Interrupted)).is_err());
-    }
-
-    #[test]
-    fn pauses_of_a_processor_bound_the_percentiles() {
-        let mut pauses = ProcessorPauses { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
-        assert_eq!(
-            pauses.to_string(),
-            "processor 1 had 14 pauses of 2.00 ms in total within 2 s (0.10 %), the longest of 900 µs: \
-             latencies beyond p99.90 are the machine's"
-        );
-        (pauses.times, pauses.total_ns) = (0, 0);
-        assert_eq!(pauses.to_string(), "processor 1 had no pause of over 50.0 µs within 2 s");
     }
 
     #[test]

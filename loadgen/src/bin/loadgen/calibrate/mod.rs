@@ -35,18 +35,17 @@ use serde_json::{Value, json};
 
 use self::{
     bench::Bench,
-    expectation::{Case, Expected, Row, Tries},
+    expectation::{Case, Row, Tries},
     experiments::{EXPERIMENTS, Experiment},
     meters::Meters,
     table::table,
 };
-use crate::output_file::OutputFile;
+use crate::output_file::{OutputFile, terminal};
 
 /// The name of the meters for `--only`.
 const METERS: &str = "meters";
 const METERS_WHY: &str = "What this machine and the generator on it can resolve: clock, timer, round trips, pauses, rates.";
 
-/// The options of `loadgen calibrate`.
 #[derive(Debug, Args)]
 pub struct CalibrateOptions {
     /// Processors for the generator (the first) and the known servers (the second); default: the last two
@@ -78,10 +77,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     let bench = bench(options)?;
     let json = OutputFile::create(options.json.as_deref())?;
     let stop = host::stop_on_signals()?;
-    let mut out: Box<dyn Write> = match json.as_ref().is_some_and(OutputFile::is_stdout) {
-        true => Box::new(io::stderr()),
-        false => Box::new(io::stdout()),
-    };
+    let mut out = terminal(json.as_ref().is_some_and(OutputFile::is_stdout));
     writeln!(out, "{}", placement(bench)).context(CANNOT_WRITE)?;
 
     let mut calibration = Calibration { bench, stop: &stop, meters: None, done: Vec::new() };
@@ -93,10 +89,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     }
     if let Some(json) = json {
         let report = report(bench, calibration.meters.as_ref(), done, outcome.is_ok());
-        json.write(|out| {
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-            writeln!(out)
-        })?;
+        json.write_json(&report)?;
     }
     outcome?;
     Ok(done.iter().all(|(_, tries)| tries.holds()))
@@ -230,10 +223,5 @@ fn report(bench: Bench, meters: Option<&Meters>, done: &[(Experiment, Tries)], i
 }
 
 fn row(row: &Row) -> Value {
-    let expected = match row.expected {
-        Expected::Near { value, tolerance } => json!({ "value": value, "tolerance": tolerance }),
-        Expected::AtMost(most) => json!({ "at_most": most }),
-        Expected::AtLeast(least) => json!({ "at_least": least }),
-    };
-    json!({ "what": row.what, "unit": row.unit, "expected": expected, "measured": row.measured, "holds": row.holds() })
+    json!({ "what": row.what, "unit": row.unit, "expected": row.expected, "measured": row.measured, "holds": row.holds() })
 }

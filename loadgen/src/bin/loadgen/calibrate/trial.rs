@@ -22,7 +22,6 @@ pub struct Trial {
 /// What a trial measured.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The generator's measurement.
     pub measurement: Measurement,
     /// When the logged requests arrived at the server, in nanoseconds since the window began, ascending.
     pub arrivals_ns: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What only a server with a thread for each connection can run out of.
+//! What only a server with a thread or a process for each connection can run out of.
 
 use std::{
     fs::{self, Permissions},
@@ -34,26 +34,30 @@ pub fn out_of_threads(subject: &Subject) -> Result {
 fn without_further_threads(subject: &Subject) -> Result {
     let server = subject.start(&[])?;
     let mut served = Client::connect(&server)?;
-    served.echo(b"has a thread")?;
+    served.echo(b"has its own")?;
 
     let limit = |limit| server.process.set_limit(Resource::Nproc, limit);
-    // The threads that the user has count already: no further one can start.
+    // The threads and processes that the user has count already: no further one can start.
     let former = limit(Rlimit { current: Some(0), ..getrlimit(Resource::Nproc) })?;
     for _ in 0..3 {
-        expect_eq("whether a client is served without a thread", Client::connect(&server)?.is_served()?, false)?;
+        expect_eq(
+            "whether a client is served when nothing can be started for it",
+            Client::connect(&server)?.is_served()?,
+            false,
+        )?;
     }
     served.echo(b"unharmed")?;
-    server.expect_no_spin("when it can start no thread")?;
+    server.expect_no_spin("when it can start nothing")?;
 
     limit(former)?;
-    expect_eq("whether a client is served once threads can start", Client::connect(&server)?.is_served()?, true)?;
+    expect_eq("whether a client is served once one can be started", Client::connect(&server)?.is_served()?, true)?;
     served.finish()?;
     let counters = server.stop()?;
     expect_counters!(counters, connections_rejected: 3, connections_accepted: 2);
     Ok(())
 }
 
-/// The limit of threads does not hold for root. On Linux a thread can be another user than its process, and what it starts is
+/// This limit does not hold for root. On Linux a thread can be another user than its process, and what it starts is
 /// that user's.
 fn as_ordinary_user(check: impl FnOnce() -> Result + Send) -> Result {
     thread::scope(|scope| {
