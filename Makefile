@@ -11,6 +11,10 @@ help: ## List these commands
 bench: release ## Compare the I/O models (under ten minutes); results in results/latest
 	target/release/compare
 
+.PHONY: bench-all
+bench-all: release ## Compare all models, also those that are not in `make bench` (under thirty minutes)
+	target/release/compare --only all
+
 .PHONY: bench-quick
 bench-quick: release ## The same with one round and fewer points (under a minute)
 	target/release/compare --profile quick

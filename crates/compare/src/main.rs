@@ -130,7 +130,7 @@ type Begun = (RunFolder, Plan, Summary);
 /// A new run; `None` with `--dry-run`.
 fn begin(options: &Options) -> Result<Option<Begun>> {
     let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
-    let plan = Plan::new(Settings::new(&options.what)?)?;
+    let plan = Plan::new(Settings::new(&options.what)?, &processors)?;
     if options.dry_run {
         print(format!("{processors}\n{}", plan.described()));
         return Ok(None);
@@ -176,7 +176,7 @@ fn where_to_look(folder: &RunFolder) -> String {
 /// A stored run, with its trials.
 fn open(path: &Path) -> Result<Begun> {
     let (folder, finished) = RunFolder::open(path)?;
-    let plan = Plan::new(folder.run().plan.clone())?;
+    let plan = Plan::new(folder.run().plan.clone(), &folder.run().processors)?;
     let mut summary = Summary::new(&plan);
     for trial in finished {
         summary.add(trial).with_context(|| format!("{} has trials that are not in its plan", path.display()))?;

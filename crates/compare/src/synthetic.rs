@@ -7,7 +7,7 @@ use loadgen::{EncodedHistogram, Report, Times};
 use crate::{
     options::Options,
     plan::{
-        processors::{Processors, Sharing},
+        processors::{Halves, Processors, Sharing},
         schedule::{Plan, Step},
         settings::Settings,
     },
@@ -30,10 +30,23 @@ impl SyntheticRun {
     pub fn of(args: &[&str]) -> SyntheticRun {
         let options = Options::parse_from(["compare", "--seed", "1"].iter().chain(args));
         let cpu = |cpu| Cpus::new([cpu]).unwrap();
-        let processors = Processors { server: cpu(0), generator: cpu(1), sharing: Sharing::Apart };
+        let processors = Processors { server: cpu(0), generator: cpu(1), sharing: Sharing::Apart, halves: None };
+        SyntheticRun::on(processors, &options)
+    }
+
+    /// The same on a machine with so many processors for each side.
+    pub fn on_halves_of(cpus: usize, args: &[&str]) -> SyntheticRun {
+        let options = Options::parse_from(["compare", "--seed", "1"].iter().chain(args));
+        let [server, generator] = [0..cpus, cpus..2 * cpus].map(|cpus| Cpus::new(cpus).unwrap());
+        let halves = Some(Halves { server: server.clone(), generator: generator.clone() });
+        SyntheticRun::on(Processors { server, generator, sharing: Sharing::Apart, halves }, &options)
+    }
+
+    fn on(processors: Processors, options: &Options) -> SyntheticRun {
         let machine = Machine { commit: Some("abc".into()), ..Machine::look() };
-        let plan = Plan::new(Settings::new(&options.what).unwrap()).unwrap();
-        let trials = plan.trials.iter().map(|step| trial(step, &plan.settings.servers[step.server].name)).collect();
+        let plan = Plan::new(Settings::new(&options.what).unwrap(), &processors).unwrap();
+        let cpus = |step: &Step| processors.at(step.point).server.as_slice().len() as u64;
+        let trials = plan.trials.iter().map(|step| trial(step, &plan.settings.servers[step.server].name, cpus(step))).collect();
         SyntheticRun { run: Run::new(machine, processors, &plan, Vec::new()), trials }
     }
 
@@ -51,7 +64,7 @@ impl SyntheticRun {
     }
 
     pub fn summary(&self) -> Summary {
-        let plan = Plan::new(self.run.plan.clone()).unwrap();
+        let plan = Plan::new(self.run.plan.clone(), &self.run.processors).unwrap();
         let mut summary = Summary::new(&plan);
         for trial in &self.trials {
             let trial = serde_json::from_value(serde_json::to_value(trial).unwrap()).unwrap();
@@ -62,7 +75,7 @@ impl SyntheticRun {
 }
 
 /// With a noise of about 1 %, by server, point and round.
-fn trial(step: &Step, server: &str) -> Trial {
+fn trial(step: &Step, server: &str, server_processors: u64) -> Trial {
     let noise = 1.0 + f64::from((step.round + step.point.place.x + server.len() as u32) % 5) / 200.0;
     Trial {
         experiment: step.experiment.name.into(),
@@ -73,6 +86,7 @@ fn trial(step: &Step, server: &str) -> Trial {
         measured: Some(Measured {
             connections_asked: u64::from(step.point.load.active),
             connections_unserved: 0,
+            server_processors,
             bottleneck: Bottleneck::Server,
             capacity_derived_per_s: None,
             cost: Cost {
@@ -80,6 +94,7 @@ fn trial(step: &Step, server: &str) -> Trial {
                 user_cpu_s: 0.1,
                 system_cpu_s: 0.2,
                 cpu_share: 1.0,
+                softirq_cpu_s: Some(0.05),
                 voluntary_switches_per_request: None,
                 involuntary_switches_per_request: None,
                 bytes_per_connection: None,

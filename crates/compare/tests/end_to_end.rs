@@ -65,7 +65,7 @@ fn histograms_hold_the_requests_of_all_rounds() {
     let place = Place::new();
     place.run(&["--experiment", "churn,service", "--only", "thread-per-conn,epoll", "--rounds", "2"]);
     let trials = place.trials();
-    assert_eq!(trials.len(), 2 * (1 + 2) * 2);
+    assert_eq!(trials.len(), 2 * (1 + 3) * 2);
 
     let mut due: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for trial in &trials {
@@ -75,7 +75,7 @@ fn histograms_hold_the_requests_of_all_rounds() {
         let requests = trial["measured"]["load"]["requests"]["due"].as_u64().unwrap();
         due.entry(name).or_default().push(requests);
     }
-    assert_eq!(due.len(), 6);
+    assert_eq!(due.len(), 8);
     for (name, rounds) in &due {
         assert_eq!(hgrm_total(&place.latest(&format!("histograms/{name}.hgrm"))), rounds.iter().sum::<u64>(), "{name}");
         let log = fs::read_to_string(place.latest(&format!("histograms/{name}.hlog"))).unwrap();
@@ -179,7 +179,7 @@ fn listing_and_dry_run_create_no_folder() {
     let list = succeeded(place.compare().arg("--list").output().unwrap());
     let (experiments, servers) = list.split_once("\n\n").unwrap();
     let questions: Vec<&str> = experiments.lines().skip(1).collect();
-    assert!(questions.len() == 8 && questions.iter().all(|line| line.ends_with('?')), "{list}");
+    assert!(questions.len() == 9 && questions.iter().all(|line| line.ends_with('?')), "{list}");
     for model in models::CATALOGUE {
         assert!(servers.contains(&format!("  {} ", model.name)) && servers.contains(model.about), "{list}");
     }
@@ -220,6 +220,30 @@ fn a_server_that_fails_is_shown_with_its_reason_and_the_others_go_on() {
         let fails = [unreachable, exiting, wrong].contains(&&*row["server"]);
         assert_eq!((row["failed_rounds"] == "1", row["throughput_per_s"].is_empty()), (fails, fails), "{row:?}");
     }
+}
+
+#[test]
+fn a_server_that_turns_clients_away_shows_how_many_it_serves_or_why_it_fails() {
+    let place = Place::new();
+    place.replace("poll", &format!("exec {} --max-connections 16 \"$@\"", built("poll").display()));
+    place.run(&["--experiment", "scaling,footprint", "--only", "poll"]);
+    let trials = place.trials();
+    let trial = |experiment: &str| {
+        let is = |trial: &&Value| trial["experiment"] == experiment && trial["point"] == 1000;
+        trials.iter().find(is).unwrap()
+    };
+    assert_eq!(
+        (&trial("scaling")["failure"], &trial("scaling")["measured"]["connections_asked"]),
+        (&Value::Null, &json!(1000))
+    );
+    let unserved = trial("scaling")["measured"]["connections_unserved"].as_u64().unwrap();
+    assert!(unserved >= 984, "{unserved}");
+    let tables = fs::read_to_string(place.latest("summary.md")).unwrap();
+    assert!(tables.contains(&format!("{} of 1000, {unserved} unserved", 1000 - unserved)), "{tables}");
+    assert!(
+        trial("footprint")["failure"].as_str().unwrap().ends_with("; the server turned 984 connections away"),
+        "{trials:?}"
+    );
 }
 
 /// A disk of its own with room for 96 KiB at the first place given, whose files are copied to the second when the command

@@ -30,6 +30,7 @@ fn the_page_holds_every_experiment_and_server_in_one_file() {
         ("throughput_per_s", ""),
         ("throughput_per_s", "spin 100us"),
         ("throughput_per_s", "sleep 1ms"),
+        ("throughput_per_s", "wait 1ms"),
         ("bytes_per_connection", ""),
     ] {
         assert!(page.contains(&format!(r#"data-metric="{metric}" data-variant="{variant}">"#)), "{metric} {variant}");

@@ -67,6 +67,17 @@ impl Model {
     pub fn is_event_driven(&self) -> bool {
         !matches!(self.notified_by, NotifiedBy::BlockingCall)
     }
+
+    /// Whether it runs several loops side by side: as many as `--loops` asks for.
+    pub fn runs_loops(&self) -> bool {
+        self.runs_as == RunsAs::LoopPerCore
+    }
+
+    /// Whether it is a single loop of the kind that `other` runs several of.
+    pub fn is_single_loop_of(&self, other: &Model) -> bool {
+        let is_alike = self.idle == other.idle && self.notified_by == other.notified_by;
+        self.runs_as == RunsAs::OneThread && other.runs_loops() && is_alike
+    }
 }
 
 /// The model of that name.

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use loadgen::{Config, Measurement, Phase};
 use models::Model;
 
-use crate::{Cpus, ExternalServer, Server, Switches, Usage};
+use crate::{Cpus, ExternalServer, Server, Switches, Usage, softirq::softirq_time};
 
 /// How long a server may take to stop; it drains its connections for up to 5 s.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +55,9 @@ pub struct Span<T> {
 pub struct Observed {
     /// At both ends of the measured window.
     pub usage: Span<Usage>,
+    /// Time that the processors of [`Bench::server_cpus`] have spent in softirqs, whatever for, at both ends of the measured window,
+    /// to the clock tick (10 ms); `None` where the kernel does not show it.
+    pub softirq: Option<Span<Duration>>,
     /// Before the first request and after the last reply: warm-up and drain included.
     pub switches: Span<Switches>,
     /// Anonymous memory in bytes, before the first connection and after the last reply; `None` where /proc does not show it.
@@ -127,7 +130,7 @@ impl Bench {
     /// connection ends before the measured window or the generator does not get to run in it.
     pub fn drive(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
         let mut seen = Seen::default();
-        // Usage is quick to read, so it is read at both ends of the window. All else takes longer where threads or connections
+        // Usage and softirqs are quick to read, so they are read at both ends of the window. All else takes longer where threads or connections
         // are many: it is read while no request is measured and every connection is open.
         let measurement = loadgen::run(config, &self.interrupted, &mut |phase| match phase {
             Phase::Connecting => seen.look_at_memory(server),
@@ -138,7 +141,10 @@ impl Bench {
                 self.find_processes(server);
             }
             Phase::WarmingUp => seen.switches.push(server.switches()),
-            Phase::Measuring | Phase::Draining => seen.usage.push(server.usage()),
+            Phase::Measuring | Phase::Draining => {
+                seen.usage.push(server.usage());
+                seen.softirq.extend(softirq_time(&self.server_cpus));
+            }
             Phase::Finished => {
                 seen.switches.push(server.switches());
                 seen.look_at_memory(server);
@@ -184,6 +190,7 @@ impl Bench {
 #[derive(Default)]
 struct Seen {
     usage: Vec<Result<Usage>>,
+    softirq: Vec<Duration>,
     switches: Vec<Result<Switches>>,
     anonymous_bytes: Vec<u64>,
     sockets: Vec<u64>,
@@ -198,6 +205,7 @@ impl Seen {
     fn observed(self) -> Result<Observed> {
         Ok(Observed {
             usage: both_ends(self.usage)?,
+            softirq: span(self.softirq),
             switches: both_ends(self.switches)?,
             anonymous_bytes: span(self.anonymous_bytes),
             sockets: span(self.sockets),

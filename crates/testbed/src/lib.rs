@@ -11,6 +11,7 @@ mod listening;
 mod process;
 mod processes;
 mod server;
+mod softirq;
 mod watch;
 
 pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};

@@ -5,6 +5,8 @@ use models::{Model, Set};
 use serde::{Deserialize, Serialize};
 use testbed::ExternalServer;
 
+use crate::plan::experiment::{Experiment, Servers};
+
 /// The words with which `--only` selects several models.
 pub const SETS: [&str; 3] = ["core", "more", "all"];
 
@@ -60,6 +62,19 @@ impl Contestant {
             _ => word == "all",
         };
         self.name == word || matches!(self.program, Program::Model(model) if is_in_set(model))
+    }
+
+    /// Whether an experiment compares it, of a run in which `all` these take part.
+    pub fn takes_part_in(&self, experiment: &Experiment, all: &[Contestant]) -> bool {
+        match (experiment.servers, &self.program) {
+            (Servers::All, _) => true,
+            (Servers::WithLoops, Program::External(_)) => false,
+            (Servers::WithLoops, Program::Model(model)) => {
+                let is_single_loop_of =
+                    |other: &Contestant| matches!(other.program, Program::Model(other) if model.is_single_loop_of(other));
+                model.runs_loops() || all.iter().any(is_single_loop_of)
+            }
+        }
     }
 
     /// How messages are cut on the wire.

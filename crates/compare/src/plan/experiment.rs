@@ -29,6 +29,8 @@ pub struct Experiment {
     pub question: &'static str,
     /// What its points count, in the plural.
     pub axis: &'static str,
+    /// Which servers it compares.
+    pub servers: Servers,
     /// What its servers are ranked by at each point.
     pub ranked_by: &'static Metric,
     /// What else its tables show.
@@ -37,6 +39,15 @@ pub struct Experiment {
     pub points: &'static [Point],
     /// The place that overviews show.
     pub shown_at: Place,
+}
+
+/// Which servers an experiment compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// All.
+    All,
+    /// Those that run several loops, and for reference those that are a single one of these.
+    WithLoops,
 }
 
 /// One place on an experiment's axis, and the load there.
@@ -48,6 +59,8 @@ pub struct Point {
     pub place: Place,
     /// The load there.
     pub load: Load,
+    /// How many loops the servers that run several have there; `None`: as many as they choose.
+    pub loops: Option<u32>,
 }
 
 /// What the clients of a server do.
@@ -88,8 +101,10 @@ pub enum Work {
     None,
     /// 100 µs of computing.
     Spin100us,
-    /// 1 ms of waiting, as for a disk or a database.
+    /// 1 ms in a call that blocks its thread, as a disk or a synchronous database driver does.
     Sleep1ms,
+    /// 1 ms of waiting without blocking a thread, where the model can: as an asynchronous database driver does.
+    Wait1ms,
 }
 
 /// With more active connections than this, windows are longer.
@@ -115,6 +130,7 @@ impl Work {
             Work::None => "none",
             Work::Spin100us => "spin:100us",
             Work::Sleep1ms => "sleep:1ms",
+            Work::Wait1ms => "wait:1ms",
         }
     }
 
@@ -123,7 +139,7 @@ impl Work {
         match self {
             Work::None => 0,
             Work::Spin100us => 100_000,
-            Work::Sleep1ms => 1_000_000,
+            Work::Sleep1ms | Work::Wait1ms => 1_000_000,
         }
     }
 }
@@ -168,7 +184,12 @@ const fn point(from: Profile, x: u32, load: Load) -> Point {
 }
 
 const fn point_of(variant: &'static str, from: Profile, x: u32, load: Load) -> Point {
-    Point { from, place: Place::new(variant, x), load }
+    Point { from, place: Place::new(variant, x), load, loops: None }
+}
+
+/// Enough connections for the kernel to spread them over all loops.
+const fn with_loops(from: Profile, loops: u32) -> Point {
+    Point { from, place: Place::new("", loops), load: active(128), loops: Some(loops) }
 }
 
 /// Runs before experiments whose load is a share of the best server's capacity: measures that capacity.
@@ -176,6 +197,7 @@ pub static CAPACITY: Experiment = Experiment {
     name: "capacity",
     question: "How many requests per second can a server answer with 64 connections?",
     axis: "active connections",
+    servers: Servers::All,
     ranked_by: &metric::THROUGHPUT,
     shows: &[&metric::P50, &metric::P99],
     points: &[point(Profile::Quick, CAPACITY_LOAD.active, CAPACITY_LOAD)],
@@ -183,15 +205,23 @@ pub static CAPACITY: Experiment = Experiment {
 };
 
 /// Every experiment, in the order in which the results show them.
-pub static EXPERIMENTS: [Experiment; 8] = {
+pub static EXPERIMENTS: [Experiment; 9] = {
     use Profile::{Full, Quick, Standard};
     [
         Experiment {
             name: "scaling",
             question: "How do throughput and latency change with the number of connections, all of them active?",
             axis: "active connections",
+            servers: Servers::All,
             ranked_by: &metric::THROUGHPUT,
-            shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
+            shows: &[
+                &metric::P50,
+                &metric::P99,
+                &metric::CPU_US,
+                &metric::SOFTIRQ_CPU_SHARE,
+                &metric::CALLS,
+                &metric::SWITCHES,
+            ],
             points: &[
                 point(Quick, 1, active(1)),
                 point(Full, 3, active(3)),
@@ -209,6 +239,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "latency-load",
             question: "How long does a request take below the server's limit, and where does latency start to rise?",
             axis: "% of the best capacity",
+            servers: Servers::All,
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::MEAN, &metric::P50, &metric::P99_9, &metric::CPU_SHARE],
             points: &[
@@ -225,6 +256,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "idle",
             question: "What do idle connections cost the active ones?",
             axis: "idle connections",
+            servers: Servers::All,
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
             points: &[
@@ -243,6 +275,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "service",
             question: "What if serving a request takes 100 µs of computing, or 1 ms of waiting?",
             axis: "active connections",
+            servers: Servers::All,
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CPU_SHARE],
             points: &[
@@ -252,6 +285,9 @@ pub static EXPERIMENTS: [Experiment; 8] = {
                 point_of("sleep 1ms", Standard, 1, working(Work::Sleep1ms, 1)),
                 point_of("sleep 1ms", Standard, 8, working(Work::Sleep1ms, 8)),
                 point_of("sleep 1ms", Quick, 64, working(Work::Sleep1ms, 64)),
+                point_of("wait 1ms", Standard, 1, working(Work::Wait1ms, 1)),
+                point_of("wait 1ms", Full, 8, working(Work::Wait1ms, 8)),
+                point_of("wait 1ms", Quick, 64, working(Work::Wait1ms, 64)),
             ],
             shown_at: Place::new("sleep 1ms", 64),
         },
@@ -259,6 +295,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "churn",
             question: "What does a connection cost that serves a single request?",
             axis: "connections at a time",
+            servers: Servers::All,
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS, &metric::SWITCHES],
             points: &[point(Standard, 1, churning(1)), point(Full, 8, churning(8)), point(Quick, 64, churning(64))],
@@ -268,6 +305,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "payload",
             question: "What changes when requests get larger?",
             axis: "payload bytes",
+            servers: Servers::All,
             ranked_by: &metric::THROUGHPUT,
             shows: &[&metric::GOODPUT, &metric::P50, &metric::P99, &metric::CPU_US, &metric::CALLS],
             points: &[
@@ -284,6 +322,7 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "footprint",
             question: "What does an idle connection cost?",
             axis: "idle connections",
+            servers: Servers::All,
             ranked_by: &metric::CONNECTION_BYTES,
             shows: &[&metric::PEAK_RSS, &metric::THREADS, &metric::CPU_SHARE],
             points: &[
@@ -298,10 +337,29 @@ pub static EXPERIMENTS: [Experiment; 8] = {
             name: "fairness",
             question: "What is left for 50 modest clients beside a greedy one that keeps 1,000 requests in flight?",
             axis: "greedy clients",
+            servers: Servers::All,
             ranked_by: &metric::P99,
             shows: &[&metric::THROUGHPUT, &metric::P50, &metric::JAIN, &metric::GREEDY_THROUGHPUT],
             points: &[point(Standard, 0, beside_greedy(0)), point(Quick, 1, beside_greedy(1000))],
             shown_at: Place::new("", 1),
+        },
+        Experiment {
+            name: "cores",
+            question: "What do several loops gain over a single one?",
+            axis: "loops",
+            servers: Servers::WithLoops,
+            ranked_by: &metric::THROUGHPUT,
+            shows: &[&metric::P99, &metric::CPU_US, &metric::CPU_SHARE, &metric::SOFTIRQ_CPU_SHARE, &metric::BALANCE],
+            points: &[
+                with_loops(Quick, 1),
+                with_loops(Quick, 2),
+                with_loops(Standard, 4),
+                with_loops(Standard, 8),
+                with_loops(Standard, 16),
+                with_loops(Standard, 32),
+                with_loops(Standard, 64),
+            ],
+            shown_at: Place::new("", 2),
         },
     ]
 };

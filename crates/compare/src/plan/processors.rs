@@ -6,7 +6,10 @@ use anyhow::{Context, Result, bail};
 use host::Cpus;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::topology::Topology;
+use crate::plan::{experiment::Point, topology::Topology};
+
+/// So many loops are compared even on one processor.
+const FEW_LOOPS: u32 = 4;
 
 /// Further processors would hardly speed up the generator.
 const MAX_GENERATOR_CPUS: usize = 4;
@@ -22,6 +25,20 @@ pub struct Processors {
     pub generator: Cpus,
     /// What the two share.
     pub sharing: Sharing,
+    /// Where servers run that use several processors; `None` where not both sides can have two cores of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halves: Option<Halves>,
+}
+
+/// The machine in two halves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halves {
+    /// The server's.
+    #[serde(with = "list")]
+    pub server: Cpus,
+    /// The generator's.
+    #[serde(with = "list")]
+    pub generator: Cpus,
 }
 
 /// How much server and generator share: with anything but `Apart`, each disturbs the other.
@@ -41,6 +58,8 @@ impl Processors {
     /// By default, the server gets one processor, whose core is otherwise unused, and the generator one of each other core, at
     /// most four, those of the server's package first. Where there are too few, they share.
     ///
+    /// The halves are those given; if none is given, half of the cores each.
+    ///
     /// Fails when a given processor is not online or not allowed.
     pub fn divide(server: Option<Cpus>, generator: Option<Cpus>) -> Result<Processors> {
         let allowed = Cpus::allowed().context("cannot read which processors are allowed")?;
@@ -54,11 +73,31 @@ impl Processors {
             }
         }
         let all = threads(allowed, topology);
+        let is_given = server.is_some() || generator.is_some();
         let [server, generator] = [server, generator].map(|given| given.map(|cpus| threads(&cpus, topology)));
         let server = server.unwrap_or_else(|| choose(1, &all, generator.as_deref().unwrap_or_default()));
         let generator = generator.unwrap_or_else(|| choose(MAX_GENERATOR_CPUS, &all, &server));
         let sharing = sharing(&server, &generator);
-        Ok(Processors { server: cpus(&server), generator: cpus(&generator), sharing })
+        let halves = if is_given { (server.clone(), generator.clone()) } else { halves(&all) };
+        let halves = Some(halves)
+            .filter(|(one, other)| cores(one) > 1 && cores(other) > 1 && self::sharing(one, other) == Sharing::Apart);
+        let halves = halves.map(|(server, generator)| Halves { server: cpus(&server), generator: cpus(&generator) });
+        Ok(Processors { server: cpus(&server), generator: cpus(&generator), sharing, halves })
+    }
+
+    /// Whether there are processors for all loops of this point. Where each loop cannot have one, what a few loops cost on the
+    /// same processor is still measured.
+    pub fn suffice_for(&self, point: &Point) -> bool {
+        let most = self.halves.as_ref().map_or(FEW_LOOPS, |halves| halves.server.as_slice().len() as u32);
+        point.loops.is_none_or(|loops| loops <= most)
+    }
+
+    /// Those for a trial at this point.
+    pub fn at(&self, point: &Point) -> Processors {
+        match self.halves.clone().filter(|_| point.loops.is_some()) {
+            Some(Halves { server, generator }) => Processors { server, generator, sharing: Sharing::Apart, halves: None },
+            None => self.clone(),
+        }
     }
 }
 
@@ -115,6 +154,21 @@ fn choose(at_most: usize, all: &[Thread], taken: &[Thread]) -> Vec<Thread> {
     chosen.retain(|thread| cores.insert(thread.core));
     chosen.truncate(at_most);
     chosen
+}
+
+/// Half of the cores for each side, those of a package together, with one processor of each core.
+fn halves(all: &[Thread]) -> (Vec<Thread>, Vec<Thread>) {
+    let mut chosen = all.to_vec();
+    chosen.sort_by_key(|thread| thread.package);
+    let mut cores = HashSet::new();
+    chosen.retain(|thread| cores.insert(thread.core));
+    let half = chosen.len() / 2;
+    (chosen[..half].to_vec(), chosen[half..2 * half].to_vec())
+}
+
+/// How many cores these processors belong to.
+fn cores(threads: &[Thread]) -> usize {
+    threads.iter().map(|thread| thread.core).collect::<HashSet<_>>().len()
 }
 
 /// The most that any two of them share.
@@ -203,7 +257,8 @@ mod tests {
 
     #[track_caller]
     fn assert_divided(found: Result<Processors>, server: &str, generator: &str, sharing: Sharing) {
-        assert_eq!(found.unwrap(), Processors { server: list(server), generator: list(generator), sharing });
+        let found = found.unwrap();
+        assert_eq!((found.server, found.generator, found.sharing), (list(server), list(generator), sharing));
     }
 
     #[test]
@@ -245,6 +300,23 @@ mod tests {
     }
 
     #[test]
+    fn several_loops_have_half_of_the_cores_where_both_halves_have_two() {
+        let halves = |sysfs: &TempDir, allowed, server, generator| {
+            let found = divide(sysfs, allowed, server, generator).unwrap().halves;
+            found.map(|halves| (halves.server.to_string(), halves.generator.to_string()))
+        };
+        let some = |server: &str, generator: &str| Some((server.to_owned(), generator.to_owned()));
+        let eight_threads = Shape { packages: 1, cores: 4, threads: 2 }.sysfs();
+        assert_eq!(halves(&eight_threads, "0-7", "", ""), some("0-1", "2-3"));
+        assert_eq!(halves(&eight_threads, "0-1,4-5", "", ""), None, "four threads of two cores");
+        assert_eq!(halves(&eight_threads, "0-7", "0-2", ""), None, "the generator has one core");
+        assert_eq!(halves(&eight_threads, "0-7", "0-1", "2-3"), some("0-1", "2-3"));
+        assert_eq!(halves(&eight_threads, "0-7", "0-1", "4-5"), None, "the same cores");
+        let two_packages = Shape { packages: 2, cores: 3, threads: 1 }.sysfs();
+        assert_eq!(halves(&two_packages, "0-5", "", ""), some("0-2", "3-5"));
+    }
+
+    #[test]
     fn older_kernels_have_another_name_for_it_and_an_unknown_processor_is_a_core_of_its_own() {
         let older = tempfile::tempdir().unwrap();
         for cpu in 0..2 {
@@ -266,17 +338,17 @@ mod tests {
 
     #[test]
     fn one_line_shows_what_runs_where() {
-        let line = |sharing| Processors { server: list("0"), generator: list("1"), sharing }.to_string();
+        let line = |sharing| Processors { server: list("0"), generator: list("1"), sharing, halves: None }.to_string();
         assert_eq!(line(Sharing::Apart), "server on processor 0, generator on 1");
         let hardware_threads = "server on processor 0, generator on 1 (hardware threads of one core: each slows the other)";
         assert_eq!(line(Sharing::SameCore), hardware_threads);
-        let both = Processors { server: list("0,2"), generator: list("0-3"), sharing: Sharing::SameProcessor };
+        let both = Processors { server: list("0,2"), generator: list("0-3"), sharing: Sharing::SameProcessor, halves: None };
         assert_eq!(both.to_string(), "server on processors 0,2, generator on 0-3 (shared: each slows the other)");
     }
 
     #[test]
     fn json_has_lists_and_reads_back() {
-        let processors = Processors { server: list("0"), generator: list("2-3,6"), sharing: Sharing::SameCore };
+        let processors = Processors { server: list("0"), generator: list("2-3,6"), sharing: Sharing::SameCore, halves: None };
         let json = serde_json::to_string(&processors).unwrap();
         assert_eq!(json, r#"{"server":"0","generator":"2-3,6","sharing":"same_core"}"#);
         assert_eq!(serde_json::from_str::<Processors>(&json).unwrap(), processors);

@@ -1,12 +1,13 @@
 //! The plan: which trials run, in which order, and how long they take.
 
-use std::time::Duration;
+use std::{ptr, time::Duration};
 
 use anyhow::{Result, bail};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use crate::plan::{
     experiment::{self, CAPACITY, Experiment, Point, Profile},
+    processors::Processors,
     settings::Settings,
 };
 
@@ -38,7 +39,7 @@ impl Plan {
     /// In each round every server meets every point once. The points are in random order, and at each point so are the servers,
     /// one right after the other: a change of the machine over minutes then affects all of them alike. Loads that are shares of
     /// a capacity stay together, right after the capacity has been measured again.
-    pub fn new(settings: Settings) -> Result<Plan> {
+    pub fn new(settings: Settings, processors: &Processors) -> Result<Plan> {
         if let Some(name) = settings.experiments.iter().find(|name| Experiment::named(name).is_none()) {
             bail!("this version of compare has no experiment '{name}'");
         }
@@ -48,9 +49,10 @@ impl Plan {
             let mut groups: Vec<_> =
                 settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);
-            let is_planned = |(_, point): &PointOf| is_planned(point, round, settings.rounds);
+            let is_planned = |(_, point): &PointOf| processors.suffice_for(point) && is_planned(point, round, settings.rounds);
             for (experiment, point) in groups.into_iter().flatten().filter(is_planned) {
-                let mut servers: Vec<_> = (0..settings.servers.len()).collect();
+                let all = &settings.servers;
+                let mut servers: Vec<_> = (0..all.len()).filter(|&server| all[server].takes_part_in(experiment, all)).collect();
                 servers.shuffle(&mut order);
                 trials.extend(servers.into_iter().map(|server| Step { experiment, point, server, round }));
             }
@@ -61,9 +63,11 @@ impl Plan {
     /// How many pairs of servers are compared, over all points, and at one of them by a second number, for the first screen:
     /// the more, the more often chance alone makes two look different.
     pub fn comparisons(&self) -> usize {
-        let servers = self.settings.servers.len();
-        let trials = self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).count();
-        (trials / servers.max(1) + 1) * (servers * servers.saturating_sub(1) / 2)
+        let pairs = |servers: usize| servers * servers.saturating_sub(1) / 2;
+        let trials: Vec<_> =
+            self.trials.iter().filter(|step| step.round == 1 && step.experiment.name != CAPACITY.name).collect();
+        let points = trials.chunk_by(|one, next| ptr::eq(one.point, next.point));
+        points.map(|servers| pairs(servers.len())).sum::<usize>() + pairs(self.settings.servers.len())
     }
 
     /// The plan as text: servers, settings, and trials and duration per experiment.
@@ -116,19 +120,27 @@ fn groups(experiment: &'static Experiment, profile: Profile, order: &mut StdRng)
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashSet};
 
     use clap::Parser;
+    use serde_json::json;
 
     use super::*;
     use crate::{
         options::Options,
-        plan::{experiment::EXPERIMENTS, place::Place},
+        plan::{
+            experiment::{EXPERIMENTS, Servers},
+            place::Place,
+        },
     };
+
+    fn processors() -> Processors {
+        serde_json::from_value(json!({ "server": "0", "generator": "1", "sharing": "apart" })).unwrap()
+    }
 
     fn plan(args: &[&str]) -> Plan {
         let options = Options::parse_from([&["compare"], args].concat());
-        Plan::new(Settings::new(&options.what).unwrap()).unwrap()
+        Plan::new(Settings::new(&options.what).unwrap(), &processors()).unwrap()
     }
 
     fn order(plan: &Plan, round: u32) -> Vec<(&str, &Place, usize)> {
@@ -139,7 +151,8 @@ mod tests {
     #[test]
     fn every_round_has_every_server_at_every_point_once_in_an_order_of_its_own() {
         let plan = plan(&["--rounds", "3", "--seed", "1"]);
-        let points: usize = EXPERIMENTS.iter().map(|experiment| experiment.points_of(Profile::Standard).count()).sum();
+        let of_all = EXPERIMENTS.iter().filter(|experiment| experiment.servers == Servers::All);
+        let points: usize = of_all.map(|experiment| experiment.points_of(Profile::Standard).count()).sum();
         for round in 1..=3 {
             let trials = order(&plan, round);
             assert_eq!(trials.len(), points * 5);
@@ -162,6 +175,30 @@ mod tests {
         };
         assert_eq!(rounds(&["--rounds", "9"]), [1, 3, 5, 7, 9]);
         assert_eq!(rounds(&["--rounds", "5"]), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn servers_with_loops_meet_as_many_loops_as_there_are_processors_beside_the_single_loop() {
+        let with = |processors: &Processors, only: &str| {
+            let options = Options::parse_from(["compare", "--rounds", "1", "--experiment", "cores,churn", "--only", only]);
+            let plan = Plan::new(Settings::new(&options.what)?, processors)?;
+            let trials = plan.trials.iter().filter(|step| step.experiment.name == "cores");
+            let trials: BTreeSet<_> =
+                trials.map(|step| (step.point.loops.unwrap(), plan.settings.servers[step.server].name.clone())).collect();
+            Ok::<_, anyhow::Error>(trials)
+        };
+        let pairs = |loops: &[u32]| {
+            let both = |&loops: &u32| ["epoll", "epoll-loops"].map(|server| (loops, server.to_owned()));
+            loops.iter().flat_map(both).collect::<BTreeSet<_>>()
+        };
+        let mut processors = processors();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2, 4]), "on one processor, all loops share it");
+        processors.halves = serde_json::from_value(json!({ "server": "0-2", "generator": "3-5" })).unwrap();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2]));
+        processors.halves = serde_json::from_value(json!({ "server": "0-15", "generator": "16-31" })).unwrap();
+        assert_eq!(with(&processors, "all").unwrap(), pairs(&[1, 2, 4, 8, 16]));
+        let error = with(&processors, "core").unwrap_err().to_string();
+        assert!(error.contains("'cores' compares servers that take --loops"), "{error}");
     }
 
     #[test]
@@ -188,7 +225,7 @@ mod tests {
     fn a_plan_rebuilt_from_run_json_is_the_same() {
         let plan = plan(&["--seed", "3", "--server", "mine=./mine {port}"]);
         let kept = serde_json::to_string(&plan.settings).unwrap();
-        let again = Plan::new(serde_json::from_str(&kept).unwrap()).unwrap();
+        let again = Plan::new(serde_json::from_str(&kept).unwrap(), &processors()).unwrap();
         assert_eq!(order(&plan, 1), order(&again, 1));
         assert_eq!(serde_json::to_string(&again.settings).unwrap(), kept);
     }

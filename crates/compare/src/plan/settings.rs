@@ -37,10 +37,11 @@ impl Settings {
             Profile::Full => (15, 300, 1000),
         };
         let seconds = |given: Option<Duration>, ms| given.unwrap_or(Duration::from_millis(ms)).as_secs_f64();
+        let servers = contestants(what)?;
         let settings = Settings {
             profile: what.profile,
-            experiments: experiments(&what.experiment)?,
-            servers: contestants(what)?,
+            experiments: experiments(&what.experiment, &servers)?,
+            servers,
             rounds: what.rounds.unwrap_or(rounds),
             seed: what.seed.unwrap_or_else(rand::random),
             warmup_s: seconds(what.warmup, warmup_ms),
@@ -75,16 +76,23 @@ impl Settings {
     }
 }
 
-/// The names of the experiments asked for, by default of all.
-fn experiments(asked: &[String]) -> Result<Vec<String>> {
+/// The names of the experiments asked for, by default of all that compare any of these servers.
+fn experiments(asked: &[String], servers: &[Contestant]) -> Result<Vec<String>> {
+    let is_about = |experiment: &Experiment| servers.iter().any(|server| server.takes_part_in(experiment, servers));
     for name in asked {
         if !EXPERIMENTS.iter().any(|experiment| experiment.name == name) {
             let names: Vec<_> = EXPERIMENTS.iter().map(|experiment| experiment.name).collect();
             bail!("there is no experiment '{name}', only {}", names.join(", "));
         }
     }
-    let names = EXPERIMENTS.iter().map(|experiment| experiment.name.to_owned());
-    Ok(names.filter(|name| asked.is_empty() || asked.contains(name)).collect())
+    let asked_for = EXPERIMENTS.iter().filter(|experiment| asked.iter().any(|name| *name == experiment.name));
+    for experiment in asked_for {
+        let name = experiment.name;
+        ensure!(is_about(experiment), "experiment '{name}' compares servers that take --loops: choose one with --only");
+    }
+    let is_asked_for = |name: &str| asked.is_empty() || asked.iter().any(|one| one == name);
+    let experiments = EXPERIMENTS.iter().filter(|experiment| is_asked_for(experiment.name) && is_about(experiment));
+    Ok(experiments.map(|experiment| experiment.name.to_owned()).collect())
 }
 
 /// The servers asked for, by default the models of the set `core` and those given with `--server`.

@@ -31,6 +31,9 @@ pub struct Measured {
     pub connections_asked: u64,
     /// Of these, how many were not: no reply in the window or, of idle connections, never accepted.
     pub connections_unserved: u64,
+    /// On how many processors the server ran; 0 in runs that did not keep it.
+    #[serde(default)]
+    pub server_processors: u64,
     /// What was at its limit.
     pub bottleneck: Bottleneck,
     /// What the server could have answered per second, had the generator not been at its limit: derived from the server's
@@ -60,6 +63,10 @@ pub struct Cost {
     pub system_cpu_s: f64,
     /// Share of one processor.
     pub cpu_share: f64,
+    /// Processor time in softirqs on the server's processors, to the clock tick; `None` where the kernel does not show it, and
+    /// in runs that did not keep it. On loopback, a process that sends delivers the packet to the receiver's socket in a softirq.
+    #[serde(default)]
+    pub softirq_cpu_s: Option<f64>,
     /// Because a thread had to wait; over the whole run, warm-up and drain included.
     pub voluntary_switches_per_request: Option<f64>,
     /// Because a thread's time was up or another was more urgent; over the whole run.

@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
 use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::{
     plan::{
         contestant::{Contestant, Program},
-        experiment::{Demand, Load, Work},
+        experiment::{Demand, Load, Point, Work},
         processors::{Processors, Sharing},
         schedule::Step,
         settings::Settings,
@@ -79,19 +79,27 @@ impl Runner<'_> {
         if load.work != Work::None && !contestant.does_work() {
             bail!("its command has no {{work}}, so it would do less than the others");
         }
-        let mut server = self.start(contestant, load.work.option())?;
-        let config = self.config(step, &server, capacity_per_s)?;
+        let processors = self.processors.at(step.point);
+        let mut bench = self.bench.clone();
+        bench.server_cpus = processors.server.clone();
+        let mut server = self.start(&bench, contestant, step.point)?;
+        let config = self.config(step, &server, &processors, capacity_per_s)?;
         let greedy = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
-        let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &self.processors.generator));
-        let ((measurement, observed), greedy) = greedy::beside(greedy.as_ref(), || self.bench.drive(&mut server, &config))?;
+        let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &processors.generator));
+        let driven = greedy::beside(greedy.as_ref(), || bench.drive(&mut server, &config));
 
-        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop")?;
-        let counters = contestant.has_counters().then(|| stopped.counters()).transpose()?;
+        let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop");
+        let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
+        let turned_away = turned_away(counters.as_ref().ok().and_then(Option::as_ref));
+        // What went wrong first explains what went wrong after it.
+        let ((measurement, observed), greedy) =
+            driven.map_err(|error| if turned_away.is_empty() { error } else { anyhow!("{error:#}{turned_away}") })?;
+        let counters = counters?;
         let cost = cost(load, &measurement, &observed, counters)?;
         let busy_share = bottleneck::server_busy_share(
             cost.cpu_share,
             cost.threads,
-            self.processors.server.as_slice().len(),
+            processors.server.as_slice().len(),
             cost.counters.as_ref(),
         );
         let bottleneck = Bottleneck::of(busy_share, measurement.cpu.busy_share);
@@ -100,6 +108,7 @@ impl Runner<'_> {
         let measured = Measured {
             connections_asked: clients(load),
             connections_unserved: unserved(load, &measurement, &observed),
+            server_processors: processors.server.as_slice().len() as u64,
             bottleneck,
             capacity_derived_per_s: match bottleneck {
                 Bottleneck::Generator => bottleneck::derived_capacity(measurement.throughput_per_s(), busy_share),
@@ -111,25 +120,31 @@ impl Runner<'_> {
             latency_hdr,
             cost,
         };
-        Ok((measured, failure(load, &measurement)))
+        let rejected = measured.cost.counters.as_ref().map_or(0, |counters| counters.connections_rejected);
+        Ok((measured, failure(load, &measurement, rejected).map(|failure| failure + &turned_away)))
     }
 
-    /// Starts a contestant's server. `work` is what serving a request costs, as a server's `--work` has it.
-    fn start(&self, contestant: &Contestant, work: &str) -> Result<Server> {
+    /// Starts a contestant's server with the options that the point has for it.
+    fn start(&self, bench: &Bench, contestant: &Contestant, point: &Point) -> Result<Server> {
+        let work = point.load.work.option();
         match &contestant.program {
-            Program::Model(model) => self.bench.start(model, &["--work", work]),
+            Program::Model(model) => {
+                let loops = point.loops.filter(|_| model.runs_loops()).map(|loops| loops.to_string());
+                let loops = loops.iter().flat_map(|loops| ["--loops", loops]);
+                bench.start(model, &["--work", work].into_iter().chain(loops).collect::<Vec<_>>())
+            }
             Program::External(server) => {
                 let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own path")?);
                 guard.args(["guard", "--"]);
-                self.bench.start_external(server, guard, work, &self.logs.join(format!("{}.log", contestant.name)))
+                bench.start_external(server, guard, work, &self.logs.join(format!("{}.log", contestant.name)))
             }
         }
     }
 
-    fn config(&self, step: &Step, server: &Server, capacity_per_s: Option<f64>) -> Result<Config> {
+    fn config(&self, step: &Step, server: &Server, processors: &Processors, capacity_per_s: Option<f64>) -> Result<Config> {
         let load = &step.point.load;
         let open = |rate_per_s, arrival| Loop::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
-        let (cpus, wait) = self.generator(load);
+        let (cpus, wait) = generator(processors, load);
         Ok(Config {
             connections: load.active as usize,
             idle_connections: load.idle as usize,
@@ -158,18 +173,18 @@ impl Runner<'_> {
             ..Config::new(server.address())
         })
     }
+}
 
-    /// Where the generator runs, and how it waits: by sleeping where spinning would take time from the server. A greedy
-    /// client's takes the last processor; where there is only one for both, neither may spin on it.
-    fn generator(&self, load: &Load) -> (Cpus, Wait) {
-        let all = &self.processors.generator;
-        let others = all.as_slice().split_last().and_then(|(_, others)| Cpus::new(others.iter().copied()));
-        match (load.greedy_pipeline, others) {
-            _ if self.processors.sharing != Sharing::Apart => (all.clone(), Wait::Sleep),
-            (None, _) => (all.clone(), Wait::Spin),
-            (Some(_), Some(others)) => (others, Wait::Spin),
-            (Some(_), None) => (all.clone(), Wait::Sleep),
-        }
+/// Where the generator runs, and how it waits: by sleeping where spinning would take time from the server. A greedy
+/// client's takes the last processor; where there is only one for both, neither may spin on it.
+fn generator(processors: &Processors, load: &Load) -> (Cpus, Wait) {
+    let all = &processors.generator;
+    let others = all.as_slice().split_last().and_then(|(_, others)| Cpus::new(others.iter().copied()));
+    match (load.greedy_pipeline, others) {
+        _ if processors.sharing != Sharing::Apart => (all.clone(), Wait::Sleep),
+        (None, _) => (all.clone(), Wait::Spin),
+        (Some(_), Some(others)) => (others, Wait::Spin),
+        (Some(_), None) => (all.clone(), Wait::Sleep),
     }
 }
 
@@ -202,6 +217,7 @@ fn cost(load: &Load, measurement: &Measurement, observed: &Observed, counters: O
         user_cpu_s: usage.after.user.saturating_sub(usage.before.user).as_secs_f64(),
         system_cpu_s: usage.after.system.saturating_sub(usage.before.system).as_secs_f64(),
         cpu_share: cpu.as_secs_f64() / elapsed_s,
+        softirq_cpu_s: observed.softirq.map(|softirq| softirq.after.saturating_sub(softirq.before).as_secs_f64()),
         voluntary_switches_per_request: per(all_requests, voluntary as f64),
         involuntary_switches_per_request: per(all_requests, involuntary as f64),
         bytes_per_connection: bytes_per_connection(load, measurement, observed),
@@ -219,18 +235,30 @@ fn bytes_per_connection(load: &Load, measurement: &Measurement, observed: &Obser
     Some(memory.after.saturating_sub(memory.before) as f64 / opened as f64)
 }
 
+/// How many clients the server refused to serve, as a reason for what went wrong; empty if it refused none.
+fn turned_away(counters: Option<&Counters>) -> String {
+    match counters.map_or(0, |counters| counters.connections_rejected) {
+        0 => String::new(),
+        1 => "; the server turned 1 connection away".into(),
+        many => format!("; the server turned {many} connections away"),
+    }
+}
+
 /// Why a measurement shows nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how
-/// many it served.)
-fn failure(load: &Load, measurement: &Measurement) -> Option<String> {
+/// many it served.) `rejected` is how many connections the server turned away.
+fn failure(load: &Load, measurement: &Measurement, rejected: u64) -> Option<String> {
     let (requests, warmup) = (&measurement.requests, &measurement.warmup_requests);
     // Whenever it comes: the window may hold no reply at all.
     let wrong = requests.altered + requests.crossed + warmup.altered + warmup.crossed;
     if wrong > 0 {
         return Some(format!("{wrong} of {} replies were wrong", requests.sent + warmup.sent));
     }
-    let broken = requests.failed.total();
-    if broken > 0 {
-        let failed = &requests.failed;
+    let (failed, broken) = (&requests.failed, requests.failed.total());
+    // A connection that is turned away may have a request in flight already. Its client is one that is not served, unless each
+    // request has a connection of its own.
+    let with_connections = failed.closed + failed.reset;
+    let is_turned_away = load.demand != Demand::Churn && broken == with_connections && broken <= rejected;
+    if broken > 0 && !is_turned_away {
         return Some(format!(
             "{broken} of {} requests failed: {} could not connect, {} were reset, {} closed without a reply, {} answered by garbage",
             requests.due, failed.connect, failed.reset, failed.closed, failed.garbage

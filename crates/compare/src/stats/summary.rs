@@ -142,6 +142,11 @@ impl Summary {
     }
 }
 
+/// Whether servers with several loops had a processor for more than one of them.
+pub fn had_several_processors(fields: &[Field]) -> bool {
+    fields.iter().flat_map(|field| &field.cells).any(|cell| cell.server_processors().is_some_and(|processors| processors > 1))
+}
+
 /// The servers that have a cell in these fields, in the order of the plan.
 pub fn servers_of<'a>(fields: &[&Field<'a>]) -> Vec<&'a str> {
     let mut servers: Vec<&str> = Vec::new();
@@ -268,6 +273,11 @@ impl Cell {
         let asked = self.good().map(|measured| measured.connections_asked).max()?;
         let unserved: Vec<f64> = self.good().map(|measured| measured.connections_unserved as f64).collect();
         Some((asked, Estimate::of(&unserved)?.median.round() as u64))
+    }
+
+    /// On how many processors the server ran, at most.
+    pub fn server_processors(&self) -> Option<u64> {
+        self.good().map(|measured| measured.server_processors).max()
     }
 
     /// What was at its limit in most rounds.

@@ -1,24 +1,33 @@
 //! The textbooks' claims about each experiment, as data. They come from texts on network programming that show servers of all these
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
-use models::{BLOCKING, EPOLL, Model, NONBLOCKING, POLL, THREAD_PER_CONN};
+use models::{
+    BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_PER_CONN,
+    THREAD_POOL,
+};
 use serde_json::{Value, json};
 
 use crate::{
     plan::{
-        experiment::Experiment,
-        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THROUGHPUT},
+        experiment::{Experiment, Servers},
+        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THREADS, THROUGHPUT},
         place::Place,
         settings::Settings,
     },
     stats::{
         claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
-        summary::Field,
+        summary::{Field, had_several_processors},
     },
 };
 
 /// At least this number of connections is many.
 const MANY: u32 = 1000;
+
+/// From this number of connections on, some have descriptors that select has no room for.
+const SELECT_LIMIT: u32 = 1024;
+
+/// Twice the loops make up most of twice the replies: from this share of it on.
+const MOST_OF_IT: f64 = 0.75;
 
 /// In percent of the capacity: load is light up to the one, and near the capacity from the other on.
 const LIGHT: u32 = 50;
@@ -41,7 +50,7 @@ const fn claim(
     Claim { text, about, by, of, test }
 }
 
-static SCALING: [Claim; 5] = [
+static SCALING: [Claim; 7] = [
     claim(
         "A server that blocks serves one client at a time; the others wait.",
         &[&BLOCKING],
@@ -80,6 +89,23 @@ static SCALING: [Claim; 5] = [
         |place| place.x >= MANY,
         There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
     ),
+    claim(
+        "A thread pool limits the number of threads, and then clients wait.",
+        &[&THREAD_POOL],
+        &THREADS,
+        |place| place.x >= MANY,
+        There(|field| {
+            let waiting = serves_all(field, &THREAD_POOL)?;
+            Some(!waiting && under(field, &THREAD_POOL, &THREADS, f64::from(MANY))?)
+        }),
+    ),
+    claim(
+        "select ends at 1,024 descriptors: further clients are turned away.",
+        &[&SELECT],
+        &THROUGHPUT,
+        |place| place.x >= SELECT_LIMIT,
+        There(|field| serves_all(field, &SELECT).map(|all| !all)),
+    ),
 ];
 
 static LATENCY_LOAD: [Claim; 3] = [
@@ -106,7 +132,14 @@ static LATENCY_LOAD: [Claim; 3] = [
     ),
 ];
 
-static IDLE: [Claim; 4] = [
+static IDLE: [Claim; 5] = [
+    claim(
+        "select scans every descriptor on each call, so idle connections slow it down.",
+        &[&SELECT],
+        &THROUGHPUT,
+        |place| place.x < SELECT_LIMIT,
+        SinceFirst(|first, here| slowed(first, here, &SELECT)),
+    ),
     claim(
         "poll scans every connection on each call, so idle connections slow it down.",
         &[&POLL],
@@ -137,13 +170,27 @@ static IDLE: [Claim; 4] = [
     ),
 ];
 
-static SERVICE: [Claim; 2] = [
+static SERVICE: [Claim; 4] = [
     claim(
         "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
         &[&THREAD_PER_CONN, &EPOLL],
         &THROUGHPUT,
         |place| place.variant.starts_with("sleep") && place.x > 1,
         There(|field| ahead(field, &THREAD_PER_CONN, &EPOLL)),
+    ),
+    claim(
+        "A pool of threads behind the loop gets the waiting work done: the loop alone waits for one request at a time.",
+        &[&EPOLL_WORKERS, &EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("sleep") && place.x > 1,
+        There(|field| ahead(field, &EPOLL_WORKERS, &EPOLL)),
+    ),
+    claim(
+        "A loop that waits by a timer, instead of in a call that blocks, waits for many requests at once.",
+        &[&EPOLL],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("wait"),
+        SinceFirst(|first, here| grew(first, here, &EPOLL, &THROUGHPUT, 2.0)),
     ),
     claim(
         "Work that computes is limited by the processors, whatever the model.",
@@ -154,13 +201,29 @@ static SERVICE: [Claim; 2] = [
     ),
 ];
 
-static CHURN: [Claim; 1] = [claim(
-    "A thread per connection adds the cost of creating a thread to every connection.",
-    &[&THREAD_PER_CONN, &EPOLL],
-    &THROUGHPUT,
-    |_| true,
-    There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
-)];
+static CHURN: [Claim; 3] = [
+    claim(
+        "A thread per connection adds the cost of creating a thread to every connection.",
+        &[&THREAD_PER_CONN, &EPOLL],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+    claim(
+        "A process costs more to create than a thread.",
+        &[&PROCESS_PER_CONN, &THREAD_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &THREAD_PER_CONN, &PROCESS_PER_CONN)),
+    ),
+    claim(
+        "Processes forked in advance save each connection the cost of a fork.",
+        &[&PREFORK, &PROCESS_PER_CONN],
+        &THROUGHPUT,
+        |_| true,
+        There(|field| ahead(field, &PREFORK, &PROCESS_PER_CONN)),
+    ),
+];
 
 static PAYLOAD: [Claim; 1] = [claim(
     "With large requests, the cost of copying dominates and the model no longer matters.",
@@ -170,13 +233,20 @@ static PAYLOAD: [Claim; 1] = [claim(
     There(even),
 )];
 
-static FOOTPRINT: [Claim; 4] = [
+static FOOTPRINT: [Claim; 5] = [
     claim(
         "A thread per connection costs a stack per connection.",
         &[&THREAD_PER_CONN, &EPOLL],
         &CONNECTION_BYTES,
         |place| place.x > 1,
         There(|field| ahead(field, &EPOLL, &THREAD_PER_CONN)),
+    ),
+    claim(
+        "A process per connection takes more memory than a thread per connection.",
+        &[&PROCESS_PER_CONN, &THREAD_PER_CONN],
+        &CONNECTION_BYTES,
+        |place| place.x > 1,
+        There(|field| ahead(field, &THREAD_PER_CONN, &PROCESS_PER_CONN)),
     ),
     claim(
         "In a loop, an idle connection costs less than a page of memory.",
@@ -218,14 +288,27 @@ static FAIRNESS: [Claim; 2] = [
     ),
 ];
 
+static CORES: [Claim; 1] = [claim(
+    "A loop per processor scales: the replies/s grow with the loops.",
+    &[&EPOLL_LOOPS],
+    &THROUGHPUT,
+    |place| place.x > 1,
+    SinceFirst(|first, here| {
+        let loops = f64::from(here.point.place.x) / f64::from(first.point.place.x);
+        grew(first, here, &EPOLL_LOOPS, &THROUGHPUT, loops * MOST_OF_IT)
+    }),
+)];
+
 /// Whether all of these hold, as far as that is known.
 fn all<const N: usize>(holds: [Option<bool>; N]) -> Option<bool> {
     if holds.contains(&Some(false)) { Some(false) } else { holds.into_iter().try_fold(true, |all, holds| Some(all && holds?)) }
 }
 
-/// The verdicts on an experiment's claims, but for those about servers that did not take part.
+/// The verdicts on an experiment's claims, but for those about servers that did not take part, or about more processors than there
+/// were.
 pub fn judged<'a>(experiment: &Experiment, fields: &'a [Field<'a>]) -> Vec<Judged<'a>> {
-    let claims = claims(experiment).iter().filter(|claim| claim.is_about(fields));
+    let is_judged = experiment.servers == Servers::All || had_several_processors(fields);
+    let claims = claims(experiment).iter().filter(|claim| is_judged && claim.is_about(fields));
     claims.map(|claim| claim.judged(fields)).collect()
 }
 
@@ -240,6 +323,7 @@ pub fn claims(experiment: &Experiment) -> &'static [Claim] {
         "payload" => &PAYLOAD,
         "footprint" => &FOOTPRINT,
         "fairness" => &FAIRNESS,
+        "cores" => &CORES,
         _ => &[],
     }
 }

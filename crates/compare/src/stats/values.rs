@@ -21,7 +21,7 @@ const FEW_REQUESTS: u64 = 100;
 type ValueOf = fn(&Measured) -> Option<f64>;
 
 /// All metrics, in the order of summary.csv, each with its value.
-static VALUES: [(&Metric, ValueOf); 28] = [
+static VALUES: [(&Metric, ValueOf); 30] = [
     (&metric::THROUGHPUT, |measured| Some(measured.load.throughput_per_s)),
     (&metric::GOODPUT, |measured| {
         Some(measured.load.throughput_per_s * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
@@ -45,6 +45,7 @@ static VALUES: [(&Metric, ValueOf); 28] = [
     (&metric::CPU_SHARE, |measured| Some(measured.cost.cpu_share)),
     (&metric::USER_CPU_SHARE, |measured| Some(measured.cost.user_cpu_s / measured.load.elapsed_s)),
     (&metric::SYSTEM_CPU_SHARE, |measured| Some(measured.cost.system_cpu_s / measured.load.elapsed_s)),
+    (&metric::SOFTIRQ_CPU_SHARE, |measured| Some(measured.cost.softirq_cpu_s? / measured.load.elapsed_s)),
     (&metric::SWITCHES, |measured| {
         let cost = &measured.cost;
         Some(cost.voluntary_switches_per_request? + cost.involuntary_switches_per_request?)
@@ -62,6 +63,10 @@ static VALUES: [(&Metric, ValueOf); 28] = [
     (&metric::PEAK_RSS, |measured| Some(measured.cost.peak_rss_bytes as f64)),
     (&metric::CONNECTION_BYTES, |measured| measured.cost.bytes_per_connection),
     (&metric::THREADS, |measured| Some(measured.cost.threads as f64)),
+    (&metric::BALANCE, |measured| {
+        let accepted = &measured.cost.counters.as_ref()?.accepted_per_worker;
+        Some(*accepted.iter().min()? as f64 / *accepted.iter().max().filter(|most| **most > 0)? as f64)
+    }),
     (&metric::GENERATOR_BUSY, |measured| Some(measured.load.cpu.busy_share)),
     (&metric::GENERATOR_LAG, |measured| latency_us(&measured.load.send_lag_ns, |lag| lag.p99)),
 ];

@@ -106,8 +106,14 @@ fn at(experiment: &Experiment, cases: &[Case]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use models::{EPOLL_LOOPS, EPOLL_WORKERS, Model, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_POOL};
+
     use super::*;
-    use crate::synthetic::{SyntheticRun, fail, measured};
+    use crate::{
+        run::record::Trial,
+        synthetic::{SyntheticRun, fail, measured, scale_throughput},
+        tell::sentences::sentences,
+    };
 
     /// The verdict on the claim that begins like this, and why.
     fn judged(run: &SyntheticRun, experiment: &str, claim: &str) -> (Verdict, String) {
@@ -213,5 +219,105 @@ mod tests {
             .0
         };
         assert_eq!([1.0, 0.8, 0.5].map(service), [Verdict::Holds, Verdict::Holds, Verdict::DoesNotHold]);
+    }
+
+    /// The verdict when this happens to the trials of a model at all points but the first of each curve.
+    fn verdict_when(experiment: &str, only: &str, model: &Model, claim: &str, happens: impl Fn(&mut Trial)) -> Verdict {
+        let mut run = SyntheticRun::of(&["--experiment", experiment, "--only", only, "--rounds", "5"]);
+        run.trials_of(model.name).filter(|trial| trial.place.x > 1).for_each(happens);
+        judged(&run, experiment, claim).0
+    }
+
+    #[test]
+    fn a_pool_limits_threads_where_clients_wait_and_threads_are_few() {
+        let verdict = |served: u64, threads: u64| {
+            verdict_when("scaling", "thread-pool", &THREAD_POOL, "A thread pool limits", |trial| {
+                measured(trial).connections_unserved = u64::from(trial.place.x).saturating_sub(served);
+                measured(trial).cost.threads = threads;
+            })
+        };
+        assert_eq!(verdict(16, 17), Verdict::Holds);
+        assert_eq!(verdict(u64::MAX, 17), Verdict::DoesNotHold, "no client waits");
+        assert_eq!(verdict(16, 20_000), Verdict::DoesNotHold, "it has a thread for each");
+    }
+
+    #[test]
+    fn select_ends_where_it_leaves_clients_unserved() {
+        let verdict = |served: u64| {
+            verdict_when("scaling", "select", &SELECT, "select ends at 1,024", |trial| {
+                measured(trial).connections_unserved = u64::from(trial.place.x).saturating_sub(served);
+            })
+        };
+        assert_eq!((verdict(1018), verdict(u64::MAX)), (Verdict::Holds, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn select_is_slowed_down_by_idle_connections_that_it_has_room_for() {
+        let verdict = |factor: f64| {
+            verdict_when("idle", "select", &SELECT, "select scans", |trial| match trial.place.x {
+                1000 => scale_throughput(trial, factor),
+                _ => fail(trial, "it turned clients away"),
+            })
+        };
+        assert_eq!((verdict(0.1), verdict(1.0)), (Verdict::Holds, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn a_process_costs_more_than_a_thread_where_it_is_behind_in_speed_or_memory() {
+        let only = "thread-per-conn,process-per-conn";
+        let speed = |factor: f64| {
+            verdict_when("churn", only, &PROCESS_PER_CONN, "A process costs more", |trial| scale_throughput(trial, factor))
+        };
+        // Of the two points, the first stays as it was.
+        assert_eq!((speed(0.1), speed(1.0)), (Verdict::HoldsInPart, Verdict::DoesNotHold));
+        let memory = |of_process: f64| {
+            let mut run = SyntheticRun::of(&["--experiment", "footprint", "--only", only, "--rounds", "5"]);
+            for trial in run.trials.iter_mut().filter(|trial| trial.place.x > 1) {
+                let bytes = if trial.server == PROCESS_PER_CONN.name { of_process } else { 10_000.0 };
+                measured(trial).cost.bytes_per_connection = Some(bytes + f64::from(trial.round));
+            }
+            judged(&run, "footprint", "A process per connection takes more memory").0
+        };
+        assert_eq!((memory(100_000.0), memory(9_000.0)), (Verdict::Holds, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn workers_get_waiting_work_done_and_forks_in_advance_pay_off_where_they_are_ahead() {
+        let behind_the_loop = |factor: f64| {
+            let claim = "A pool of threads behind the loop";
+            verdict_when("service", "epoll,epoll-workers", &EPOLL_WORKERS, claim, |trial| scale_throughput(trial, factor))
+        };
+        assert_eq!((behind_the_loop(10.0), behind_the_loop(1.0)), (Verdict::Holds, Verdict::DoesNotHold));
+        let in_advance = |factor: f64| {
+            let claim = "Processes forked in advance";
+            verdict_when("churn", "prefork,process-per-conn", &PREFORK, claim, |trial| scale_throughput(trial, factor))
+        };
+        // The point with one connection stays as it was.
+        assert_eq!((in_advance(5.0), in_advance(1.0)), (Verdict::HoldsInPart, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn loops_scale_where_replies_grow_with_them_and_each_has_a_processor() {
+        let args = ["--experiment", "cores", "--only", "epoll,epoll-loops", "--rounds", "5"];
+        let with = |run: SyntheticRun, per_loop: f64| {
+            run.scaled(|trial| match trial.server == EPOLL_LOOPS.name {
+                true => 1.0 + per_loop * (f64::from(trial.place.x) - 1.0),
+                false => 1.0,
+            })
+        };
+        let verdict =
+            |per_loop| judged(&with(SyntheticRun::on_halves_of(4, &args), per_loop), "cores", "A loop per processor").0;
+        assert_eq!(
+            [1.0, 0.9, 0.2, 0.0].map(verdict),
+            [Verdict::Holds, Verdict::Holds, Verdict::DoesNotHold, Verdict::DoesNotHold]
+        );
+
+        // On one processor it is not judged, and the text states why.
+        let run = with(SyntheticRun::of(&args), 0.0);
+        let (cores, summary) = (Experiment::named("cores").unwrap(), run.summary());
+        let fields = summary.fields(cores);
+        assert_eq!(fields.iter().map(|field| field.point.place.x).collect::<Vec<_>>(), [1, 2, 4]);
+        assert!(claims(cores, &fields).is_empty());
+        assert!(sentences(cores, &fields).last().unwrap().starts_with("Scaling over processors was not measured"));
     }
 }

@@ -1,8 +1,8 @@
 //! What an experiment shows, in sentences made from its data alone.
 
 use crate::{
-    plan::experiment::{Experiment, Point},
-    stats::summary::{Cell, Field, servers_of},
+    plan::experiment::{Experiment, Point, Servers},
+    stats::summary::{Cell, Field, had_several_processors, servers_of},
     tell::{
         text::{capitalized, clause, listed, numbers, places},
         tie::noise_of_tie,
@@ -24,12 +24,18 @@ enum Outcome<'a> {
     AllFailed,
 }
 
-/// What the experiment shows, a sentence per curve.
+/// What the experiment shows, a sentence per curve, and what it does not show.
 pub fn sentences(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
     let curves = fields.chunk_by(|one, other| one.point.place.variant == other.point.place.variant);
     let clauses = curves.map(|curve| of_curve(experiment, curve)).filter(|clauses| !clauses.is_empty());
-    clauses.map(|clauses| capitalized(&clauses) + ".").collect()
+    let scaling = (experiment.servers == Servers::WithLoops && !had_several_processors(fields)).then(|| NOT_SCALED.to_owned());
+    clauses.map(|clauses| capitalized(&clauses) + ".").chain(scaling).collect()
 }
+
+/// Of loops that share a processor.
+const NOT_SCALED: &str = "Scaling over processors was not measured: that takes two or more cores each for server and generator, and here \
+    all loops ran on one processor. What several loops cost there is the CPU per request; how evenly connections are spread over them \
+    is the balance.";
 
 fn of_curve(experiment: &Experiment, fields: &[Field]) -> String {
     let outcomes: Vec<(&Field, Outcome)> = fields.iter().filter_map(|field| Some((field, outcome(field)?))).collect();

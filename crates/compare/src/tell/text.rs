@@ -64,7 +64,9 @@ fn count(point: &Point) -> String {
 
 fn unit(experiment: &Experiment, point: &Point) -> String {
     let axis = match point.place.x {
-        1 => experiment.axis.replacen("connections", "connection", 1).replacen("clients", "client", 1),
+        1 => ["connection", "client", "loop"]
+            .iter()
+            .fold(experiment.axis.to_owned(), |axis, noun| axis.replacen(&format!("{noun}s"), noun, 1)),
         _ => experiment.axis.into(),
     };
     if point.place.variant.is_empty() { axis } else { format!("{axis} ({})", point.place.variant) }

@@ -81,7 +81,9 @@ pub fn shapes(draw: impl FnOnce(&Sheet)) -> String {
         let fill = if paint == Paint::Server { String::new() } else { paint.fill() };
         body = body.replace(&format!("fill=\"{hex}\""), &fill);
     }
-    for default in [" opacity=\"1\"", " stroke=\"none\"", " text-anchor=\"start\"", " font-family=\"sans-serif\""] {
+    for default in
+        [" opacity=\"1\"", " stroke=\"none\"", " stroke-width=\"1\"", " text-anchor=\"start\"", " font-family=\"sans-serif\""]
+    {
         body = body.replace(default, "");
     }
     body.replace(" \"/>", "\"/>").replace("  ", " ").replace(" />", "/>")

@@ -28,11 +28,12 @@ const SPREAD: f64 = 10.0;
 const NARROW: f64 = 3.0;
 
 /// Metrics in the order in which they are drawn, of those that an experiment shows beside its main value.
-const DRAWN_FIRST: [&Metric; 12] = [
+const DRAWN_FIRST: [&Metric; 13] = [
     &metric::P99,
     &metric::P99_9,
     &metric::GOODPUT,
     &metric::CPU_US,
+    &metric::BALANCE,
     &metric::CPU_SHARE,
     &metric::JAIN,
     &metric::GREEDY_THROUGHPUT,
@@ -60,7 +61,7 @@ pub struct Figure {
     pub server: Option<String>,
     /// One or two; the first is shown until another is chosen.
     pub views: Vec<View>,
-    pub caption: &'static str,
+    pub caption: String,
 }
 
 /// The same picture on another scale.
@@ -111,7 +112,9 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
         .collect::<Vec<_>>();
     let draw = |scale| {
         let points = |name: &str| cells().filter(|cell| cell.server == name).filter_map(|cell| dot(cell, metric)).collect();
-        let curves: Vec<Curve> = legend.servers().iter().map(|&server| Curve { points: points(server.name), server }).collect();
+        // Not all servers take part in every experiment.
+        let servers = legend.servers().iter().filter(|server| cells().any(|cell| cell.server == server.name));
+        let curves: Vec<Curve> = servers.map(|&server| Curve { points: points(server.name), server }).collect();
         picture::curves(&title, &x, &Axis { title: &metric.title(), scale }, &curves)
     };
     let mut scales = scales(&ys);
@@ -128,7 +131,7 @@ fn curves(experiment: &Experiment, metric: &'static Metric, fields: &[Field], le
         point: None,
         server: None,
         views,
-        caption: "",
+        caption: String::new(),
     })
 }
 
@@ -181,6 +184,7 @@ pub fn closer(experiment: &Experiment, field: &Field, legend: &Legend) -> Vec<Fi
     let at = AtPoint { experiment, field, legend };
     let percentiles = at.percentiles(&[Scale::Log, Scale::Linear]);
     let split = at.bars("cpu_split", "CPU time, user and kernel", "share of one processor", &CPU_SPLIT);
+    let split = split.map(|figure| Figure { caption: softirqs(field).unwrap_or_default(), ..figure });
     // Idle connections have no requests.
     let per_request = percentiles.is_some().then(|| {
         let calls = at.bars("calls_by_kind", "System calls per request", "calls/request", &CALLS_BY_KIND);
@@ -201,6 +205,19 @@ type Part = (&'static str, fn(&Cell) -> Option<f64>);
 
 const CPU_SPLIT: [Part; 2] =
     [("user", |cell| median(cell, &metric::USER_CPU_SHARE)), ("kernel", |cell| median(cell, &metric::SYSTEM_CPU_SHARE))];
+
+/// What softirqs took, which no server is free of; `None` where that is unknown.
+fn softirqs(field: &Field) -> Option<String> {
+    let shares: Vec<f64> = field.cells.iter().filter_map(|cell| median(cell, &metric::SOFTIRQ_CPU_SHARE)).collect();
+    let least = shares.iter().copied().min_by(f64::total_cmp)?;
+    let greatest = shares.into_iter().max_by(f64::total_cmp)?;
+    let [least, greatest] = [least, greatest].map(|share| format!("{share:.2}"));
+    let range = if least == greatest { least } else { format!("{least} to {greatest}") };
+    Some(format!(
+        "Softirqs took {range} of a processor. They deliver packets, on loopback also those to the \
+         load generator. Most kernels count them as kernel time of the server."
+    ))
+}
 
 const CALLS_BY_KIND: [Part; 4] = [
     ("waits", |cell| median(cell, &metric::WAITS)),
@@ -243,7 +260,7 @@ impl<'a> AtPoint<'a> {
             variant: &place.variant,
             point: Some(place.x),
             server: of.map(Server::class),
-            caption: "",
+            caption: String::new(),
         }
     }
 
@@ -264,7 +281,7 @@ impl<'a> AtPoint<'a> {
             let view = |&scale: &Scale| View::new(scale, picture::percentiles(title, scale, &distributions));
             scales.iter().map(view).collect()
         };
-        let caption = "Each step to the right is ten times rarer.";
+        let caption = "Each step to the right is ten times rarer.".into();
         Some(Figure { caption, ..self.figure("latency_percentiles", "Latency percentiles", None, draw) })
     }
 
