@@ -271,7 +271,7 @@ fn an_external_server_takes_part_in_every_experiment() {
     }
     let log = fs::read_to_string(place.latest("servers/mine.log")).unwrap();
     let starts = log.matches("--- started with work").count();
-    assert!(starts >= trials.len(), "a trial in which nothing was measured is tried again: {log}");
+    assert!((trials.len()..=3 * trials.len()).contains(&starts), "a trial in which nothing was measured is tried again: {log}");
     assert_eq!(log.matches("listening on 127.0.0.1:").count(), starts, "{log}");
     assert_eq!(servers_running(&place), Vec::<String>::new());
 }

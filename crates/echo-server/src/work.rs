@@ -41,7 +41,7 @@ impl Spinner {
         let begin = thread_cpu_time();
         if self.steps_per_us == 0.0 {
             compute(FIRST_STEPS);
-            self.steps_per_us = FIRST_STEPS / microseconds(thread_cpu_time() - begin);
+            self.steps_per_us = speed(FIRST_STEPS, microseconds(thread_cpu_time() - begin));
         }
         let wanted = microseconds(time);
         let mut used = microseconds(thread_cpu_time() - begin);
@@ -53,10 +53,15 @@ impl Spinner {
                 break;
             }
             let now = microseconds(thread_cpu_time() - begin);
-            self.steps_per_us = steps / (now - used);
+            self.steps_per_us = speed(steps, now - used);
             used = now;
         }
     }
+}
+
+/// Steps per microsecond. A coarse clock may not have moved: the speed is then too high, but finite, and so is what comes next.
+fn speed(steps: f64, time_us: f64) -> f64 {
+    steps / time_us.max(0.01)
 }
 
 fn compute(steps: f64) {
@@ -113,6 +118,12 @@ mod tests {
             let ratio = used[50].as_secs_f64() / wanted.as_secs_f64();
             assert!((0.97..1.1).contains(&ratio), "{wanted:?} took {ratio} times as long");
         }
+    }
+
+    #[test]
+    fn a_clock_that_has_not_moved_gives_a_finite_speed() {
+        assert!(speed(FIRST_STEPS, 0.0).is_finite());
+        assert_eq!(speed(1000.0, 2.0), 500.0);
     }
 
     #[test]
