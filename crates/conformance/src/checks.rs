@@ -129,6 +129,7 @@ pub const CHECKS: &[Check] = &[
     check!(shutdown::sigterm_under_load, ALL, "Requests that lie in the sockets at SIGTERM are answered and counted."),
     check!(shutdown::sigint_under_load, ALL, "Requests that lie in the sockets at SIGINT are answered and counted."),
     check!(shutdown::sigterm_with_a_slow_reader, ALL, "A client that is owed more than the buffers hold at SIGTERM gets a reply to each frame that had arrived."),
+    check!(shutdown::sigterm_after_resets, ALL, "Clients that were reset just before SIGTERM count as reset."),
     check!(shutdown::sigterm_with_clients_in_the_backlogs, LOOP_PER_CORE, "Clients in the backlog of any loop at SIGTERM are accepted, answered and counted."),
     check!(shutdown::a_second_sigterm_ends_it_now, ALL, "A second SIGTERM ends a server that waits for a slow client."),
     check!(shutdown::a_second_sigint_ends_it_now, ALL, "A second SIGINT ends a server that waits for a slow client."),

@@ -99,6 +99,19 @@ pub fn sigterm_with_a_slow_reader(subject: &Subject) -> Result {
     Ok(())
 }
 
+/// It cannot learn of the resets before it learns of the signal.
+pub fn sigterm_after_resets(subject: &Subject) -> Result {
+    let server = subject.start(&NO_DRAIN_TIMEOUT)?;
+    let clients = accepted_clients(subject, &server, 3)?;
+    let all = clients.len() as u64;
+    server.signal(Signal::STOP)?;
+    clients.into_iter().try_for_each(Client::reset)?;
+    server.signal(Signal::TERM)?;
+    server.signal(Signal::CONT)?;
+    expect_counters!(server.wait_for_stop()?, connections_accepted: all, connections_reset: all);
+    Ok(())
+}
+
 /// While each loop is busy with the requests of some clients, others come, send, and wait in the backlogs.
 pub fn sigterm_with_clients_in_the_backlogs(subject: &Subject) -> Result {
     let server = subject.start(&["--work", "sleep:30ms", "--drain-timeout", "60s"])?;

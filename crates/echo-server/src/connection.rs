@@ -152,10 +152,14 @@ impl Connection {
     }
 
     /// From now on answers only what has reached the socket by now.
-    pub(crate) fn begin_drain(&mut self) {
+    pub(crate) fn begin_drain(&mut self, worker: &mut Worker) {
         // It does not fail on an open socket; on a broken one, the next read or write will.
         let _ = self.stream.set_nonblocking(true);
         self.is_nonblocking = true;
+        // A client that is gone already did not end in order, though nothing of its is left to read.
+        if !matches!(self.stream.take_error(), Ok(None)) {
+            self.client.reset(&mut worker.buffers);
+        }
         self.client.begin_drain(rustix::io::ioctl_fionread(&self.stream).unwrap_or(0) as u32);
     }
 

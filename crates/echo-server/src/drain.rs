@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub fn drain(connections: impl IntoIterator<Item = Connection>, worker: &mut Worker) {
     let deadline = worker.stop.deadline();
     let mut connections: Vec<Connection> = connections.into_iter().collect();
-    connections.iter_mut().for_each(Connection::begin_drain);
+    connections.iter_mut().for_each(|connection| connection.begin_drain(worker));
     loop {
         connections.retain_mut(|connection| connection.drain(worker) != Turn::Over);
         if connections.is_empty() || Time::now() >= deadline {
@@ -38,7 +38,7 @@ pub trait DoesWork {
 /// As [`drain`], with the work handed over as before the stop, and some of it perhaps under way.
 pub fn drain_with(mut connections: Slab<Connection>, worker: &mut Worker, others: &mut impl DoesWork) {
     let deadline = worker.stop.deadline();
-    connections.iter_mut().for_each(|(_, connection)| connection.begin_drain());
+    connections.iter_mut().for_each(|(_, connection)| connection.begin_drain(worker));
     loop {
         while let Some(key) = others.next_done() {
             if let Some(connection) = connections.get_mut(key) {
