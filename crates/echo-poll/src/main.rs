@@ -48,7 +48,8 @@ fn serve(server: &mut Server) -> io::Result<()> {
         // Wait for the data: poll(2) sleeps until a socket is ready.
         events.clear();
         let waited = poller.wait(&mut events, worker.timeout());
-        worker.count_wait(waited.map(drop), !events.is_empty())?;
+        let reported = *waited.as_ref().unwrap_or(&0);
+        worker.count_wait(waited.map(drop), reported > 0)?;
 
         // Serve the clients whose sockets are ready, and those whose work is done: recvfrom(2) copies the data, sendto(2)
         // returns the replies. What a turn leaves in a socket, the next wait reports again.
