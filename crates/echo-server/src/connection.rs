@@ -17,7 +17,6 @@ use crate::{
     Worker,
     admission::Place,
     client::{Client, Ending},
-    interrupt,
     time::Time,
 };
 
@@ -90,14 +89,13 @@ impl Connection {
 
     /// A turn that may block, until the server is to stop. The thread keeps the buffer: it needs it for the next read.
     fn blocking_turn(&mut self, worker: &mut Worker) -> Turn {
-        interrupt::may_block_on_client(&self.stream);
-        worker.settle();
+        worker.may_block_on(&self.stream);
         if worker.stopping() {
             return Turn::Wait;
         }
         let turn = self.exchange(worker);
         if matches!(turn, Turn::Over) {
-            interrupt::no_longer_blocks_on_client();
+            worker.no_longer_blocks();
             self.close(worker);
         }
         turn

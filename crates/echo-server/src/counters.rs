@@ -40,7 +40,6 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What one serving thread has counted.
         #[derive(Debug, Default)]
-        #[repr(align(64))]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
         }
@@ -67,7 +66,7 @@ macro_rules! counters {
     };
 }
 
-// First what every request counts, so that it lies together: with a thousand threads, each has its own to fetch from memory.
+// First what every request counts, so that it lies together (see `Record`).
 counters! {
     /// Frames served (on the raw wire: reads that brought something).
     frames,

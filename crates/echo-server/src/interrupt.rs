@@ -36,6 +36,8 @@ thread_local! {
     static LISTENER: Cell<RawFd> = const { Cell::new(NONE) };
     /// The client's socket that this thread may block on.
     static CLIENT: Cell<RawFd> = const { Cell::new(NONE) };
+    /// By what this thread learns that it is to stop.
+    static IS_TO_STOP: Cell<Option<&'static AtomicBool>> = const { Cell::new(None) };
 }
 
 /// What the listener's descriptor becomes when this process is to stop, if the listener is not to become nonblocking: one that
@@ -53,8 +55,15 @@ pub fn may_block_on_listener(listener: &impl AsRawFd) {
 /// The caller then checks whether the server is to stop, in this order: a signal that comes before this call is found by the
 /// check, and one that comes after it finds the socket.
 #[inline]
-pub fn may_block_on_client(client: &impl AsRawFd) {
-    CLIENT.set(client.as_raw_fd());
+pub fn may_block_on_client(client: RawFd) {
+    CLIENT.set(client);
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// From now on a request to stop that interrupts this thread is told by this flag: one that lies beside what the thread uses
+/// anyway, while a flag for all would be one more page to look up for each of a thousand processes.
+pub fn tell_this_thread_by(is_to_stop: &'static AtomicBool) {
+    IS_TO_STOP.set(Some(is_to_stop));
     compiler_fence(Ordering::SeqCst);
 }
 
@@ -67,6 +76,7 @@ pub fn no_longer_blocks_on_client() {
 /// This process has just been forked: it blocks on nothing yet.
 pub fn forget_sockets() {
     LISTENER.set(NONE);
+    IS_TO_STOP.set(None);
     no_longer_blocks_on_client();
 }
 
@@ -104,7 +114,7 @@ pub fn on_end_of_child(has_ended: &Arc<AtomicBool>) -> io::Result<()> {
 /// When the system does not let signals be handled.
 pub fn on_signals(signals: [c_int; 2], requested: &Arc<AtomicBool>) -> io::Result<()> {
     let first_thread = || {
-        make_sockets_nonblocking();
+        stop_this_thread();
         let first = getpid();
         if gettid() != first {
             interrupt(first);
@@ -118,7 +128,7 @@ pub fn on_signals(signals: [c_int; 2], requested: &Arc<AtomicBool>) -> io::Resul
     let this_thread = move || {
         // The signal may come from elsewhere and mean nothing.
         if requested.load(Ordering::Relaxed) {
-            make_sockets_nonblocking();
+            stop_this_thread();
         }
     };
     // SAFETY: as above; reading an atomic flag is async-signal-safe, too.
@@ -132,6 +142,14 @@ pub fn on_signals(signals: [c_int; 2], requested: &Arc<AtomicBool>) -> io::Resul
 pub fn interrupt(thread: Pid) {
     // SAFETY: tgkill(2) takes integers and touches no memory. The thread of that number is one of this process, or none.
     unsafe { libc::syscall(libc::SYS_tgkill, getpid().as_raw_nonzero().get(), thread.as_raw_nonzero().get(), SIGURG) };
+}
+
+/// The handler's part at a request to stop: runs on the thread that is to stop.
+fn stop_this_thread() {
+    if let Some(is_to_stop) = IS_TO_STOP.get() {
+        is_to_stop.store(true, Ordering::Relaxed);
+    }
+    make_sockets_nonblocking();
 }
 
 /// The handler's part: runs on the thread whose calls it ends.

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI32, Ordering::Relaxed, Ordering::SeqCst, fence},
+        atomic::{AtomicBool, AtomicI32, Ordering::Relaxed, Ordering::SeqCst, fence},
     },
 };
 
@@ -17,7 +17,7 @@ use slab::Slab;
 
 use crate::{
     counters::{Counters, Totals},
-    interrupt::interrupt,
+    interrupt::{self, interrupt},
     shared_memory::{self, Atomic},
     time::Time,
 };
@@ -46,14 +46,19 @@ struct Members {
 }
 
 /// What others may see of a member. In memory that is shared with child processes, where there are any.
+///
+/// What every request looks at lies together at its beginning: with a thousand processes, each has its own to fetch from memory.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(crate) struct Record {
-    counters: Counters,
+    /// Whether the thread is to stop, once it may block on a client's socket.
+    is_to_stop: AtomicBool,
     /// The thread that may block on a client's socket; 0 as long as it has not begun to.
     thread: AtomicI32,
+    counters: Counters,
 }
 
-// SAFETY: counters and a thread's number, all atomic integers.
+// SAFETY: counters, a thread's number and a flag, all atomic integers; a flag that is zero is false.
 #[allow(unsafe_code)]
 unsafe impl Atomic for Record {}
 
@@ -147,13 +152,23 @@ impl Seat {
         &self.record.counters
     }
 
-    /// The calling thread may be interrupted from now on.
-    #[inline]
-    pub fn settle(&self) {
+    /// The calling thread may be interrupted from now on, which it learns of by [`Seat::is_to_stop`]. If `requested` is true
+    /// afterwards, nobody may interrupt it any more.
+    pub fn settle(&self, requested: impl FnOnce() -> bool) {
         if !self.is_settled.replace(true) {
+            interrupt::tell_this_thread_by(&self.record.is_to_stop);
             self.record.thread.store(gettid().as_raw_nonzero().get(), Relaxed);
             fence(SeqCst);
         }
+        if requested() {
+            self.record.is_to_stop.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the thread that has settled here has been interrupted.
+    #[inline]
+    pub fn is_to_stop(&self) -> bool {
+        self.record.is_to_stop.load(Relaxed)
     }
 }
 
@@ -167,6 +182,7 @@ impl Drop for Seat {
         members.left.add(&self.record.counters);
         self.record.counters.clear();
         self.record.thread.store(0, Relaxed);
+        self.record.is_to_stop.store(false, Relaxed);
         members.spare.push(self.record);
         self.team.someone_left.notify_all();
     }

@@ -1,6 +1,12 @@
 //! What a serving thread brings to every turn: its buffers, its counters, its clock, and the work that a frame costs.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::TcpStream,
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use echo_protocol::{Buffers, Rules};
 
@@ -8,6 +14,7 @@ use crate::{
     client::Client,
     counters::Counters,
     deadlines::Deadlines,
+    interrupt,
     options::Options,
     stop::Stop,
     team::{Seat, Team},
@@ -24,6 +31,8 @@ pub struct Worker {
     pub(crate) deadlines: Deadlines,
     pub(crate) stop: Arc<Stop>,
     hands_over_work: bool,
+    /// The client's socket that the thread may block on.
+    blocks_on: Option<RawFd>,
     spinner: Spinner,
     seat: Seat,
 }
@@ -38,6 +47,7 @@ impl Worker {
             deadlines: Deadlines::new(options.idle_timeout),
             stop,
             hands_over_work: false,
+            blocks_on: None,
             spinner: Spinner::new(),
             seat: team.take_seat(),
         }
@@ -52,7 +62,10 @@ impl Worker {
     /// Whether a signal has asked the server to stop.
     #[inline]
     pub fn stopping(&self) -> bool {
-        self.stop.requested()
+        match self.blocks_on {
+            Some(_) => self.seat.is_to_stop(),
+            None => self.stop.requested(),
+        }
     }
 
     /// Counts a call that waited for readiness, and whether something was `ready`. A signal that ended it is no error: the loop
@@ -227,9 +240,21 @@ impl Worker {
         self.stopping() && Time::now() >= self.stop.deadline()
     }
 
-    /// This thread is about to block on a client's socket: it can be interrupted from now on.
+    /// This thread is about to block on a client's socket: it can be interrupted from now on. Noted once per client: with
+    /// hundreds of processes, each page that a request touches is one more that the processor has to look up.
     #[inline]
-    pub(crate) fn settle(&mut self) {
-        self.seat.settle();
+    pub(crate) fn may_block_on(&mut self, client: &TcpStream) {
+        let client = client.as_raw_fd();
+        if self.blocks_on != Some(client) {
+            self.blocks_on = Some(client);
+            interrupt::may_block_on_client(client);
+            self.seat.settle(|| self.stop.requested());
+        }
+    }
+
+    /// The socket of the client that it may block on is about to be closed.
+    pub(crate) fn no_longer_blocks(&mut self) {
+        self.blocks_on = None;
+        interrupt::no_longer_blocks_on_client();
     }
 }
