@@ -1,10 +1,10 @@
 //! The table of checks: what a server must pass, by the facts of its model.
 
-use models::{Model, RunsAs, Serves};
+use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
     counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, one_per_connection,
-    options, overload, processes, refusal, shutdown, subject::Subject, wire, work, workers,
+    options, overload, processes, refusal, shutdown, signals, subject::Subject, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -40,6 +40,7 @@ macro_rules! check {
 
 const ALL: fn(&Model) -> bool = |_| true;
 const EVENT_DRIVEN: fn(&Model) -> bool = Model::is_event_driven;
+const WATCHES: fn(&Model) -> bool = |model| model.is_event_driven() && !model.busy_polls();
 const LOOP_WITH_WORKERS: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPool && model.is_event_driven();
 const LOOP_PER_CORE: fn(&Model) -> bool = |model| model.runs_as == RunsAs::LoopPerCore;
 const CHILD_PROCESSES: fn(&Model) -> bool = Model::has_child_processes;
@@ -49,6 +50,7 @@ const PROCESS_POOL: fn(&Model) -> bool = |model| model.runs_as == RunsAs::Proces
 const SEVERAL_AT_ONCE: fn(&Model) -> bool = |model| model.serves != Serves::One;
 const AS_MANY_AS_WORKERS: fn(&Model) -> bool = |model| model.serves == Serves::Workers;
 const QUEUE: fn(&Model) -> bool = |model| model.serves == Serves::Workers && model.runs_as == RunsAs::ThreadPool;
+const SIGNALLED: fn(&Model) -> bool = |model| model.notified_by == NotifiedBy::Signal;
 const LIMITED: fn(&Model) -> bool = |model| model.limit.is_some();
 
 /// All checks. Those of a theme stand together.
@@ -114,7 +116,11 @@ pub const CHECKS: &[Check] = &[
     check!(processes::costs_of_children_are_reported, PROCESS_PER_CONNECTION, "Processor time and memory of children are in the report, those of killed ones too."),
     check!(descriptor_limit::clients_beyond_the_limit_are_turned_away, LIMITED, "Clients whose descriptors the mechanism cannot watch are turned away and counted, and affect no other."),
     check!(descriptor_limit::without_the_limit_all_are_served, LIMITED, "With the option that lifts its limit of descriptors, it serves thousands of clients."),
+    check!(signals::sockets_send_signals, SIGNALLED, "Its sockets have O_ASYNC."),
+    check!(signals::a_full_queue_loses_no_request, SIGNALLED, "When the queue of signals is full, it looks at every socket, and counts it."),
+    check!(signals::signals_of_a_closed_socket_reach_no_other, SIGNALLED, "Signals of a closed socket do not wake the client that gets its number."),
     check!(event_driven::an_idle_connection_holds_next_to_no_memory, EVENT_DRIVEN, "A connection that has been served and is idle holds no buffer."),
+    check!(event_driven::silent_clients_cost_no_reads, WATCHES, "Beside a busy client, silent ones are not read from."),
     check!(event_driven::memory_of_unfinished_frames_returns, EVENT_DRIVEN, "After 300 resets of unfinished frames of 900 KB, their memory is returned without further traffic."),
 
     check!(workers::the_next_client_waits_until_one_ends, AS_MANY_AS_WORKERS, "With a client at every worker, the next ones wait, and are served in turn as others end."),

@@ -7,9 +7,6 @@ use crate::{
     subject::{Running, Subject},
 };
 
-/// User memory that an idle connection may hold besides its socket, in bytes.
-const IDLE_BYTES: u64 = 256;
-
 /// Pages that are in use but not full yet, in bytes.
 const PARTIAL_PAGES_BYTES: u64 = 64 * 1024;
 
@@ -21,11 +18,31 @@ pub fn an_idle_connection_holds_next_to_no_memory(subject: &Subject) -> Result {
     let before = server.anonymous_bytes()?;
     let others = served_once(&server, all - first.len())?;
     let grown = server.anonymous_bytes()?.saturating_sub(before);
-    let allowed = IDLE_BYTES * others.len() as u64 + PARTIAL_PAGES_BYTES;
+    let each = u64::from(subject.model.idle_bytes.unwrap_or_default());
+    let allowed = each * others.len() as u64 + PARTIAL_PAGES_BYTES;
     ensure!(grown <= allowed, "{} idle connections to hold at most {allowed} bytes", others.len(); "{grown} bytes");
     // An end in order would leave thousands of sockets behind for a minute (TIME_WAIT).
     first.into_iter().chain(others).try_for_each(Client::reset)?;
     expect_counters!(server.stop()?, frames: all as u64);
+    Ok(())
+}
+
+/// A loop that looked at more than what is ready would read from them, too.
+pub fn silent_clients_cost_no_reads(subject: &Subject) -> Result {
+    const REQUESTS: u64 = 500;
+    let server = subject.start(&[])?;
+    let silent = served_once(&server, 100)?;
+    let mut active = Client::connect(&server)?;
+    for _ in 0..REQUESTS {
+        active.echo(b"the only one to be served")?;
+    }
+    active.finish()?;
+    let clients = silent.len() as u64 + 1;
+    silent.into_iter().try_for_each(Client::reset)?;
+    let reads = server.stop()?.reads;
+    // A frame may arrive in two parts, and every client also comes and goes.
+    let allowed = 2 * (REQUESTS + clients) + 2 * clients;
+    ensure!(reads <= allowed, "at most {allowed} reads for {REQUESTS} requests of one client beside silent ones"; "{reads}");
     Ok(())
 }
 

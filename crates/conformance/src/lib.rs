@@ -28,6 +28,7 @@ mod patience;
 mod processes;
 mod refusal;
 mod shutdown;
+mod signals;
 mod subject;
 mod wire;
 mod work;
@@ -45,10 +46,14 @@ pub use subject::Subject;
 /// The `main` of a test target: one test for each check that applies to the model. Understands what `cargo test` passes on, such
 /// as a filter, `--list` and `--test-threads`.
 pub fn test(model: &'static Model, program: &'static str) -> ExitCode {
+    let unavailable = testbed::check_available(model).err();
+    if let Some(reason) = &unavailable {
+        eprintln!("{} is skipped: {reason}", model.program());
+    }
     let applicable = CHECKS.iter().filter(|check| (check.applies)(model));
     let tests = applicable.map(|check| {
         let run = move || check.run(&Subject::new(model, program)).map_err(Failed::from);
-        Trial::test(format!("{}::{}", check.theme, check.name), run)
+        Trial::test(format!("{}::{}", check.theme, check.name), run).with_ignored_flag(unavailable.is_some())
     });
     libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit_code()
 }

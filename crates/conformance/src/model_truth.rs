@@ -52,6 +52,7 @@ fn is_asleep_for_clients(subject: &Subject, now: &Threads, for_clients: SystemCa
     let others = now.values().sum::<usize>() - waiting;
     let all_sleep = !now.contains_key(&Place::Running);
     match subject.model.runs_as {
+        RunsAs::Tasks => (waiting, others) == (1, 0),
         RunsAs::OneThread if subject.model.is_event_driven() => (waiting, others) == (1, 0),
         // A further thread may be there to end a call that blocks when the server is to stop.
         RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => {
@@ -291,6 +292,8 @@ fn system_call(number: i64) -> Option<SystemCall> {
         libc::SYS_pselect6 => Some(SystemCall::Select),
         libc::SYS_ppoll => Some(SystemCall::Poll),
         libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => Some(SystemCall::EpollWait),
+        libc::SYS_io_uring_enter => Some(SystemCall::IoUringEnter),
+        libc::SYS_rt_sigtimedwait => Some(SystemCall::SignalWait),
         libc::SYS_futex => Some(SystemCall::Futex),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_select => Some(SystemCall::Select),

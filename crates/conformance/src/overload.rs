@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use models::{RunsAs, Serves};
+use models::{NotifiedBy, RunsAs, Serves};
 
 use crate::{
     client::{Client, frame, joined, numbered},
@@ -142,11 +142,6 @@ fn a_second_connection_waits(subject: &Subject) -> Result {
 }
 
 pub fn out_of_descriptors(subject: &Subject) -> Result {
-    let server = subject.start(&[])?;
-    // It may print where it listens before it has opened all that it needs; once it has served a client, it has.
-    let mut before = Client::connect(&server)?;
-    before.echo(b"before")?;
-    before.finish()?;
     // Blocked in accept since before the limit, a server may have reserved a descriptor for the next client; and each process of a
     // pool has. In these servers, no further connection holds a descriptor of the process that accepts.
     let reserved = match subject.model.runs_as {
@@ -156,8 +151,18 @@ pub fn out_of_descriptors(subject: &Subject) -> Result {
         _ => 0,
     };
     let spare = if reserved > 0 { 0 } else { 3 };
-    settled(&server, subject)?;
-    let former = server.limit_descriptors(spare)?;
+    let (server, former) = if subject.model.notified_by == NotifiedBy::Completion {
+        (subject.start_limited(spare)?, Vec::new())
+    } else {
+        let server = subject.start(&[])?;
+        // It may print where it listens before it has opened all that it needs; once it has served a client, it has.
+        let mut before = Client::connect(&server)?;
+        before.echo(b"before")?;
+        before.finish()?;
+        settled(&server, subject)?;
+        let former = server.limit_descriptors(spare)?;
+        (server, former)
+    };
 
     let (mut served, mut reserved_left, mut turned_away) = (Vec::new(), reserved, 0);
     while turned_away < 6 {

@@ -11,10 +11,14 @@ use std::{
 
 use models::{Limit, Model, RunsAs, Serves};
 use procfs::process::Process;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::{
+    io::Errno,
+    process::{Pid, Resource, Rlimit, getrlimit, prlimit},
+};
 use testbed::{Counters, Server, Signal, Stopped, descendants};
 
 use crate::{
+    client::Client,
     failure::{Failure, Result, ensure},
     patience::PATIENCE,
 };
@@ -64,6 +68,28 @@ impl Subject {
     pub(crate) fn start_with(&self, own_options: &[&str], options: &[&str]) -> Result<Running> {
         let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
         command.args(own_options).args(options);
+        self.start_command(command)
+    }
+
+    /// Starts it with a limit of descriptors that leaves it `spare` ones, once it has accepted and lost a client.
+    ///
+    /// Operations of an io_uring have the limit that was in force when they were handed over, and so has the accept that goes on
+    /// since the server started.
+    pub(crate) fn start_limited(&self, spare: usize) -> Result<Running> {
+        let server = self.start(&[])?;
+        let mut client = Client::connect(&server)?;
+        client.echo(b"accepted")?;
+        client.finish()?;
+        let first_denied = server.first_denied(server.process.pid(), spare)?;
+        server.stop()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0; exec \"$@\"", &first_denied.to_string()]);
+        let server = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
+        command.arg(server.get_program()).args(server.get_args());
+        self.start_command(command)
+    }
+
+    fn start_command(&self, command: Command) -> Result<Running> {
         host::raise_descriptor_limit()?;
         self.remember(&command);
         match Server::start(command) {
@@ -165,19 +191,34 @@ impl Running {
     pub fn limit_descriptors(&self, spare: usize) -> Result<Vec<(Pid, Rlimit)>> {
         let mut former = Vec::new();
         for pid in [self.process.pid()].into_iter().chain(descendants(self.process.pid())?) {
-            let open: HashSet<i32> = Process::new(pid.as_raw_nonzero().get())?.fd()?.flatten().map(|open| open.fd).collect();
-            // A limit of descriptors is a limit of their numbers, and the lowest number that is free is given out first.
-            let first_denied = (0..).filter(|number| !open.contains(number)).nth(spare).map(|number| number as u64);
-            let limit = Rlimit { current: first_denied, ..getrlimit(Resource::Nofile) };
-            former.push((pid, prlimit(Some(pid), Resource::Nofile, limit)?));
+            let limit = |first_denied| Rlimit { current: Some(first_denied), ..getrlimit(Resource::Nofile) };
+            let limited =
+                self.first_denied(pid, spare).and_then(|first| Ok(prlimit(Some(pid), Resource::Nofile, limit(first))?));
+            match limited {
+                Ok(limit) => former.push((pid, limit)),
+                // A child that has ended meanwhile.
+                Err(_) if pid != self.process.pid() => {}
+                Err(failure) => return Err(failure),
+            }
         }
         Ok(former)
+    }
+
+    /// The limit that leaves one of its processes `spare` descriptors beside those that it has open. A limit of descriptors is a limit
+    /// of their numbers, and the lowest number that is free is given out first.
+    fn first_denied(&self, pid: Pid, spare: usize) -> Result<u64> {
+        let open: HashSet<i32> = Process::new(pid.as_raw_nonzero().get())?.fd()?.flatten().map(|open| open.fd).collect();
+        Ok((0..).filter(|number| !open.contains(number)).nth(spare).unwrap_or_default() as u64)
     }
 
     /// Sets these limits again.
     pub fn restore_limits(&self, former: Vec<(Pid, Rlimit)>) -> Result {
         for (pid, limit) in former {
-            prlimit(Some(pid), Resource::Nofile, limit)?;
+            match prlimit(Some(pid), Resource::Nofile, limit) {
+                // A child that has ended meanwhile.
+                Err(Errno::SRCH) if pid != self.process.pid() => {}
+                restored => _ = restored?,
+            }
         }
         Ok(())
     }
@@ -212,7 +253,7 @@ pub fn own_option(model: &Model) -> Option<(&'static str, usize)> {
     match model.runs_as {
         RunsAs::ThreadPool | RunsAs::ProcessPool => Some(("--workers", WORKERS)),
         RunsAs::LoopPerCore => Some(("--loops", LOOPS)),
-        RunsAs::OneThread | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => None,
+        RunsAs::OneThread | RunsAs::Tasks | RunsAs::ThreadPerConnection | RunsAs::ProcessPerConnection => None,
     }
 }
 

@@ -73,16 +73,7 @@ impl Acceptor {
         let counters = worker.counters();
         counters.accepts.add(1);
         match self.listener.accept()? {
-            Accepted::Client(socket) => Ok(match self.admission.admit() {
-                Some(place) => {
-                    counters.connections_accepted.add(1);
-                    Accept::Client((socket, place))
-                }
-                None => {
-                    counters.connections_rejected.add(1);
-                    Accept::NotServed
-                }
-            }),
+            Accepted::Client(socket) => Ok(self.admit(socket, worker)),
             Accepted::TurnedAway => {
                 counters.connections_rejected.add(1);
                 Ok(Accept::NotServed)
@@ -92,6 +83,20 @@ impl Acceptor {
             Accepted::BacklogIsEmpty => {
                 counters.would_block.add(1);
                 Ok(Accept::BacklogIsEmpty)
+            }
+        }
+    }
+
+    /// Admits a client whose socket the model has accepted by itself, or turns it away.
+    pub fn admit(&self, socket: OwnedFd, worker: &Worker) -> Accept<(OwnedFd, Place)> {
+        match self.admission.admit() {
+            Some(place) => {
+                worker.counters().connections_accepted.add(1);
+                Accept::Client((socket, place))
+            }
+            None => {
+                worker.counters().connections_rejected.add(1);
+                Accept::NotServed
             }
         }
     }

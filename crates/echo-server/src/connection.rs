@@ -2,13 +2,12 @@
 
 use std::{
     ffi::c_int,
+    io,
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
 };
@@ -18,13 +17,11 @@ use crate::{
     admission::Place,
     client::{Client, Ending},
     time::Time,
+    worker::LINGER,
 };
 
 /// The most bytes read and written in one turn, so that no connection holds a loop for long.
 const TURN_BYTES: usize = 128 * 1024;
-
-/// How long a peer that broke the rules has to end its side after we have ended ours.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// A client being served, with its socket: for models that block or wait for readiness.
 #[derive(Debug)]
@@ -116,8 +113,13 @@ impl Connection {
         self.client.wants_write()
     }
 
+    /// When to ask whether it [has expired](Connection::has_expired), though nothing has moved.
+    pub fn deadline(&self) -> Time {
+        self.client.deadline()
+    }
+
     /// The socket has reported something at which a read stops short of what is there: the peer's end of input, or urgent
-    /// data. An edge is reported once, so from now on every turn reads until nothing is left.
+    /// data. An edge is reported once, so turns read until nothing is left.
     pub fn expect_more_than_a_read(&mut self) {
         self.more_announced = true;
     }
@@ -131,22 +133,11 @@ impl Connection {
 
     /// Whether nothing has moved on it for too long; if so it has ended, and is counted.
     pub fn has_expired(&mut self, worker: &mut Worker) -> bool {
-        if self.client.is_working() {
-            return false;
+        let has_expired = worker.has_expired(&mut self.client, &self.stream);
+        if has_expired {
+            self.close(worker);
         }
-        let deadline = self.client.deadline();
-        if !worker.deadlines.has_passed(deadline) {
-            worker.deadlines.keep(deadline);
-            return false;
-        }
-        if !self.client.is_lingering() && self.is_ready() {
-            // Not idle: the loop has been busy elsewhere, and serves it next.
-            self.has_moved(worker);
-            return false;
-        }
-        self.client.time_out(&mut worker.buffers);
-        self.close(worker);
-        true
+        has_expired
     }
 
     /// From now on answers only what has reached the socket by now.
@@ -167,10 +158,11 @@ impl Connection {
         if !matches!(turn, Turn::Over) {
             return turn;
         }
-        if self.client.ending() == Some(Ending::Closed) && unacknowledged_bytes(&self.stream) > 0 {
-            match self.stream.take_error() {
-                Ok(None) => return Turn::Wait,
-                Ok(Some(_)) | Err(_) => {
+        if self.client.ending() == Some(Ending::Closed) {
+            match all_has_arrived(&self.stream) {
+                Ok(true) => {}
+                Ok(false) => return Turn::Wait,
+                Err(_) => {
                     worker.counters().count_ending(Ending::Reset);
                     return Turn::Over;
                 }
@@ -283,6 +275,7 @@ impl Connection {
             Err(Errno::INTR) => {}
             Err(error) => {
                 can.read = false;
+                self.more_announced = false;
                 self.would_block(error, worker);
             }
         }
@@ -317,9 +310,7 @@ impl Connection {
 
     #[inline]
     fn has_moved(&mut self, worker: &mut Worker) {
-        if let Some(deadline) = worker.deadlines.when_idle() {
-            self.client.idle_until(deadline);
-        }
+        worker.has_moved(&mut self.client);
     }
 
     /// A call has failed. A blocking socket returns EAGAIN when its timeout has passed, or when the server is to stop.
@@ -338,8 +329,7 @@ impl Connection {
     /// Tells a refused peer that nothing more will come, and gives it time to learn of it.
     #[cold]
     fn end_our_side(&mut self, worker: &mut Worker) {
-        let deadline = Time::now().after(LINGER);
-        self.client.linger(worker.deadlines.keep(deadline));
+        worker.linger(&mut self.client);
         let timeout = if self.is_nonblocking { Ok(()) } else { self.stream.set_read_timeout(Some(LINGER)) };
         if timeout.and_then(|()| self.stream.shutdown(Shutdown::Write)).is_err() {
             self.client.reset(&mut worker.buffers);
@@ -354,15 +344,6 @@ impl Connection {
             worker.counters().count_ending(ending);
         }
     }
-
-    /// Whether the socket has what the client waits for.
-    fn is_ready(&self) -> bool {
-        let mut wanted = PollFlags::empty();
-        wanted.set(PollFlags::IN, self.wants_read());
-        wanted.set(PollFlags::OUT, self.wants_write());
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.stream, wanted)], Some(&now)).is_ok_and(|ready| ready > 0)
-    }
 }
 
 impl AsFd for Connection {
@@ -375,6 +356,17 @@ impl AsRawFd for Connection {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
+}
+
+/// Whether the peer has acknowledged all that was written to a socket.
+///
+/// # Errors
+/// When it never will, as the connection is broken.
+pub fn all_has_arrived(stream: &TcpStream) -> io::Result<bool> {
+    if unacknowledged_bytes(stream) == 0 {
+        return Ok(true);
+    }
+    stream.take_error()?.map_or(Ok(false), Err)
 }
 
 /// Bytes written to a socket that its peer has not acknowledged yet (SIOCOUTQ, tcp(7)).

@@ -86,6 +86,15 @@ counters! {
     wakeups,
     /// Calls that change what is watched: descriptors added, modified, removed.
     interest_changes,
+    /// Operations handed to the kernel, by models that are notified by completion. Their accepts, reads and writes are operations,
+    /// too, and no calls.
+    submissions,
+    /// Operations that the kernel has reported as completed; one that repeats (multishot) is reported each time.
+    completions,
+    /// Calls of io_uring_enter, which hands over operations, waits for completions, or both.
+    enters,
+    /// Times that a queue of the kernel's had no room for what happened.
+    overflows,
     /// Calls of accept.
     accepts,
     /// Connections accepted for service. Each ends as exactly one of closed, reset, timed out and abandoned.
@@ -228,6 +237,14 @@ impl fmt::Display for Report {
             "calls: {} waits ({} wakeups), {} accepts, {} reads, {} writes, {} would block, {} interest changes",
             t.waits, t.wakeups, t.accepts, t.reads, t.writes, t.would_block, t.interest_changes
         )?;
+        if t.enters > 0 {
+            let enters = t.enters as f64;
+            let (submitted, completed) = (t.submissions as f64 / enters, t.completions as f64 / enters);
+            writeln!(f, "enters: {} ({submitted:.1} operations handed over and {completed:.1} completed in each)", t.enters)?;
+        }
+        if t.overflows > 0 {
+            writeln!(f, "overflows: {}", t.overflows)?;
+        }
         write!(
             f,
             "cost: CPU {:.3} s user, {:.3} s system; switches {} voluntary, {} involuntary; \

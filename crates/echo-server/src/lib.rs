@@ -29,7 +29,7 @@ pub use acceptor::{Accept, Acceptor};
 pub use admission::Place;
 pub use children::{Children, Fork, NewChild};
 pub use client::{Client, Ending};
-pub use connection::{Connection, Turn};
+pub use connection::{Connection, Turn, all_has_arrived};
 pub use counters::{Counter, Counters};
 pub use drain::{DoesWork, drain, drain_with};
 pub use host::Cpus;

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
+    mem,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -131,6 +132,11 @@ impl Server {
     /// What a further serving thread or process serves with. What it has counted is added up when it is dropped here.
     pub fn another_worker(&self) -> Worker {
         Worker::new(&self.options, self.stop.clone(), self.team.clone())
+    }
+
+    /// What the loop's own thread serves with, for a model whose tasks have to own it. What is left in its place counts nothing.
+    pub fn take_worker(&mut self) -> Worker {
+        mem::replace(&mut self.worker, Worker::new(&self.options, self.stop.clone(), Arc::default()))
     }
 
     /// Interrupts the other serving threads, and waits until they have drained their connections, as long as `--drain-timeout`

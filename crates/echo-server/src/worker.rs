@@ -5,10 +5,12 @@ use std::{
     net::TcpStream,
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use echo_protocol::{Buffers, Rules};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     client::Client,
@@ -21,6 +23,17 @@ use crate::{
     time::Time,
     work::{Spinner, Work, sleep},
 };
+
+/// How long a refused peer has to end its side after we have ended ours.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a loop pauses when the kernel has no memory for its wait.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Whether the kernel was short of something that may be there in a moment.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN))
+}
 
 /// What one thread, loop or process serves with.
 #[derive(Debug)]
@@ -75,14 +88,32 @@ impl Worker {
     /// Those of the call.
     #[inline]
     pub fn count_wait(&mut self, waited: io::Result<()>, ready: bool) -> io::Result<()> {
+        self.counters().waits.add(1);
+        self.end_wait(waited, ready)
+    }
+
+    /// As [`Worker::count_wait`], for a model that counts its calls by itself.
+    ///
+    /// # Errors
+    /// Those of the call.
+    #[inline]
+    pub fn end_wait(&mut self, waited: io::Result<()>, ready: bool) -> io::Result<()> {
         self.deadlines.take_time();
-        let counters = self.counters();
-        counters.waits.add(1);
-        counters.wakeups.add(ready.into());
+        self.counters().wakeups.add(ready.into());
         match waited {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) if is_shortage(&error) => {
+                thread::sleep(SHORTAGE_PAUSE);
+                Ok(())
+            }
             waited => waited,
         }
+    }
+
+    /// Notes that time has passed, for a model whose waits are another's and not counted with [`Worker::count_wait`].
+    #[inline]
+    pub fn take_time(&mut self) {
+        self.deadlines.take_time();
     }
 
     /// How long the loop may wait before it must serve a connection that no event announces; `None`: for ever.
@@ -140,6 +171,7 @@ impl Worker {
     /// work of one will be done, if it is to be waited for; call [`Worker::finish_work`] then.
     pub fn receive(&mut self, client: &mut Client, mut bytes: &[u8]) -> Option<Time> {
         self.counters().bytes_in.add(bytes.len() as u64);
+        self.has_moved(client);
         while !bytes.is_empty() {
             let Ok(space) = client.space(&mut self.buffers) else {
                 client.reset(&mut self.buffers);
@@ -174,6 +206,40 @@ impl Worker {
         self.counters().bytes_out.add(n as u64);
         client.sent(n);
         client.release_buffer(&mut self.buffers);
+        self.has_moved(client);
+    }
+
+    /// Something has moved on a connection: it is not idle.
+    #[inline]
+    pub fn has_moved(&mut self, client: &mut Client) {
+        if let Some(deadline) = self.deadlines.when_idle() {
+            client.idle_until(deadline);
+        }
+    }
+
+    /// Our side has ended; the peer has some time to end its own.
+    pub fn linger(&mut self, client: &mut Client) {
+        let deadline = self.deadlines.keep(Time::now().after(LINGER));
+        client.linger(deadline);
+    }
+
+    /// Whether nothing has moved for too long on the client with this socket; if so, it has ended.
+    pub fn has_expired(&mut self, client: &mut Client, socket: &TcpStream) -> bool {
+        if client.is_working() {
+            return false;
+        }
+        let deadline = client.deadline();
+        if !self.deadlines.has_passed(deadline) {
+            self.deadlines.keep(deadline);
+            return false;
+        }
+        if !client.is_lingering() && is_ready(socket, client) {
+            // Not idle: the loop has been busy elsewhere, and serves it next.
+            self.has_moved(client);
+            return false;
+        }
+        client.time_out(&mut self.buffers);
+        true
     }
 
     /// The server stops: of what the peer sends, only the `unread` bytes that have reached the socket are still answered.
@@ -257,4 +323,13 @@ impl Worker {
         self.blocks_on = None;
         interrupt::no_longer_blocks_on_client();
     }
+}
+
+/// Whether the socket has what the client waits for.
+fn is_ready(socket: &TcpStream, client: &Client) -> bool {
+    let mut wanted = PollFlags::empty();
+    wanted.set(PollFlags::IN, client.wants_read());
+    wanted.set(PollFlags::OUT, client.wants_write());
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(socket, wanted)], Some(&now)).is_ok_and(|ready| ready > 0)
 }

@@ -4,7 +4,7 @@ use crate::{
     Descriptor,
     Idle::{BusyPolls, Sleeps},
     Limit, Look, Mark, Model, NotifiedBy, RunsAs, Serves, Set,
-    SystemCall::{Accept, EpollWait, Poll, Read, Select},
+    SystemCall::{Accept, EpollWait, IoUringEnter, Poll, Read, Select, SignalWait},
 };
 
 /// All models.
@@ -20,6 +20,10 @@ pub const CATALOGUE: &[&Model] = &[
     &EPOLL,
     &EPOLL_WORKERS,
     &EPOLL_LOOPS,
+    &ASYNC,
+    &TOKIO,
+    &URING,
+    &SIGNAL,
 ];
 
 /// Blocking calls, one client at a time.
@@ -31,6 +35,8 @@ pub static BLOCKING: Model = Model {
     idle: Sleeps { for_clients: Accept, for_data: Read },
     notified_by: NotifiedBy::BlockingCall,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: None,
     limit: None,
     set: Set::Core,
     look: Look { light: "#2b2b2b", dark: "#e6e6e6", mark: Mark::Circle },
@@ -45,6 +51,8 @@ pub static THREAD_PER_CONN: Model = Model {
     idle: Sleeps { for_clients: Accept, for_data: Read },
     notified_by: NotifiedBy::BlockingCall,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: None,
     limit: None,
     set: Set::Core,
     look: Look { light: "#cf6000", dark: "#f28c28", mark: Mark::Square },
@@ -59,6 +67,8 @@ pub static PROCESS_PER_CONN: Model = Model {
     idle: Sleeps { for_clients: Accept, for_data: Read },
     notified_by: NotifiedBy::BlockingCall,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: None,
     limit: None,
     set: Set::More,
     look: Look { light: "#8c5a2b", dark: "#d9a066", mark: Mark::Pentagon },
@@ -73,6 +83,8 @@ pub static THREAD_POOL: Model = Model {
     idle: Sleeps { for_clients: Accept, for_data: Read },
     notified_by: NotifiedBy::BlockingCall,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: None,
     limit: None,
     set: Set::More,
     look: Look { light: "#b8860b", dark: "#e8c15a", mark: Mark::Hexagon },
@@ -87,6 +99,8 @@ pub static PREFORK: Model = Model {
     idle: Sleeps { for_clients: Accept, for_data: Read },
     notified_by: NotifiedBy::BlockingCall,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: None,
     limit: None,
     set: Set::More,
     look: Look { light: "#a0403c", dark: "#ef8a80", mark: Mark::FivePointStar },
@@ -101,6 +115,8 @@ pub static NONBLOCKING: Model = Model {
     idle: BusyPolls,
     notified_by: NotifiedBy::Trying,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: None,
     set: Set::Core,
     look: Look { light: "#9b2c86", dark: "#c9588f", mark: Mark::Triangle },
@@ -115,6 +131,8 @@ pub static SELECT: Model = Model {
     idle: Sleeps { for_clients: Select, for_data: Select },
     notified_by: NotifiedBy::LevelTriggeredReadiness,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: Some(Limit::DescriptorsBelow(1024)),
     set: Set::More,
     look: Look { light: "#4d7c0f", dark: "#a3d65c", mark: Mark::FourPointStar },
@@ -129,6 +147,8 @@ pub static POLL: Model = Model {
     idle: Sleeps { for_clients: Poll, for_data: Poll },
     notified_by: NotifiedBy::LevelTriggeredReadiness,
     descriptors: &[],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: None,
     set: Set::Core,
     look: Look { light: "#14a083", dark: "#66cfa0", mark: Mark::Diamond },
@@ -143,6 +163,8 @@ pub static EPOLL: Model = Model {
     idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
     notified_by: NotifiedBy::EdgeTriggeredReadiness,
     descriptors: &[Descriptor::Epoll],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: None,
     set: Set::Core,
     look: Look { light: "#1756cf", dark: "#4596ee", mark: Mark::TriangleDown },
@@ -157,6 +179,8 @@ pub static EPOLL_WORKERS: Model = Model {
     idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
     notified_by: NotifiedBy::EdgeTriggeredReadiness,
     descriptors: &[Descriptor::Epoll],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: None,
     set: Set::More,
     look: Look { light: "#0e7490", dark: "#5cc8dd", mark: Mark::Square },
@@ -171,7 +195,73 @@ pub static EPOLL_LOOPS: Model = Model {
     idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
     notified_by: NotifiedBy::EdgeTriggeredReadiness,
     descriptors: &[Descriptor::Epoll],
+    has_runtime: false,
+    idle_bytes: Some(256),
     limit: None,
     set: Set::More,
     look: Look { light: "#6d28d9", dark: "#b794f6", mark: Mark::Circle },
+};
+
+/// async/await over epoll(7), on an executor of its own.
+pub static ASYNC: Model = Model {
+    name: "async",
+    about: "Waits in epoll_wait(2), in a small executor of its own: one async task per connection",
+    serves: Serves::All,
+    runs_as: RunsAs::Tasks,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    has_runtime: false,
+    idle_bytes: Some(512),
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#0f766e", dark: "#5eead4", mark: Mark::Triangle },
+};
+
+/// async/await over epoll(7), on tokio.
+pub static TOKIO: Model = Model {
+    name: "tokio",
+    about: "Waits in epoll_wait(2), in the async runtime tokio: one task per connection",
+    serves: Serves::All,
+    runs_as: RunsAs::Tasks,
+    idle: Sleeps { for_clients: EpollWait, for_data: EpollWait },
+    notified_by: NotifiedBy::EdgeTriggeredReadiness,
+    descriptors: &[Descriptor::Epoll],
+    has_runtime: true,
+    idle_bytes: Some(1536),
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#b45309", dark: "#fbbf24", mark: Mark::Diamond },
+};
+
+/// io_uring(7).
+pub static URING: Model = Model {
+    name: "uring",
+    about: "Hands accept, receive and send to the kernel and waits in io_uring_enter(2) until some are done",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: IoUringEnter, for_data: IoUringEnter },
+    notified_by: NotifiedBy::Completion,
+    descriptors: &[Descriptor::IoUring],
+    has_runtime: false,
+    idle_bytes: Some(256),
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#dc2626", dark: "#f87171", mark: Mark::FourPointStar },
+};
+
+/// Signal-driven I/O.
+pub static SIGNAL: Model = Model {
+    name: "signal",
+    about: "Waits in rt_sigtimedwait(2) for the signals that its sockets send when they change (O_ASYNC)",
+    serves: Serves::All,
+    runs_as: RunsAs::OneThread,
+    idle: Sleeps { for_clients: SignalWait, for_data: SignalWait },
+    notified_by: NotifiedBy::Signal,
+    descriptors: &[],
+    has_runtime: false,
+    idle_bytes: Some(256),
+    limit: None,
+    set: Set::More,
+    look: Look { light: "#52525b", dark: "#a1a1aa", mark: Mark::Hexagon },
 };

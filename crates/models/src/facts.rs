@@ -16,6 +16,8 @@ pub enum Serves {
 pub enum RunsAs {
     /// One thread.
     OneThread,
+    /// One thread, which runs a task for each connection.
+    Tasks,
     /// One thread that accepts, and one for each connection.
     ThreadPerConnection,
     /// One thread that accepts or loops, and a fixed number of worker threads (`--workers`), which wait for it in futex(2).
@@ -55,6 +57,10 @@ pub enum SystemCall {
     Poll,
     /// epoll_wait(2) and its variants.
     EpollWait,
+    /// io_uring_enter(2).
+    IoUringEnter,
+    /// rt_sigtimedwait(2), behind sigwaitinfo(3).
+    SignalWait,
     /// futex(2): waiting for another thread.
     Futex,
 }

@@ -29,6 +29,11 @@ pub struct Model {
     pub notified_by: NotifiedBy,
     /// Kinds of descriptors that `/proc/PID/fd` shows for its process; it has none of the kinds that are not listed.
     pub descriptors: &'static [Descriptor],
+    /// Whether a runtime waits for it that is not ours, and knows alone how often: its count of waits leaves some out.
+    pub has_runtime: bool,
+    /// The most memory that an idle connection holds in the process, in bytes, if connections are entries in a table: beside what
+    /// the kernel holds for its socket.
+    pub idle_bytes: Option<u32>,
     /// A limit of the mechanism, as opposed to one of the machine.
     pub limit: Option<Limit>,
     /// Which comparison it takes part in by default.

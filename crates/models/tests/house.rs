@@ -69,6 +69,15 @@ fn links_lead_to_files_headings_and_items_that_exist() {
 }
 
 #[test]
+fn one_server_alone_uses_an_async_runtime() {
+    let runtimes = ["tokio", "async-std", "smol", "monoio", "glommio", "compio"];
+    let uses = |package: &Package| package.dependencies.iter().any(|dependency| runtimes.contains(&&*dependency.name));
+    let users: Vec<String> =
+        packages().iter().filter(|package| uses(package)).map(|package| package.name.to_string()).collect();
+    assert_eq!(users, [models::TOKIO.program()]);
+}
+
+#[test]
 fn paths_in_the_map_exist() {
     for event in parse(&read(MAP)) {
         let Event::Code(code) = event else { continue };

@@ -4,6 +4,7 @@
 //! program that is given an address and runs under a supervisor. A [`Bench`] starts both kinds and drives them with the load
 //! generator.
 
+mod availability;
 mod bench;
 mod counters;
 mod external;
@@ -14,6 +15,7 @@ mod server;
 mod softirq;
 mod watch;
 
+pub use availability::check_available;
 pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};
 pub use counters::Counters;
 pub use external::ExternalServer;

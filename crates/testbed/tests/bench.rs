@@ -93,7 +93,7 @@ fn fake_program(folder: &Path, counters: &str) {
 
 const COUNTERS: &str = r#"{"model":"epoll","connections_accepted":7,"connections_rejected":0,"connections_closed":7,
     "connections_reset":0,"connections_timed_out":0,"connections_abandoned":0,"frames":9,"bytes_in":1,"bytes_out":2,
-    "protocol_errors":0,"waits":3,"wakeups":3,"interest_changes":0,"accepts":8,"reads":4,"writes":5,"would_block":6,
+    "protocol_errors":0,"waits":3,"wakeups":3,"interest_changes":0,"submissions":0,"completions":0,"enters":0,"overflows":0,"accepts":8,"reads":4,"writes":5,"would_block":6,
     "user_cpu_s":0.5,"system_cpu_s":0.25,"voluntary_switches":1,"involuntary_switches":2,"peak_rss_bytes":4096,
     "child_peak_rss_bytes":0,"threads":1,"processes":1,
     "something_new":1}"#;

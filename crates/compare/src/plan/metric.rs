@@ -66,6 +66,7 @@ pub static WAITS: Metric = lower("waits_per_request", "", "waits/request", 2);
 pub static READS: Metric = lower("reads_per_request", "", "reads/request", 2);
 pub static WRITES: Metric = lower("writes_per_request", "", "writes/request", 2);
 pub static WOULD_BLOCK: Metric = lower("would_block_per_request", "", "would block/request", 2);
+pub static OVERFLOWS: Metric = lower("overflows", "", "overflows", 0);
 pub static PEAK_RSS: Metric = lower("server_peak_rss_bytes", "peak RSS", "bytes", 0);
 pub static CONNECTION_BYTES: Metric = lower("bytes_per_connection", "", "bytes/connection", 0);
 pub static THREADS: Metric = lower("server_threads", "", "threads", 0);

@@ -1,6 +1,9 @@
 //! What to compare and how thoroughly: the command line's options, resolved and kept in run.json.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::{Result, bail, ensure};
 use models::CATALOGUE;
@@ -8,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use testbed::ExternalServer;
 
 use crate::plan::{
-    contestant::{Contestant, SETS},
+    contestant::{Contestant, Program, SETS},
     experiment::{EXPERIMENTS, Experiment, Load, Profile},
     options::What,
 };
@@ -117,7 +120,19 @@ fn contestants(what: &What) -> Result<Vec<Contestant>> {
     }
     all.retain(|contestant| what.only.iter().any(|word| contestant.is_selected_by(word)));
     ensure!(!all.is_empty(), "there is no server in the set {}", what.only.join(", "));
+    all.retain(can_run);
+    ensure!(!all.is_empty(), "no server of those asked for can run here");
     Ok(all)
+}
+
+/// Whether its mechanism exists here; if not, a line on standard error says why it takes no part.
+fn can_run(contestant: &Contestant) -> bool {
+    let Program::Model(model) = &contestant.program else { return true };
+    let available = testbed::check_available(model);
+    if let Err(reason) = &available {
+        let _ = writeln!(io::stderr(), "compare: {} takes no part: {reason}", contestant.name);
+    }
+    available.is_ok()
 }
 
 fn names(contestants: &[Contestant]) -> String {
@@ -161,7 +176,8 @@ mod tests {
     #[test]
     fn core_models_and_external_servers_are_the_default_and_sets_can_be_selected() {
         let of_set = |in_set: fn(&Set) -> bool| {
-            CATALOGUE.iter().filter(|model| in_set(&model.set)).map(|model| model.name).collect::<Vec<_>>()
+            let models = CATALOGUE.iter().filter(|model| in_set(&model.set) && testbed::check_available(model).is_ok());
+            models.map(|model| model.name).collect::<Vec<_>>()
         };
         let mine = ["--server", "mine=./mine {port}"];
         assert_eq!(servers(&mine), [of_set(|set| *set == Set::Core), vec!["mine"]].concat());

@@ -154,6 +154,13 @@ pub fn under(field: &Field, model: &Model, metric: &Metric, limit: f64) -> Optio
     is_below(estimate.interval.unwrap_or((estimate.median, estimate.median)), limit)
 }
 
+/// Whether one server's number is less than so many times the other's.
+pub fn less(field: &Field, one: &Model, other: &Model, metric: &Metric, times: f64) -> Option<bool> {
+    let interval = |model: &Model| field.cell(model.name).filter(|cell| cell.serves_all())?.estimate(metric)?.interval;
+    let ((least, most), (least_of_other, most_of_other)) = (interval(one)?, interval(other)?);
+    is_below((least / most_of_other, most / least_of_other), times)
+}
+
 /// Whether it serves every client.
 pub fn serves_all(field: &Field, model: &Model) -> Option<bool> {
     field.cell(model.name).filter(|cell| cell.rounds() > 0).map(|cell| cell.serves_all())

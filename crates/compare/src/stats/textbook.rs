@@ -2,20 +2,21 @@
 //! kinds and state, mostly without numbers, what each is good and bad at.
 
 use models::{
-    BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_PER_CONN,
-    THREAD_POOL,
+    ASYNC, BLOCKING, EPOLL, EPOLL_LOOPS, EPOLL_WORKERS, Model, NONBLOCKING, POLL, PREFORK, PROCESS_PER_CONN, SELECT, SIGNAL,
+    THREAD_PER_CONN, THREAD_POOL, TOKIO, URING,
 };
 use serde_json::{Value, json};
+use statistics::CLEAR_FACTOR;
 
 use crate::{
     plan::{
         experiment::{Experiment, Servers},
-        metric::{CONNECTION_BYTES, CPU_SHARE, Metric, P50, P99, THREADS, THROUGHPUT},
+        metric::{CALLS, CONNECTION_BYTES, CPU_SHARE, CPU_US, Metric, OVERFLOWS, P50, P99, THREADS, THROUGHPUT},
         place::Place,
         settings::Settings,
     },
     stats::{
-        claim::{Claim, Judged, Test, Test::*, ahead, even, grew, serves_all, slowed, under},
+        claim::{Claim, Judged, Test, Test::*, ahead, even, grew, less, serves_all, slowed, under},
         summary::{Field, had_several_processors},
     },
 };
@@ -50,7 +51,7 @@ const fn claim(
     Claim { text, about, by, of, test }
 }
 
-static SCALING: [Claim; 7] = [
+static SCALING: [Claim; 12] = [
     claim(
         "A server that blocks serves one client at a time; the others wait.",
         &[&BLOCKING],
@@ -105,6 +106,41 @@ static SCALING: [Claim; 7] = [
         &THROUGHPUT,
         |place| place.x >= SELECT_LIMIT,
         There(|field| serves_all(field, &SELECT).map(|all| !all)),
+    ),
+    claim(
+        "Asynchronous I/O is the fastest.",
+        &[&URING, &EPOLL, &THREAD_PER_CONN],
+        &THROUGHPUT,
+        |place| place.x > 1,
+        There(|field| all([&EPOLL, &THREAD_PER_CONN].map(|other| ahead(field, &URING, other)))),
+    ),
+    claim(
+        "Asynchronous I/O needs fewer system calls than waiting for readiness.",
+        &[&URING, &EPOLL],
+        &CALLS,
+        |place| place.x > 1,
+        There(|field| less(field, &URING, &EPOLL, &CALLS, 1.0)),
+    ),
+    claim(
+        "A coroutine costs nothing per switch: tasks need no more processor time per request than a bare loop.",
+        &[&ASYNC, &EPOLL],
+        &CPU_US,
+        |place| place.x > 1,
+        There(|field| less(field, &ASYNC, &EPOLL, &CPU_US, CLEAR_FACTOR)),
+    ),
+    claim(
+        "An async runtime costs more processor time per request than a bare loop.",
+        &[&TOKIO, &EPOLL],
+        &CPU_US,
+        |_| true,
+        There(|field| less(field, &EPOLL, &TOKIO, &CPU_US, 1.0)),
+    ),
+    claim(
+        "Under load, signal-driven I/O loses signals: the queue of signals overflows.",
+        &[&SIGNAL],
+        &OVERFLOWS,
+        |place| place.x >= MANY,
+        There(|field| under(field, &SIGNAL, &OVERFLOWS, 0.5).map(|none| !none)),
     ),
 ];
 
@@ -170,7 +206,7 @@ static IDLE: [Claim; 5] = [
     ),
 ];
 
-static SERVICE: [Claim; 4] = [
+static SERVICE: [Claim; 6] = [
     claim(
         "Threads suit work that blocks: they wait in parallel, one loop waits for one request at a time.",
         &[&THREAD_PER_CONN, &EPOLL],
@@ -191,6 +227,20 @@ static SERVICE: [Claim; 4] = [
         &THROUGHPUT,
         |place| place.variant.starts_with("wait"),
         SinceFirst(|first, here| grew(first, here, &EPOLL, &THROUGHPUT, 2.0)),
+    ),
+    claim(
+        "Async tasks wait for many requests at once, in one thread.",
+        &[&ASYNC, &URING],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("wait"),
+        SinceFirst(|first, here| all([&ASYNC, &URING].map(|server| grew(first, here, server, &THROUGHPUT, 2.0)))),
+    ),
+    claim(
+        "A call that blocks holds up every task of an async server; threads go on.",
+        &[&ASYNC, &THREAD_PER_CONN],
+        &THROUGHPUT,
+        |place| place.variant.starts_with("sleep") && place.x > 1,
+        There(|field| ahead(field, &THREAD_PER_CONN, &ASYNC)),
     ),
     claim(
         "Work that computes is limited by the processors, whatever the model.",

@@ -21,7 +21,7 @@ const FEW_REQUESTS: u64 = 100;
 type ValueOf = fn(&Measured) -> Option<f64>;
 
 /// All metrics, in the order of summary.csv, each with its value.
-static VALUES: [(&Metric, ValueOf); 30] = [
+static VALUES: [(&Metric, ValueOf); 31] = [
     (&metric::THROUGHPUT, |measured| Some(measured.load.throughput_per_s)),
     (&metric::GOODPUT, |measured| {
         Some(measured.load.throughput_per_s * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
@@ -51,8 +51,10 @@ static VALUES: [(&Metric, ValueOf); 30] = [
         Some(cost.voluntary_switches_per_request? + cost.involuntary_switches_per_request?)
     }),
     (&metric::CALLS, |measured| {
-        let calls = |counters: &Counters| {
-            counters.waits + counters.reads + counters.writes + counters.accepts + counters.interest_changes
+        let calls = |counters: &Counters| match counters.enters {
+            0 => counters.waits + counters.reads + counters.writes + counters.accepts + counters.interest_changes,
+            // What one call hands over or brings is no call.
+            enters => enters,
         };
         counted_per_request(measured, calls)
     }),
@@ -60,6 +62,7 @@ static VALUES: [(&Metric, ValueOf); 30] = [
     (&metric::READS, |measured| counted_per_request(measured, |counters| counters.reads)),
     (&metric::WRITES, |measured| counted_per_request(measured, |counters| counters.writes)),
     (&metric::WOULD_BLOCK, |measured| counted_per_request(measured, |counters| counters.would_block)),
+    (&metric::OVERFLOWS, |measured| Some(measured.cost.counters.as_ref()?.overflows as f64)),
     (&metric::PEAK_RSS, |measured| Some(measured.cost.peak_rss_bytes as f64)),
     (&metric::CONNECTION_BYTES, |measured| measured.cost.bytes_per_connection),
     (&metric::THREADS, |measured| Some(measured.cost.threads as f64)),

@@ -106,7 +106,11 @@ fn at(experiment: &Experiment, cases: &[Case]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use models::{EPOLL_LOOPS, EPOLL_WORKERS, Model, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_POOL};
+    use models::{
+        ASYNC, EPOLL_LOOPS, EPOLL_WORKERS, Model, PREFORK, PROCESS_PER_CONN, SELECT, THREAD_PER_CONN, THREAD_POOL, TOKIO, URING,
+    };
+
+    use testbed::Counters;
 
     use super::*;
     use crate::{
@@ -294,6 +298,60 @@ mod tests {
         };
         // The point with one connection stays as it was.
         assert_eq!((in_advance(5.0), in_advance(1.0)), (Verdict::HoldsInPart, Verdict::DoesNotHold));
+    }
+
+    #[test]
+    fn asynchronous_io_is_judged_by_replies_calls_processor_time_and_overflows() {
+        let when =
+            |only, model: &Model, claim, happens: &dyn Fn(&mut Trial)| verdict_when("scaling", only, model, claim, happens);
+        let fastest = |factor: f64| {
+            let only = "uring,epoll,thread-per-conn";
+            when(only, &URING, "Asynchronous I/O is the fastest", &|trial| scale_throughput(trial, factor))
+        };
+        assert_eq!([2.0, 1.0].map(fastest), [Verdict::Holds, Verdict::DoesNotHold]);
+        let counted = |only: &str, claim, count: &dyn Fn(&Trial, &mut Counters)| {
+            let mut run = SyntheticRun::of(&["--experiment", "scaling", "--only", only, "--rounds", "5"]);
+            for trial in &mut run.trials {
+                let mut counters =
+                    Counters { frames: 1000 + u64::from(trial.round), waits: 500, reads: 1000, ..Counters::default() };
+                count(trial, &mut counters);
+                measured(trial).cost.counters = Some(counters);
+            }
+            judged(&run, "scaling", claim).0
+        };
+        let calls = |enters: u64| {
+            counted("uring,epoll", "Asynchronous I/O needs fewer", &|trial, counters| {
+                counters.enters = if trial.server == URING.name { enters } else { 0 };
+            })
+        };
+        assert_eq!([100, 9000].map(calls), [Verdict::Holds, Verdict::DoesNotHold]);
+        let lost = |overflows| counted("signal", "Under load, signal-driven", &|_, counters| counters.overflows = overflows);
+        assert_eq!([3, 0].map(lost), [Verdict::Holds, Verdict::DoesNotHold]);
+        let cpu = |only, model, claim, factor: f64| {
+            when(only, model, claim, &|trial| {
+                let cpu = &mut measured(trial).cost.cpu_us_per_request;
+                *cpu = cpu.map(|cpu| cpu * factor);
+            })
+        };
+        let coroutine = |factor| cpu("async,epoll", &ASYNC, "A coroutine costs nothing", factor);
+        assert_eq!([1.0, 2.0].map(coroutine), [Verdict::Holds, Verdict::DoesNotHold]);
+        let runtime = |factor| cpu("tokio,epoll", &TOKIO, "An async runtime costs more", factor);
+        assert_eq!([2.0, 0.5].map(runtime), [Verdict::Holds, Verdict::DoesNotHold]);
+    }
+
+    #[test]
+    fn async_servers_wait_for_many_and_block_for_one() {
+        let waits = |factor: f64| {
+            let mut run = SyntheticRun::of(&["--experiment", "service", "--only", "async,uring", "--rounds", "5"]);
+            run.trials.iter_mut().filter(|trial| trial.place.x > 1).for_each(|trial| scale_throughput(trial, factor));
+            judged(&run, "service", "Async tasks wait for many").0
+        };
+        assert_eq!([10.0, 1.0].map(waits), [Verdict::Holds, Verdict::DoesNotHold]);
+        let blocks = |factor: f64| {
+            let claim = "A call that blocks holds up";
+            verdict_when("service", "async,thread-per-conn", &THREAD_PER_CONN, claim, |trial| scale_throughput(trial, factor))
+        };
+        assert_eq!([10.0, 1.0].map(blocks), [Verdict::Holds, Verdict::DoesNotHold]);
     }
 
     #[test]

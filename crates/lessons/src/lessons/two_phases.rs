@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use models::Model;
+use models::{Model, NotifiedBy, URING};
 use testbed::Server;
 
 use crate::{
@@ -35,6 +35,11 @@ pub static LESSON: Lesson = Lesson {
             shows: "the read that copies; on a blocking socket it waits, too",
         },
         Passage { file: "crates/echo-poll/src/main.rs", function: "serve", shows: "waits in one call, copies in another one" },
+        Passage {
+            file: "crates/echo-uring/src/ring.rs",
+            function: "next",
+            shows: "both phases are over when a completion arrives",
+        },
     ],
 };
 
@@ -104,7 +109,8 @@ fn show(lab: &Lab, pause: Duration, timeline: fn(&Lab, &Model, Duration) -> Resu
         lab.print(format!("  {:<15} {}", model.name, timeline.drawing(pause / COLUMNS)));
         Ok(timeline)
     };
-    core_models().map(show).collect()
+    let with_completions = [&URING].into_iter().filter(|model| testbed::check_available(model).is_ok());
+    core_models().chain(with_completions).map(show).collect()
 }
 
 /// Without a trace: from what the server counted while it received one request after a pause.
@@ -116,7 +122,11 @@ fn by_counters(lab: &Lab, model: &Model, pause: Duration) -> Result<Timeline> {
     let found_nothing = counters.would_block.saturating_sub(counters.accepts.saturating_sub(counters.connections_accepted));
     // The last read returned the end of input.
     let returned_data = counters.reads.saturating_sub(found_nothing + 1);
-    Ok(Timeline::counted(model.name, waited, counters.waits, found_nothing, returned_data))
+    let mut timeline = Timeline::counted(model.name, waited, counters.waits, found_nothing, returned_data);
+    if model.notified_by == NotifiedBy::Completion {
+        timeline.waited_in = vec![("calls of io_uring_enter".to_owned(), counters.enters as usize)];
+    }
+    Ok(timeline)
 }
 
 /// From a trace of the server while it received one request after a pause.
@@ -127,7 +137,11 @@ fn timeline(lab: &Lab, model: &Model, pause: Duration) -> Result<Timeline> {
     // The tracer closes the server's standard error when it has written all logs, and that is awaited here.
     let stopped = server.stop(TIMEOUT)?;
     let logs = logs(folder.path(), &stopped.stderr)?;
-    Timeline::of(model.name, &logs, sent).with_context(|| format!("strace recorded no request to {}", model.program()))
+    let timeline = match model.notified_by {
+        NotifiedBy::Completion => Timeline::of_completions(model.name, &logs, sent),
+        _ => Timeline::of(model.name, &logs, sent),
+    };
+    timeline.with_context(|| format!("strace recorded no request to {}", model.program()))
 }
 
 /// The command that runs `program` under strace, which logs the calls of each thread, with when they began (-ttt), how long they
@@ -217,6 +231,16 @@ impl Timeline {
         Some(Timeline { model, waited_in, inputs })
     }
 
+    /// From the logs of a server that has handed over its input before: the kernel waits and copies inside the call that brings the
+    /// completion.
+    fn of_completions(model: &'static str, logs: &[String], sent: Duration) -> Option<Timeline> {
+        let calls = logs.iter().flat_map(|log| log.lines().filter_map(Call::parse));
+        let call = calls.into_iter().find(|call| call.name == "io_uring_enter" && call.began < sent && call.ended >= sent)?;
+        let (waited, copied) = (sent - call.began, Some(call.ended - sent));
+        let input = Input { bytes: None, waited, copied, both_in_one_call: true };
+        Some(Timeline { model, waited_in: vec![(call.name.to_owned(), 1)], inputs: vec![input] })
+    }
+
     /// From counters: how often it waited for readiness, and how many of its reads found nothing and how many returned data.
     fn counted(model: &'static str, waited: Duration, waits: u64, found_nothing: u64, returned_data: u64) -> Timeline {
         let both_in_one_call = waits == 0 && found_nothing == 0;
@@ -251,7 +275,12 @@ impl Timeline {
             |input: &Input| Some(format!("{} in {}", readable::count(input.bytes? as f64), readable::time(input.copied?)));
         let copied = match self.inputs.iter().map(read).collect::<Option<Vec<_>>>() {
             Some(reads) => format!("copied bytes: {}", reads.join(", ")),
-            None => format!("copied in {} reads", self.inputs.len()),
+            None => match self.inputs[..] {
+                [Input { copied: Some(copied), .. }] => {
+                    format!("copied by the kernel before the call returned, {} later", readable::time(copied))
+                }
+                _ => format!("copied in {} reads", self.inputs.len()),
+            },
         };
         format!("waited {} (calls: {}); {copied}", readable::time(waited), calls.collect::<Vec<_>>().join(" and "))
     }
@@ -346,6 +375,21 @@ mod tests {
         assert_eq!(blocking.waited_in, [("recvfrom".to_owned(), 1)]);
         assert_eq!(inputs(&blocking), [(9, 50_080, 100, true)]);
         assert!(timeline(&["", STOP]).is_none());
+    }
+
+    /// The strace log of a server that hands its input over, shortened.
+    const URING: &str = r#"100.100000 io_uring_enter(8<anon_inode:[io_uring]>, 2, 1, IORING_ENTER_GETEVENTS, NULL, 8) = 2 <0.000100>
+100.100200 io_uring_enter(8<anon_inode:[io_uring]>, 1, 1, IORING_ENTER_GETEVENTS, NULL, 8) = 1 <0.050000>
+100.150300 io_uring_enter(8<anon_inode:[io_uring]>, 1, 1, IORING_ENTER_GETEVENTS, NULL, 8) = 1 <0.000300>
+"#;
+
+    #[test]
+    fn a_completion_comes_when_the_kernel_has_waited_and_copied() {
+        let timeline = Timeline::of_completions("some", &[URING.to_owned()], SENT).unwrap();
+        let [input] = timeline.inputs[..] else { panic!("{timeline:?}") };
+        assert_eq!((micros(input.waited), micros(input.copied.unwrap())), (49_900, 100));
+        assert!(input.both_in_one_call && timeline.text().contains("100 µs later"), "{}", timeline.text());
+        assert!(Timeline::of_completions("some", &[EPOLL.to_owned()], SENT).is_none());
     }
 
     #[test]

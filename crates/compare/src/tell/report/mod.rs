@@ -190,7 +190,7 @@ fn grid(found: &ExperimentFindings, legend: &Legend) -> Grid {
 fn traced(traces: &[Trace], legend: &Legend) -> Grid {
     let row = |server: &Server| {
         let trace = traces.iter().find(|trace| trace.name == server.name)?;
-        Some(GridRow { class: server.class(), first: true, cells: trace_table::row(trace) })
+        Some(GridRow { class: server.class(), first: true, cells: trace_table::row(trace, traces) })
     };
-    Grid { head: trace_table::head(), rows: legend.servers().iter().filter_map(row).collect() }
+    Grid { head: trace_table::head(traces), rows: legend.servers().iter().filter_map(row).collect() }
 }

@@ -1,0 +1,7 @@
+//! The battery that every echo server must pass, run against this one.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conformance::test(&models::URING, env!("CARGO_BIN_EXE_echo-uring"))
+}
