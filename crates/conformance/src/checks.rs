@@ -104,6 +104,7 @@ pub const CHECKS: &[Check] = &[
     check!(overload::five_hundred_clients, ALL, "Each of 500 clients gets its own replies, all of them."),
     check!(overload::one_connection_too_many, ALL, "With --max-connections, one client more is turned away and counted, until another leaves."),
     check!(overload::out_of_descriptors, ALL, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
+    check!(overload::a_limit_below_the_descriptors_in_use, ALL, "When the limit of descriptors drops below those in use, it goes on serving, and new clients come once it is raised."),
     check!(one_per_connection::out_of_threads, ONE_PER_CONNECTION, "Without threads or processes, new clients are turned away and counted; one is served as soon as one can start."),
     check!(processes::none_is_left_by_clients, CHILD_PROCESSES, "Once its clients have gone, however many at once, it has the processes it began with and no zombie."),
     check!(processes::none_outlives_a_killed_server, CHILD_PROCESSES, "Killed, it leaves no process behind."),

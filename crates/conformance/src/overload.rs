@@ -7,6 +7,8 @@ use std::{
 };
 
 use models::{NotifiedBy, RunsAs, Serves};
+use rustix::process::getrlimit;
+use testbed::{Resource, Rlimit};
 
 use crate::{
     client::{Client, frame, joined, numbered},
@@ -193,6 +195,29 @@ pub fn out_of_descriptors(subject: &Subject) -> Result {
     let counters = server.stop()?;
     ensure!(counters.connections_rejected >= 6, "every client turned away to be counted"; "{counters:?}");
     Ok(())
+}
+
+/// A limit that is lowered below the descriptors in use closes none of them, but poll(2) then refuses to wait for so many.
+pub fn a_limit_below_the_descriptors_in_use(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let clients = subject.served_at_once(30);
+    let mut served = (0..clients).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    served.iter_mut().try_for_each(|client| client.echo(b"before"))?;
+    let former = server.process.set_limit(Resource::Nofile, Rlimit { current: Some(12), ..getrlimit(Resource::Nofile) })?;
+
+    let mut unharmed = 0;
+    for client in &mut served {
+        unharmed += u64::from(client.is_served()?);
+    }
+    let least = served.len().min(5) as u64;
+    ensure!(unharmed >= least, "at least {least} of {} clients to be served still", served.len(); "{unharmed} are");
+    server.expect_no_spin("with more descriptors than its limit")?;
+    server.process.set_limit(Resource::Nofile, former)?;
+    served.into_iter().try_for_each(Client::reset)?;
+    wait_until("a new client to be served once the limit is what it was", || Client::connect(&server)?.is_served())?;
+    let counters = server.stop()?;
+    let ended = counters.connections_closed + counters.connections_reset + counters.connections_abandoned;
+    expect_eq("connections that ended, of those accepted", ended, counters.connections_accepted)
 }
 
 /// Clients that may wait to be accepted.
