@@ -45,6 +45,7 @@ const LOOP_WITH_WORKERS: fn(&Model) -> bool = |model| model.runs_as == RunsAs::T
 const LOOP_PER_CORE: fn(&Model) -> bool = |model| model.runs_as == RunsAs::LoopPerCore;
 const CHILD_PROCESSES: fn(&Model) -> bool = Model::has_child_processes;
 const ONE_PER_CONNECTION: fn(&Model) -> bool = Model::runs_one_per_connection;
+const THREAD_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ThreadPerConnection;
 const PROCESS_PER_CONNECTION: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ProcessPerConnection;
 const PROCESS_POOL: fn(&Model) -> bool = |model| model.runs_as == RunsAs::ProcessPool;
 const SEVERAL_AT_ONCE: fn(&Model) -> bool = |model| model.serves != Serves::One;
@@ -106,6 +107,7 @@ pub const CHECKS: &[Check] = &[
     check!(overload::out_of_descriptors, ALL, "Without descriptors, new clients are turned away and counted, without spinning; one is served as soon as a descriptor is free."),
     check!(overload::a_limit_below_the_descriptors_in_use, ALL, "When the limit of descriptors drops below those in use, it goes on serving, and new clients come once it is raised."),
     check!(one_per_connection::out_of_threads, ONE_PER_CONNECTION, "Without threads or processes, new clients are turned away and counted; one is served as soon as one can start."),
+    check!(one_per_connection::out_of_memory_for_stacks, THREAD_PER_CONNECTION, "Without memory for a thread's stack, new clients are turned away and counted, and those being served go on."),
     check!(processes::none_is_left_by_clients, CHILD_PROCESSES, "Once its clients have gone, however many at once, it has the processes it began with and no zombie."),
     check!(processes::none_outlives_a_killed_server, CHILD_PROCESSES, "Killed, it leaves no process behind."),
     check!(processes::a_killed_child_costs_one_connection, CHILD_PROCESSES, "A killed child ends one connection; what it has counted is reported, and its place is free again."),

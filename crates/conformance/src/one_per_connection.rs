@@ -15,6 +15,7 @@ use testbed::{Resource, Rlimit};
 use crate::{
     client::{Client, joined},
     failure::{Result, expect_counters, expect_eq},
+    patience::wait_until,
     subject::Subject,
 };
 
@@ -54,6 +55,33 @@ fn without_further_threads(subject: &Subject) -> Result {
     served.finish()?;
     let counters = server.stop()?;
     expect_counters!(counters, connections_rejected: 3, connections_accepted: 2);
+    Ok(())
+}
+
+/// Threads only: a process that is forked gets no address space of its parent's.
+pub fn out_of_memory_for_stacks(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut served = (0..10).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
+    served.iter_mut().try_for_each(|client| client.echo(b"has its own"))?;
+
+    let limit = |limit| server.process.set_limit(Resource::As, limit);
+    // Less than it has mapped already: nothing more can be.
+    let former = limit(Rlimit { current: Some(0), ..getrlimit(Resource::As) })?;
+    let mut turned_away = 0;
+    wait_until("clients to be turned away when there is no memory for a stack", || {
+        // The C library keeps some stacks of threads that have ended, and may have room in its heap.
+        let mut client = Client::connect(&server)?;
+        turned_away += u64::from(!client.is_served()?);
+        served.push(client);
+        Ok(turned_away == 3)
+    })?;
+    served[..10].iter_mut().try_for_each(|client| client.echo(b"unharmed"))?;
+    server.expect_no_spin("when there is no memory for a stack")?;
+
+    limit(former)?;
+    expect_eq("whether a client is served once there is memory", Client::connect(&server)?.is_served()?, true)?;
+    served.into_iter().try_for_each(Client::reset)?;
+    expect_counters!(server.stop()?, connections_rejected: 3);
     Ok(())
 }
 

@@ -5,9 +5,9 @@
 //! context switch.
 #![forbid(unsafe_code)]
 
-use std::{io, process::ExitCode, thread};
+use std::{io, process::ExitCode};
 
-use echo_server::{Accept, Connection, Server, Turn, Worker, drain, run};
+use echo_server::{Accept, Connection, Server, Turn, Worker, drain, run, start_thread};
 
 /// A thread's stack. Nothing here recurses or keeps arrays on it; the default of 2 MiB would only cost address space.
 const STACK_BYTES: usize = 64 * 1024;
@@ -22,8 +22,7 @@ fn serve(server: &mut Server) -> io::Result<()> {
         if let Accept::Client(client) = server.acceptor.accept(&mut server.worker)? {
             // Serve it to the end in a thread of its own. If there is none left, the client is turned away.
             let worker = server.another_worker();
-            let thread = thread::Builder::new().name("client".into()).stack_size(STACK_BYTES);
-            if thread.spawn(move || serve_to_the_end(client, worker)).is_err() {
+            if start_thread(STACK_BYTES, move || serve_to_the_end(client, worker)).is_err() {
                 server.worker.count_turned_away();
             }
         }
