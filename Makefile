@@ -44,6 +44,10 @@ release: ## Build all programs, optimised
 test: ## Run all tests
 	$(CARGO) test --workspace
 
+.PHONY: torture
+torture: release ## Put every server through an ordeal beside honest clients (30 s each; SECONDS=600 for more, SERVERS="epoll uring" for some)
+	target/release/torture $(SECONDS:%=--seconds %) $(SERVERS)
+
 .PHONY: test-page
 test-page: ## Test the report in a browser (needs chromium and python3)
 	@command -v $(CHROMIUM) >/dev/null || { echo "make test-page: $(CHROMIUM) not found; on Debian: apt-get install chromium" >&2; exit 1; }

@@ -4,7 +4,7 @@ use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
     counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, one_per_connection,
-    options, overload, processes, refusal, shutdown, signals, subject::Subject, wire, work, workers,
+    options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -130,6 +130,8 @@ pub const CHECKS: &[Check] = &[
     check!(workers::the_number_of_workers_is_an_option, AS_MANY_AS_WORKERS, "It serves as many clients at once as --workers says."),
     check!(workers::a_client_that_gives_up_waiting, AS_MANY_AS_WORKERS, "A client that is reset while it waits affects no other, and one that ends its side is answered."),
     check!(workers::sigterm_while_clients_wait_in_the_queue, QUEUE, "The queue is bounded, and clients in it at SIGTERM are answered and counted even if every worker has a client that does not read."),
+
+    check!(torture::a_short_ordeal, ALL, "Beside peers that misbehave in every way, honest clients lose nothing, and afterwards all is as before."),
 
     check!(shutdown::sigterm_when_idle, ALL, "SIGTERM ends a server that owes nothing, silent clients or not."),
     check!(shutdown::sigint_when_idle, ALL, "SIGINT ends a server that owes nothing, silent clients or not."),

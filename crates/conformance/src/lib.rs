@@ -30,6 +30,7 @@ mod refusal;
 mod shutdown;
 mod signals;
 mod subject;
+mod torture;
 mod wire;
 mod work;
 mod workers;
@@ -42,6 +43,7 @@ use models::Model;
 pub use checks::{CHECKS, Check};
 pub use failure::Failure;
 pub use subject::Subject;
+pub use torture::{Ordeal, ordeal};
 
 /// The `main` of a test target: one test for each check that applies to the model. Understands what `cargo test` passes on, such
 /// as a filter, `--list` and `--test-threads`.
