@@ -34,7 +34,7 @@ pub use connection::{Connection, Turn, all_has_arrived};
 pub use counters::{Counter, Counters};
 pub use drain::{DoesWork, drain, drain_with};
 pub use host::Cpus;
-pub use server::{MAX_ACCEPTS, Server, run, run_with_options};
+pub use server::{MAX_ACCEPTS, Server, run, run_prepared, run_with_options};
 pub use stop::Stop;
 pub use thread::start_thread;
 pub use time::Time;

@@ -51,7 +51,22 @@ pub fn run(model: &'static Model, serve: fn(&mut Server) -> io::Result<()>) -> E
 /// As [`run`], for a server that has options of its own beside the common ones, such as the number of its workers.
 pub fn run_with_options<Own: Args>(model: &'static Model, serve: impl FnOnce(&mut Server, Own) -> io::Result<()>) -> ExitCode {
     let (options, own) = Options::from_command_line(model);
-    match start_to_stop(model, options, |server| serve(server, own)) {
+    ended(model, start_to_stop(model, options, |server| serve(server, own)))
+}
+
+/// As [`run`], for a model that sets something up before it listens, which may be impossible here.
+pub fn run_prepared<P>(
+    model: &'static Model,
+    prepare: fn() -> io::Result<P>,
+    serve: fn(&mut Server, P) -> io::Result<()>,
+) -> ExitCode {
+    let (options, ()) = Options::from_command_line(model);
+    let prepared = prepare().map_err(|error| error.to_string());
+    ended(model, prepared.and_then(|prepared| start_to_stop(model, options, |server| serve(server, prepared))))
+}
+
+fn ended(model: &Model, result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{}: {error}", model.program());

@@ -12,7 +12,7 @@ mod ring;
 use std::{io, mem, process::ExitCode, time::Duration};
 
 use connection::Connection;
-use echo_server::{Accept, Server, Worker, run};
+use echo_server::{Accept, Server, Worker, run_prepared};
 use operation::{Completion, Operation};
 use ring::Ring;
 use slab::Slab;
@@ -25,13 +25,17 @@ const LISTENER: usize = 1;
 const LOOK: Duration = Duration::from_millis(1);
 
 fn main() -> ExitCode {
-    run(&models::URING, serve)
+    run_prepared(&models::URING, ring, serve)
 }
 
-fn serve(server: &mut Server) -> io::Result<()> {
-    // Set up: a ring, and the first operations.
+fn ring() -> io::Result<Ring> {
+    let advice = "it needs Linux 6.1 or newer, and many containers forbid it";
+    Ring::new().map_err(|error| io::Error::new(error.kind(), format!("io_uring is not available here: {error} ({advice})")))
+}
+
+fn serve(server: &mut Server, mut ring: Ring) -> io::Result<()> {
+    // Set up: the first operations.
     let Server { acceptor, worker, stop, .. } = server;
-    let mut ring = Ring::new().map_err(unavailable)?;
     ring.accept(acceptor);
     ring.watch(STOP, stop);
     let mut connections: Slab<Connection> = Slab::new();
@@ -112,11 +116,6 @@ fn serve(server: &mut Server) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn unavailable(error: io::Error) -> io::Error {
-    let advice = "it needs Linux 6.1 or newer, and many containers forbid it";
-    io::Error::new(error.kind(), format!("io_uring is not available here: {error} ({advice})"))
 }
 
 /// Counts what the ring has done since it was last asked.
