@@ -47,7 +47,8 @@ fn serve(server: &mut Server, mut ring: Ring) -> io::Result<()> {
         let timeout = if worker.stopping() { Some(LOOK) } else { worker.timeout() };
         let waited = ring.wait(timeout);
         count(&mut ring, worker);
-        worker.end_wait(waited, ring.has_completions())?;
+        let done = *waited.as_ref().unwrap_or(&0);
+        worker.end_wait(waited.map(drop), done > 0)?;
 
         // Take what is done: the kernel has waited for the data, and copied it.
         while let Some(completion) = ring.next() {

@@ -4,6 +4,17 @@ use std::{io, os::fd::OwnedFd};
 
 use crate::ring::Buffer;
 
+/// Operations that one call can hand over.
+pub const SUBMISSIONS: u32 = 4096;
+/// Completions that can wait to be taken: with one receive, one send and two cancellations at a time for each connection, enough
+/// for 16,000 of them to happen at once.
+pub const COMPLETIONS: u32 = 65_536;
+/// Provided buffers, a power of two, and the size of each.
+pub const BUFFERS: u16 = 2048;
+pub const BUFFER_BYTES: usize = 4096;
+/// The number by which operations name the provided buffers.
+pub const GROUP: u16 = 0;
+
 /// An operation under way, and the key of its connection.
 #[derive(Clone, Copy)]
 pub enum Operation {

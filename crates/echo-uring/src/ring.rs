@@ -21,21 +21,9 @@ use io_uring::{
     IoUring, cqueue, opcode, squeue,
     types::{BufRingEntry, Fd, SubmitArgs, Timespec},
 };
-
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use crate::operation::{Completion, Counts, Operation};
-
-/// Operations that one call can hand over.
-const SUBMISSIONS: u32 = 4096;
-/// Completions that can wait to be taken: with one receive, one send and two cancellations at a time for each connection, enough
-/// for 16,000 of them to happen at once.
-const COMPLETIONS: u32 = 65_536;
-/// Provided buffers, a power of two, and the size of each.
-const BUFFERS: u16 = 2048;
-const BUFFER_BYTES: usize = 4096;
-/// The number by which operations name the provided buffers.
-const GROUP: u16 = 0;
+use crate::operation::{BUFFER_BYTES, BUFFERS, COMPLETIONS, Completion, Counts, GROUP, Operation, SUBMISSIONS};
 
 /// An io_uring, and the memory that the kernel uses.
 pub struct Ring {
@@ -109,8 +97,8 @@ impl Ring {
         self.push(opcode::AsyncCancel::new(operation.number()).build(), Operation::Cancel);
     }
 
-    /// io_uring_enter(2): hands over what has been pushed, and waits until something has completed, or for `timeout`.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// io_uring_enter(2): hands over what has been pushed, waits for a completion or for `timeout`, and returns how many came.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         self.counts.enters += 1;
         let waited = match timeout {
             None => self.uring.submit_and_wait(1),
@@ -124,26 +112,18 @@ impl Ring {
         self.counts.completions += self.completed.len() as u64;
         self.completed.reverse();
         match waited {
-            Ok(_) => Ok(()),
             // The time is over; or completions have to be taken first, and have been.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY)) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EBUSY)) => Err(error),
+            _ => Ok(self.completed.len()),
         }
-    }
-
-    /// Whether any operation has completed, and has not been taken.
-    pub fn has_completions(&self) -> bool {
-        !self.completed.is_empty()
     }
 
     /// The next of the operations that have completed.
     pub fn next(&mut self) -> Option<Completion> {
         let entry = self.completed.pop()?;
         let (flags, more) = (entry.flags(), cqueue::more(entry.flags()));
-        let result = match entry.result() {
-            n @ 0.. => Ok(n),
-            error => Err(io::Error::from_raw_os_error(-error)),
-        };
+        let failed = || io::Error::from_raw_os_error(-entry.result());
+        let result = if entry.result() < 0 { Err(failed()) } else { Ok(entry.result()) };
         Some(match Operation::of(entry.user_data()) {
             // SAFETY: a new descriptor, which this completion alone reports.
             Operation::Accept => Completion::Accepted { result: result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }), more },
@@ -212,8 +192,7 @@ fn fd(descriptor: &impl AsFd) -> Fd {
     Fd(descriptor.as_fd().as_raw_fd())
 }
 
-/// Memory that starts a page and is never unmapped. It is present from the start, so that what the server holds does not depend on
-/// how many buffers were in use at one time.
+/// Memory that starts a page and is never unmapped; all of it is present from the start.
 fn leaked_pages(bytes: usize) -> io::Result<*mut u8> {
     let (read_write, private) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::POPULATE);
     // SAFETY: a new mapping where the kernel finds room overlaps nothing.

@@ -212,8 +212,8 @@ impl Seen {
                 continue;
             }
             match call.kind(descriptors) {
-                // Registering the listener and the signal to stop is set-up, done before the first wait.
-                Some("interest_changes") if self.calls("waits") == 0 => self.others += 1,
+                // Registering the listener and the signal to stop is set-up, done before the first wait or accept.
+                Some("interest_changes") if self.calls("waits") + self.calls("accepts") == 0 => self.others += 1,
                 Some(kind) => *self.kinds.entry(kind).or_default() += 1,
                 None => self.others += 1,
             }
