@@ -181,6 +181,8 @@ struct Descriptors<'a> {
     clients: HashSet<&'a str>,
     /// Ends of pipes that are written to.
     pipes: HashSet<&'a str>,
+    /// Sockets that send signals when they change.
+    armed: HashSet<&'a str>,
 }
 
 /// A line of a log: `name(arguments) = result`.
@@ -234,6 +236,9 @@ impl<'a> Descriptors<'a> {
                 "pipe" | "pipe2" => {
                     descriptors.pipes.extend(call.arguments.split(", ").nth(1).map(|end| end.trim_end_matches(']')))
                 }
+                "fcntl" if call.arguments.contains("F_SETSIG") => {
+                    descriptors.armed.extend(call.arguments.split(", ").next());
+                }
                 _ => {}
             }
         }
@@ -260,9 +265,7 @@ impl<'a> Call<'a> {
             "write" | "writev" | "sendto" | "sendmsg" if of.clients.contains(descriptor) => Some("writes"),
             "io_uring_enter" => Some("enters"),
             "epoll_ctl" => Some("interest_changes"),
-            "fcntl" if ["F_SETSIG", "F_SETOWN", "F_SETFL"].iter().any(|change| self.arguments.contains(change)) => {
-                Some("interest_changes")
-            }
+            "fcntl" if of.armed.contains(descriptor) && self.arguments.contains(", F_SET") => Some("interest_changes"),
             // For poll(2) the kernel keeps no list. The crate `polling` changes its own, and each time wakes a waiting thread by
             // a byte through a pipe: one change, whose read and futex are among the others.
             "write" if of.pipes.contains(descriptor) => Some("interest_changes"),
