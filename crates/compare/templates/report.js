@@ -30,12 +30,16 @@
     return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
   }
 
-  function show(mark) {
+  // Marks nearer to one another than this, in pixels, cover one another.
+  const COVERED = 6;
+
+  // One mark, and those that it covers.
+  function show(mark, covered = []) {
     if (mark !== current) {
       current?.classList.remove("current");
       current = mark;
       mark.classList.add("current");
-      tooltip.textContent = textOf(mark);
+      tooltip.textContent = [mark, ...covered].map(textOf).join("\n");
     }
     const { x, y } = middle(mark);
     const { width, height } = tooltip.getBoundingClientRect();
@@ -62,12 +66,13 @@
     }
     byKeys = false;
     svg.querySelector(":scope > title")?.remove();
-    const distance = (mark) => {
+    const distance = (mark, place) => {
       const { x, y } = middle(mark);
-      return Math.hypot(x - event.clientX, y - event.clientY);
+      return Math.hypot(x - place.x, y - place.y);
     };
-    const mark = nearest(marks(svg), distance);
-    if (mark) show(mark);
+    const all = marks(svg);
+    const mark = nearest(all, (one) => distance(one, event));
+    if (mark) show(mark, all.filter((one) => one !== mark && distance(one, middle(mark)) < COVERED));
   }
 
   // The next mark of the same server, or that of the next server nearest to where this one stands.

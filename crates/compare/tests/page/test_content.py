@@ -68,7 +68,10 @@ def test_failures_and_missing_trials_are_shown(visit, damaged):
     page = visit(damaged, java_script_enabled=False)
     drawn = all_marks(page, damaged)
     failed = [mark for mark in drawn if mark.server == FAILING_SERVER]
-    assert {mark.experiment for mark in failed} == set(damaged.experiments)
+    # Servers without loops do not take part in all experiments.
+    compared = {row["experiment"] for row in damaged.summary.values() if row["server"] == FAILING_SERVER}
+    compared &= set(damaged.experiments)
+    assert len(compared) >= 8 and {mark.experiment for mark in failed} == compared
     assert all("failed" in mark.title and mark.y is None for mark in failed)
 
     at = lambda experiment, x: [mark for mark in drawn if (mark.experiment, mark.x) == (experiment, x)]
