@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use echo_protocol::Wire;
+use echo_protocol::{Reply, Wire};
 use host::Cpus;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 1 << 30;
 
 /// The highest configurable rate in requests per second: far more than can be sent, few enough to remember those that cannot.
 const MAX_RATE_PER_S: f64 = 1e7;
+
+/// The highest seed: JavaScript and jq read larger numbers in JSON as others.
+const MAX_SEED: u64 = (1 << 53) - 1;
 
 /// The highest number of requests in flight per connection.
 pub const MAX_PIPELINE: usize = 1 << 16;
@@ -50,6 +53,10 @@ pub struct Config {
     pub churn: bool,
     /// Payload per request in bytes, at most [`MAX_PAYLOAD_BYTES`]; a frame's header comes on top.
     pub payload_bytes: usize,
+    /// What payloads consist of.
+    pub payload: Payload,
+    /// What the server answers.
+    pub reply: Reply,
     /// How long requests flow before the measured window begins.
     pub warmup: Duration,
     /// Length of the measured window.
@@ -66,10 +73,10 @@ pub struct Config {
     pub cpus: Option<Cpus>,
     /// How a generator thread waits.
     pub wait: Wait,
-    /// Seed of Poisson arrivals.
+    /// Seed of Poisson arrivals, below 2^53.
     pub seed: u64,
-    /// Length of each of [`Measurement::intervals`](crate::Measurement::intervals); `None` for none.
-    pub interval: Option<Duration>,
+    /// Length of the intervals that a log gets ([`run_part`](crate::run_part)).
+    pub interval: Duration,
     /// Which of the processes that share a load this one is.
     pub part: PartOf,
 }
@@ -114,6 +121,22 @@ fn unknown_arrival(_: &str) -> String {
     "expected constant or poisson".into()
 }
 
+/// What payloads consist of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_payload)]
+pub enum Payload {
+    /// Bytes of any value.
+    #[default]
+    Binary,
+    /// Letters and digits, and a line break at the end, for servers that read lines.
+    Text,
+}
+
+fn unknown_payload(_: &str) -> String {
+    "expected binary or text".into()
+}
+
 /// One of several processes that share a load: it opens every `parts`th connection, and sends that share of the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartOf {
@@ -129,7 +152,7 @@ impl PartOf {
 
     /// This process's share of `all`.
     pub(crate) fn share(self, all: usize) -> usize {
-        (all + self.parts - 1 - self.part) / self.parts
+        all.saturating_add(self.parts - 1 - self.part) / self.parts
     }
 }
 
@@ -176,6 +199,8 @@ impl Config {
             load: Load::Closed { pipeline: 1 },
             churn: false,
             payload_bytes: 64,
+            payload: Payload::Binary,
+            reply: Reply::Echo,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
@@ -185,7 +210,7 @@ impl Config {
             cpus: None,
             wait: Wait::suited_to(1, None),
             seed: 1,
-            interval: None,
+            interval: Duration::from_secs(1),
             part: PartOf::WHOLE,
         }
     }
@@ -200,6 +225,17 @@ impl Config {
     pub fn open_loop(mut self, rate_per_s: f64, arrival: Arrival) -> Config {
         self.load = Load::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
         self
+    }
+
+    /// The load of this process's part alone: its connections, and its share of the rate.
+    pub fn share(&self) -> Config {
+        let mut own = self.clone();
+        own.connections = self.part.share(self.connections);
+        own.idle_connections = self.part.share(self.idle_connections);
+        if let Load::Open(load) = &mut own.load {
+            load.rate_per_s *= own.connections as f64 / self.connections as f64;
+        }
+        own
     }
 
     /// The configured rate in requests per second over all processes; `None` in a closed loop.
@@ -219,6 +255,8 @@ impl Config {
             if holds { Ok(()) } else { Err(Error::Config(otherwise.into())) }
         };
         require(self.connections > 0, "at least one connection is needed")?;
+        require(self.connections >= self.part.parts, "every process and machine needs a connection of its own")?;
+        require(self.seed <= MAX_SEED, "the seed must not be over 9,007,199,254,740,991, so that it survives JSON")?;
         require(!self.targets.is_empty(), "an address to drive is needed")?;
         match self.load {
             Load::Closed { pipeline } => {
@@ -233,9 +271,11 @@ impl Config {
         }
         require(self.threads > 0, "at least one thread is needed")?;
         require(!self.duration.is_zero(), "the duration must be longer than 0")?;
+        require(!self.interval.is_zero(), "an interval must be longer than 0")?;
         require(SystemTime::now().checked_add(self.warmup).is_some(), "the warm-up must have an end")?;
         require(self.payload_bytes <= MAX_PAYLOAD_BYTES, "the payload must not be over 1 GiB")?;
         require(self.wire == Wire::Frames || self.payload_bytes > 0, "raw requests need a payload of at least one byte")?;
+        require(self.payload == Payload::Binary || self.payload_bytes > 0, "a line of text has at least one byte")?;
         self.check_cpus()
     }
 

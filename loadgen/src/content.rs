@@ -3,13 +3,14 @@
 //! A message is a head (a frame's header, and a stamp that identifies the request) and a body (a pseudo-random pattern that all
 //! requests of a run share). The stamp is the request's number in the run and its connection's id, 8 bytes each, little-endian;
 //! a payload of less than 16 bytes has as much of it as fits. The id is masked with a hash of the number, so that a damaged
-//! stamp does not match another request.
+//! stamp does not match another request. In a message of text the stamp is written in letters and digits, and a line break ends
+//! the payload.
 
 use std::ops::Range;
 
-use echo_protocol::{HEADER_BYTES, Wire};
+use echo_protocol::{HEADER_BYTES, Reply as Answer, Wire};
 
-use crate::record::Outcome;
+use crate::{Config, Payload, record::Outcome};
 
 const STAMP_BYTES: usize = 16;
 const HEAD_BYTES: usize = HEADER_BYTES + STAMP_BYTES;
@@ -26,29 +27,42 @@ pub(crate) struct Request {
     pub(crate) sequence: u64,
 }
 
-/// The bytes of every request of a run.
+/// The bytes of every request of a run, and of its reply.
 #[derive(Debug)]
 pub(crate) struct Content {
+    payload: Payload,
+    answer: Answer,
     /// The header of every message; zeros, and never sent, on the raw wire.
     header: [u8; HEADER_BYTES],
     /// The bytes of a head that are sent: no header on the raw wire, and as much of the stamp as fits.
     sent: Range<usize>,
     body: Vec<u8>,
+    /// The body of a reply, if it is another one.
+    upper_body: Option<Vec<u8>>,
     connections: u64,
 }
 
 impl Content {
-    /// The messages on `connections` connections with `payload_bytes` (at most [`u32::MAX`]) per request.
-    pub(crate) fn new(wire: Wire, payload_bytes: usize, connections: usize) -> Content {
+    /// The messages on `connections` connections.
+    pub(crate) fn new(config: &Config, connections: usize) -> Content {
+        let payload_bytes = config.payload_bytes;
         let stamp_bytes = payload_bytes.min(STAMP_BYTES);
-        let (header, first) = match wire {
+        let (header, first) = match config.wire {
             Wire::Frames => ((payload_bytes as u32).to_be_bytes(), 0),
             Wire::Raw => ([0; HEADER_BYTES], HEADER_BYTES),
         };
+        let mut body = pattern(payload_bytes - stamp_bytes);
+        if config.payload == Payload::Text {
+            body.iter_mut().for_each(|byte| *byte = LETTERS[usize::from(*byte) % LETTERS.len()].to_ascii_lowercase());
+            body.last_mut().into_iter().for_each(|last| *last = b'\n');
+        }
         Content {
+            payload: config.payload,
+            answer: config.reply,
             header,
             sent: first..HEADER_BYTES + stamp_bytes,
-            body: pattern(payload_bytes - stamp_bytes),
+            upper_body: (config.reply == Answer::Upper).then(|| body.to_ascii_uppercase()),
+            body,
             connections: connections as u64,
         }
     }
@@ -74,22 +88,68 @@ impl Content {
     fn head(&self, request: Request) -> [u8; HEAD_BYTES] {
         // Numbers are unique in the run, and differ in their low bytes first, which a short payload keeps.
         let number = request.sequence.wrapping_mul(self.connections).wrapping_add(request.connection);
+        let check = request.connection ^ mix(number);
         let mut head = [0; HEAD_BYTES];
         head[..HEADER_BYTES].copy_from_slice(&self.header);
-        head[NUMBER].copy_from_slice(&number.to_le_bytes());
-        head[CONNECTION].copy_from_slice(&(request.connection ^ mix(number)).to_le_bytes());
+        match self.payload {
+            Payload::Binary => {
+                head[NUMBER].copy_from_slice(&number.to_le_bytes());
+                head[CONNECTION].copy_from_slice(&check.to_le_bytes());
+            }
+            Payload::Text => {
+                head[NUMBER].copy_from_slice(&letters(number));
+                head[CONNECTION].copy_from_slice(&letters(check));
+                if self.body.is_empty() && self.sent.end > HEADER_BYTES {
+                    head[self.sent.end - 1] = b'\n';
+                }
+            }
+        }
         if self.sent.end < HEAD_BYTES {
             head[self.sent.end..].fill(0);
         }
         head
     }
 
-    /// The request with this head, or `None` if there is none (or the payload is too short to identify it).
-    fn request_of(&self, head: &[u8; HEAD_BYTES]) -> Option<Request> {
-        let number = u64::from_le_bytes(head[NUMBER].try_into().ok()?);
-        let request = Request { connection: number % self.connections, sequence: number / self.connections };
-        (self.sent.end == HEAD_BYTES && self.head(request) == *head).then_some(request)
+    /// The head of the reply to a request.
+    fn reply_head(&self, request: Request) -> [u8; HEAD_BYTES] {
+        let mut head = self.head(request);
+        if self.answer == Answer::Upper {
+            head[HEADER_BYTES..].make_ascii_uppercase();
+        }
+        head
     }
+
+    fn reply_body(&self) -> &[u8] {
+        self.upper_body.as_deref().unwrap_or(&self.body)
+    }
+
+    /// The request to which a reply with this head belongs, or `None` if there is none (or the payload is too short to identify
+    /// it, or upper case has changed the number).
+    fn request_of(&self, head: &[u8; HEAD_BYTES]) -> Option<Request> {
+        let number: [u8; 8] = head[NUMBER].try_into().ok()?;
+        let number = match self.payload {
+            Payload::Binary => u64::from_le_bytes(number),
+            Payload::Text => number_of(number)?,
+        };
+        let request = Request { connection: number % self.connections, sequence: number / self.connections };
+        (self.sent.end == HEAD_BYTES && self.reply_head(request) == *head).then_some(request)
+    }
+}
+
+/// What numbers are written with: they are the same in upper case.
+const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const BITS_PER_LETTER: usize = 5;
+
+/// The low 40 bits of a number, the lowest first: a run has fewer requests than that counts.
+fn letters(number: u64) -> [u8; 8] {
+    std::array::from_fn(|place| LETTERS[(number >> (place * BITS_PER_LETTER)) as usize % LETTERS.len()])
+}
+
+fn number_of(letters: [u8; 8]) -> Option<u64> {
+    letters.iter().rev().try_fold(0, |number, letter| {
+        let value = LETTERS.iter().position(|known| known == letter)?;
+        Some(number << BITS_PER_LETTER | value as u64)
+    })
 }
 
 /// The frame's header is wrong, so the end of this reply and the beginning of the next are unknown.
@@ -126,7 +186,7 @@ impl Reply {
         if self.received < head_bytes {
             return Ok(of_head);
         }
-        let expected = &content.body[self.received - head_bytes..];
+        let expected = &content.reply_body()[self.received - head_bytes..];
         let of_body = expected.len().min(arrived.len() - of_head);
         self.body_intact &= arrived[of_head..][..of_body] == expected[..of_body];
         self.received += of_body;
@@ -142,7 +202,7 @@ impl Reply {
     pub(crate) fn outcome(&self, content: &Content, request: Request) -> Outcome {
         if !self.body_intact {
             Outcome::Altered
-        } else if self.head == content.head(request) {
+        } else if self.head == content.reply_head(request) {
             Outcome::Answered
         } else if content.request_of(&self.head).is_some() {
             Outcome::Crossed
@@ -181,6 +241,16 @@ mod tests {
 
     const MINE: Request = Request { connection: 3, sequence: 70 };
 
+    fn binary(wire: Wire, payload_bytes: usize, connections: usize) -> Content {
+        Content::new(&Config { wire, payload_bytes, ..Config::new(([127, 0, 0, 1], 1).into()) }, connections)
+    }
+
+    /// Answered in upper case.
+    fn upper(payload: Payload, payload_bytes: usize) -> Content {
+        let config = Config::new(([127, 0, 0, 1], 1).into());
+        Content::new(&Config { wire: Wire::Raw, payload, payload_bytes, reply: Answer::Upper, ..config }, 8)
+    }
+
     fn message(content: &Content, request: Request) -> Vec<u8> {
         let mut bytes = vec![0; content.message_bytes()];
         assert_eq!(content.copy(request, 0, &mut bytes), bytes.len());
@@ -197,17 +267,17 @@ mod tests {
     #[test]
     fn a_frame_is_its_length_and_its_payload() {
         for payload in [0, 1, 15, 16, 17, 100_000] {
-            let content = Content::new(Wire::Frames, payload, 10);
+            let content = binary(Wire::Frames, payload, 10);
             let bytes = message(&content, MINE);
             assert_eq!(bytes[..4], (payload as u32).to_be_bytes());
             assert_eq!(bytes.len(), 4 + payload);
-            assert_eq!(bytes[4..], message(&Content::new(Wire::Raw, payload, 10), MINE));
+            assert_eq!(bytes[4..], message(&binary(Wire::Raw, payload, 10), MINE));
         }
     }
 
     #[test]
     fn no_two_requests_are_the_same_even_when_short() {
-        let content = Content::new(Wire::Raw, 2, 8);
+        let content = binary(Wire::Raw, 2, 8);
         let requests = (0..8).flat_map(|connection| (0..1000).map(move |sequence| Request { connection, sequence }));
         let mut all: Vec<_> = requests.map(|request| message(&content, request)).collect();
         all.sort();
@@ -217,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_reply_to_another_request_is_crossed() {
-        let content = Content::new(Wire::Frames, 64, 8);
+        let content = binary(Wire::Frames, 64, 8);
         for other in [Request { connection: 4, ..MINE }, Request { sequence: 69, ..MINE }] {
             assert_eq!(verdict(&content, &message(&content, other), MINE), Outcome::Crossed);
         }
@@ -225,10 +295,33 @@ mod tests {
 
     #[test]
     fn a_wrong_header_is_detected_at_its_first_wrong_byte() {
-        let content = Content::new(Wire::Frames, 64, 1);
+        let content = binary(Wire::Frames, 64, 1);
         let mut reply = Reply::new();
         assert_eq!(reply.take(&content, &[0, 0]), Ok(2));
         assert_eq!(reply.take(&content, &[1]), Err(WrongHeader));
+    }
+
+    #[test]
+    fn a_message_of_text_is_one_line() {
+        for payload_bytes in [1, 2, 15, 16, 17, 18, 1000] {
+            let content = upper(Payload::Text, payload_bytes);
+            let text = String::from_utf8(message(&content, MINE)).unwrap();
+            assert_eq!((text.len(), text.find('\n')), (payload_bytes, Some(payload_bytes - 1)));
+            assert!(text.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric()), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_upper_case_is_the_only_one_that_is_right_then() {
+        for payload in [Payload::Binary, Payload::Text] {
+            let content = upper(payload, 200);
+            let sent = message(&content, MINE);
+            assert_eq!(verdict(&content, &sent.to_ascii_uppercase(), MINE), Outcome::Answered);
+            assert_eq!(verdict(&content, &sent, MINE), Outcome::Altered);
+        }
+        let content = upper(Payload::Text, 64);
+        let other = message(&content, Request { sequence: 69, ..MINE }).to_ascii_uppercase();
+        assert_eq!(verdict(&content, &other, MINE), Outcome::Crossed);
     }
 
     proptest! {
@@ -236,7 +329,7 @@ mod tests {
         fn any_part_of_a_message_is_the_same_as_in_the_whole(
             payload in 0_usize..200, from in 0_usize..220, room in 0_usize..220, frames: bool,
         ) {
-            let content = Content::new(if frames { Wire::Frames } else { Wire::Raw }, payload, 8);
+            let content = binary(if frames { Wire::Frames } else { Wire::Raw }, payload, 8);
             let whole = message(&content, MINE);
             let from = from.min(whole.len());
             let mut part = vec![0; room];
@@ -249,7 +342,7 @@ mod tests {
         fn the_correct_reply_is_recognized_and_any_changed_byte_alters_it(
             payload in 1_usize..200, at in 0_usize..200, change in 1_u8.., connections in 4_usize..100,
         ) {
-            let content = Content::new(Wire::Raw, payload, connections);
+            let content = binary(Wire::Raw, payload, connections);
             let mut reply = message(&content, MINE);
             prop_assert_eq!(verdict(&content, &reply, MINE), Outcome::Answered);
             reply[at % payload] ^= change;

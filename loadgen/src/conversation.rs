@@ -174,8 +174,11 @@ mod tests {
     impl Driver {
         fn new(wire: Wire, payload_bytes: usize, pipeline: usize) -> Driver {
             Driver {
-                content: Content::new(wire, payload_bytes, 2),
-                record: Record::new(WINDOW, 1_000_000, Timeline::new(WINDOW, None, true)),
+                content: Content::new(
+                    &crate::Config { wire, payload_bytes, ..crate::Config::new(([127, 0, 0, 1], 1).into()) },
+                    2,
+                ),
+                record: Record::new(WINDOW, 1_000_000, Timeline::new(WINDOW, true)),
                 conversation: Conversation::new(1),
                 pipeline,
             }

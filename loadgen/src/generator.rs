@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use mio::{Events, Interest, Token, event::Event, net::TcpStream};
@@ -16,7 +16,7 @@ use crate::{
     engine::Engine,
     record::{Cause, Record},
     schedule::Shard,
-    timeline::Timeline,
+    timeline::{Handover, Timeline},
     waiting::{Waiter, is_timer},
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Common<'a> {
     pub(crate) until_ns: AtomicU64,
     /// Active connections that are not lost.
     pub(crate) open: AtomicUsize,
+    /// Whether pending replies are awaited after the window.
+    pub(crate) may_drain: AtomicBool,
 }
 
 /// A thread that generates its share of the load.
@@ -118,18 +120,26 @@ impl Sockets {
 
 impl<'a> Generator<'a> {
     /// A generator for these connections, which are the run's `shard`.
-    pub(crate) fn new(config: &Config, common: &'a Common<'a>, shard: Shard, sockets: Sockets) -> Generator<'a> {
+    pub(crate) fn new(
+        config: &Config,
+        common: &'a Common<'a>,
+        shard: Shard,
+        ids: impl Iterator<Item = u64>,
+        sockets: Sockets,
+        handover: Option<Handover>,
+    ) -> Generator<'a> {
         let Sockets { waiter, connections } = sockets;
         let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
         let open_loop = config.rate_per_s().is_some();
-        let timeline = Timeline::new(window, config.interval.map(nanoseconds), open_loop);
+        let mut timeline = Timeline::new(window, open_loop);
+        if let Some(handover) = handover {
+            timeline.hand_over(handover);
+        }
         let record = Record::new(window, nanoseconds(config.timeout), timeline);
         let watch = Watch::new(common.clock, common.from_ns);
-        let ids = (0..shard.connections())
-            .map(|slot| (config.part.part + (shard.thread + slot * shard.threads) * config.part.parts) as u64);
         Generator {
             common,
-            engine: Engine::new(config, &common.content, shard, ids, common.begins_ns, record),
+            engine: Engine::new(config, &common.content, shard, ids.take(shard.connections()), common.begins_ns, record),
             watch,
             waiter,
             reads_directly: config.wait == Wait::Spin && shard.connections() == 1 && !config.churn,
@@ -153,7 +163,7 @@ impl<'a> Generator<'a> {
         self.watch.update();
         self.notice_time(&mut check_phase)?;
         self.send_first_requests();
-        while !self.engine.is_over(self.watch.now_ns) {
+        while !self.engine.is_over(self.watch.now_ns) && self.common.may_drain.load(Ordering::Relaxed) {
             self.send_due();
             if self.reads_directly {
                 self.read_the_only_socket();
@@ -194,22 +204,12 @@ impl<'a> Generator<'a> {
 
     /// In an open loop, sends the requests that are due.
     fn send_due(&mut self) {
-        if self.watch.now_ns >= self.engine.record.window.until_ns && self.engine.next_due_ns().is_some() {
-            return self.flush_the_schedule();
-        }
         for _ in 0..REQUESTS_PER_TURN {
             match self.engine.add_due_request(self.watch.now_ns) {
                 Some(slot) => self.send(slot),
                 None => return,
             }
         }
-    }
-
-    /// The window has ended and the schedule was not kept: its remaining requests were due all the same, and the drain has
-    /// begun.
-    fn flush_the_schedule(&mut self) {
-        while self.engine.add_due_request(self.watch.now_ns).is_some() {}
-        (0..self.engine.slots()).for_each(|slot| self.send(slot));
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
@@ -225,8 +225,10 @@ impl<'a> Generator<'a> {
     fn notice_time(&mut self, check_phase: &mut impl FnMut(u64)) -> io::Result<()> {
         let now_ns = self.watch.now_ns;
         check_phase(now_ns);
-        let window = &mut self.engine.record.window;
-        window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
+        let record = &mut self.engine.record;
+        record.window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
+        record.timeline.advance_to(now_ns);
+        let window = record.window;
         if self.cost_at_start.is_none() && now_ns >= window.from_ns {
             self.cost_at_start = Some(Cost::of_this_thread(self.watch.idle_ns)?);
         }

@@ -39,7 +39,7 @@ fn sub_buckets(histogram: &Histogram<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::empty;
+    use crate::Times;
 
     fn hgrm(histogram: &Histogram<u64>) -> String {
         let mut out = Vec::new();
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_format_is_that_of_the_plotters() {
-        let mut histogram = empty();
+        let mut histogram = Times::default().all;
         for latency_ns in [1000, 1500, 1500, 20_000_000] {
             histogram.record(latency_ns).unwrap();
         }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn counts_and_quantiles_never_fall() {
-        let mut histogram = empty();
+        let mut histogram = Times::default().all;
         (1..10_000).for_each(|latency_ns| histogram.record(latency_ns * latency_ns).unwrap());
         let rows: Vec<Vec<f64>> = hgrm(&histogram)
             .lines()
@@ -82,6 +82,6 @@ mod tests {
 
     #[test]
     fn an_empty_histogram_has_no_rows() {
-        assert_eq!(hgrm(&empty()).lines().filter(|line| !line.starts_with('#')).count(), 2);
+        assert_eq!(hgrm(&Times::default().all).lines().filter(|line| !line.starts_with('#')).count(), 2);
     }
 }

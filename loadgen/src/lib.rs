@@ -44,6 +44,7 @@
 //! | `engine` | what to send and what a reply means, without sockets or clock |
 //! | `conversation`, `content`, `pending` | one connection's requests: their state, their bytes, those without a reply |
 //! | `record`, `timeline` | counts and times |
+//! | `interval`, `collector` | the times of each second, while the run goes on |
 //! | `generator`, `waiting` | moves bytes between the engine and the sockets, and waits |
 //! | `part`, `measurement`, `times` | adds threads and processes up, and computes the results |
 //! | `warning`, `warning_rules` | limits that a measurement ran into |
@@ -69,6 +70,7 @@ mod calibrate {
     pub(crate) mod trial;
 }
 mod clock;
+mod collector;
 mod config;
 mod connect;
 mod content;
@@ -80,6 +82,7 @@ mod error;
 mod generator;
 mod hgrm;
 mod hlog;
+mod interval;
 mod measurement;
 mod part;
 mod pauses;
@@ -99,19 +102,20 @@ mod waiting;
 mod warning;
 mod warning_rules;
 
-pub use echo_protocol::Wire;
+pub use echo_protocol::{Reply, Wire};
 
-pub use config::{Arrival, Config, Load, MAX_PAYLOAD_BYTES, MAX_PIPELINE, OpenLoop, PartOf, Wait};
+pub use config::{Arrival, Config, Load, MAX_PAYLOAD_BYTES, MAX_PIPELINE, OpenLoop, PartOf, Payload, Wait};
 pub use encoded_histogram::EncodedHistogram;
 pub use error::Error;
 pub use hgrm::write_hgrm;
-pub use hlog::{HlogError, Interval, Log, MergeError, Tag, merge, read_hlog, write_hlog};
+pub use hlog::{HlogError, HlogLine, HlogReader, HlogWriter, MergeError, Merged, MergedLine, Unanswered, merge, write_hlog};
+pub use interval::{Interval, IntervalSum, Tag};
 pub use measurement::{Connections, Cpu, Failures, LittlesLaw, Measurement, Requests};
 pub use part::Part;
 pub use pauses::Pauses;
 pub use readable::readable_ns;
 pub use report::{IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
-pub use run::{Phase, run, run_part};
+pub use run::{Log, Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
 pub use warning::Warning;
 pub use warning_rules::keeps_up;

@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{Interval, Pauses, Times, Wait, Warning};
+use crate::{Pauses, Times, Wait, Warning};
 
 /// The result of one run.
 #[derive(Clone, Debug)]
@@ -40,8 +40,6 @@ pub struct Measurement {
     pub service: Times,
     /// From when a request was due to when it was sent; `None` in a closed loop.
     pub send_lag: Option<Times>,
-    /// The times that became known in each [`Config::interval`](crate::Config::interval) of the measured window.
-    pub intervals: Vec<Interval>,
     /// The measurement's check on itself.
     pub littles_law: LittlesLaw,
     /// Connections, by what became of them.
@@ -243,13 +241,13 @@ mod tests {
 
     #[test]
     fn littles_law_compares_independent_counts() {
-        let mut latency = crate::timeline::empty();
+        let mut latency = Times::default().all;
         latency.record_n(1000, 500).unwrap();
         let elapsed = Duration::from_micros(100);
         let right = LittlesLaw::new(500_000, &latency, elapsed);
         assert!((right.mean_in_flight - 5.0).abs() < 1e-9 && right.gap() < 0.001, "{right:?}");
         assert!((LittlesLaw::new(1_000_000, &latency, elapsed).gap() - 0.5).abs() < 0.001);
-        assert_eq!(LittlesLaw::new(0, &crate::timeline::empty(), Duration::ZERO).gap(), 0.0);
+        assert_eq!(LittlesLaw::new(0, &Times::default().all, Duration::ZERO).gap(), 0.0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, Connections, Cpu, Interval, Measurement, Pauses,
+    Config, Connections, Cpu, Measurement, Pauses,
     clock::Window,
     connect::Opened,
     cost::Cost,
@@ -119,7 +119,6 @@ impl Part {
     /// The measurement, with the warnings that apply.
     pub fn measurement(self, config: &Config) -> Measurement {
         let elapsed = self.window.length();
-        let intervals = config.interval.map(|length| intervals(&self.record, length, elapsed)).unwrap_or_default();
         let served = self.replies.iter().filter(|&&replies| replies > 0).count() as u64;
         let connections = Connections {
             served,
@@ -134,7 +133,8 @@ impl Part {
             system_s: self.cost.system.as_secs_f64(),
             share: share((self.cost.user + self.cost.system).as_secs_f64()),
             busy_share: if available_s > 0.0 {
-                1.0 - share(Duration::from_nanos(self.cost.idle_ns).as_secs_f64())
+                // A thread may have been idle for a little longer than the window. (Adding 0 turns -0 into 0.)
+                (1.0 - share(Duration::from_nanos(self.cost.idle_ns).as_secs_f64())).max(0.0) + 0.0
             } else {
                 0.0
             },
@@ -155,7 +155,6 @@ impl Part {
             latency,
             service: self.record.timeline.service(),
             send_lag: self.record.timeline.send_lag(),
-            intervals,
             littles_law,
             connections,
             cpu,
@@ -170,21 +169,4 @@ impl Part {
 /// Whether an idle connection is still open and has received nothing.
 fn is_open_and_idle(stream: &mio::net::TcpStream) -> bool {
     matches!(stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// The intervals; the last one extends to the end of the run, since it includes requests that were due in the window and ended
-/// after it.
-fn intervals(record: &Record, length: Duration, elapsed: Duration) -> Vec<Interval> {
-    let begin = |index: usize| length.saturating_mul(index as u32);
-    let interval = |index| {
-        let (latency, service, send_lag) = record.timeline.interval(index);
-        Interval {
-            start: begin(index),
-            length: if elapsed > begin(index) { length.min(elapsed - begin(index)) } else { length },
-            latency: latency.clone(),
-            service: service.clone(),
-            send_lag: send_lag.cloned(),
-        }
-    };
-    (0..record.timeline.intervals()).map(interval).collect()
 }

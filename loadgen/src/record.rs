@@ -191,7 +191,7 @@ mod tests {
     const TIMEOUT_NS: u64 = 1000;
 
     fn empty() -> Record {
-        Record::new(WINDOW, TIMEOUT_NS, Timeline::new(WINDOW, None, true))
+        Record::new(WINDOW, TIMEOUT_NS, Timeline::new(WINDOW, true))
     }
 
     fn exchange(record: &mut Record, due_ns: u64, sent_ns: u64, ended_ns: u64, outcome: Outcome) {

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use echo_protocol::Wire;
+use echo_protocol::{Reply, Wire};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arrival, Config, Connections, Cpu, Extreme, LittlesLaw, Load, Measurement, Pauses, Percentile, Requests, Times, Wait,
+    Arrival, Config, Connections, Cpu, Extreme, LittlesLaw, Load, Measurement, Pauses, Payload, Percentile, Requests, Times,
+    Wait,
 };
 
 /// A measurement and the configuration it was made with.
@@ -117,6 +118,11 @@ pub struct Settings {
     pub one_outstanding: Option<bool>,
     /// Payload of a request, in bytes.
     pub payload_bytes: usize,
+    /// What payloads consist of.
+    pub content: Payload,
+    /// What the server answers.
+    #[serde(with = "ReplyName")]
+    pub reply: Reply,
     /// How long requests flow before the measured window, in seconds.
     pub warmup_s: f64,
     /// Configured length of the measured window, in seconds.
@@ -281,6 +287,8 @@ impl Settings {
             arrival: open.map(|open| open.arrival),
             one_outstanding: open.map(|open| open.one_outstanding),
             payload_bytes: config.payload_bytes,
+            content: config.payload,
+            reply: config.reply,
             warmup_s: seconds(config.warmup),
             duration_s: seconds(config.duration),
             timeout_s: seconds(config.timeout),
@@ -350,6 +358,14 @@ impl Summary {
 enum WireName {
     Frames,
     Raw,
+}
+
+/// [`Reply`] in JSON, by the name it has on command lines.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Reply", rename_all = "lowercase")]
+enum ReplyName {
+    Echo,
+    Upper,
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(crate) fn arrivals_ns(config: &Config, world: &World) -> Vec<u64> {
 fn content(config: &Config) -> Content {
     assert_eq!(config.part, PartOf::WHOLE, "one process is simulated");
     config.check().expect("the configuration is valid");
-    Content::new(config.wire, config.payload_bytes, config.connections)
+    Content::new(config, config.connections)
 }
 
 struct Simulation<'a> {
@@ -362,7 +362,7 @@ impl Agenda {
 
 impl<'a> Thread<'a> {
     fn new(config: &Config, content: &'a Content, shard: Shard, window: Window) -> Thread<'a> {
-        let timeline = Timeline::new(window, config.interval.map(nanoseconds), config.rate_per_s().is_some());
+        let timeline = Timeline::new(window, config.rate_per_s().is_some());
         let record = Record::new(window, nanoseconds(config.timeout), timeline);
         let ids = (0..shard.connections()).map(|slot| (shard.thread + slot * shard.threads) as u64);
         let state = if config.churn { State::None } else { State::Open };

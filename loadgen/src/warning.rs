@@ -62,10 +62,12 @@ pub enum Warning {
         /// The latency there, in nanoseconds.
         latency_ns: u64,
     },
-    /// Requests without an answer count in the latencies at the age at which they were given up.
+    /// Requests without a correct answer count in the latencies at the age at which they were given up.
     Censored {
         /// Their number.
         unanswered: u64,
+        /// Of these, those that got a wrong reply.
+        wrong: u64,
         /// The lowest age, in nanoseconds.
         from_ns: u64,
     },
@@ -104,6 +106,11 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Warning::UnservedConnections { asked, refused: 0, starved } if starved == asked => write!(
+                f,
+                "{starved} of {asked} connections got no reply: check that the server answers in this format (--wire, --reply, \
+                 --content)"
+            ),
             Warning::UnservedConnections { asked, refused: 0, starved } => write!(
                 f,
                 "{starved} of {asked} connections got no reply, so throughput and latency are those of the others: \
@@ -150,10 +157,16 @@ impl fmt::Display for Warning {
                 readable(*lag_ns),
                 readable(*latency_ns)
             ),
-            Warning::Censored { unanswered, from_ns } => write!(
+            Warning::Censored { unanswered, wrong: 0, from_ns } => write!(
                 f,
                 "{unanswered} requests have no answer and count at their age, so percentiles from {} on are lower bounds (>=): check \
                  how these requests ended, or wait longer (--timeout, --drain)",
+                readable(*from_ns)
+            ),
+            Warning::Censored { unanswered, wrong, from_ns } => write!(
+                f,
+                "{unanswered} requests have no correct answer ({wrong} got a wrong one) and count at their age, so percentiles from {} \
+                 on are lower bounds (>=): check the server, and that it answers in this format (--wire, --reply)",
                 readable(*from_ns)
             ),
             Warning::Drift(drift) => {
@@ -177,9 +190,9 @@ impl fmt::Display for Warning {
             ),
             Warning::Paused { pauses, share } => write!(
                 f,
-                "the generator stalled {} times for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
+                "the generator stalled {} for over 1 ms, at most for {}, {:.2} % of the time: latencies beyond the \
                  {:.2}th percentile may be its own; keep other programs off its processors",
-                pauses.over_1ms,
+                times(pauses.over_1ms),
                 readable(pauses.longest_ns),
                 share * 100.0,
                 100.0 - share * 100.0
@@ -197,6 +210,10 @@ impl fmt::Display for Warning {
             ),
         }
     }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
 }
 
 #[cfg(test)]
@@ -242,7 +259,30 @@ mod tests {
                 &["99th", "20.0 µs", "100 µs"],
                 "--wait spin --cpus",
             ),
-            (Warning::Censored { unanswered: 7, from_ns: 2_000_000 }, "censored", &["7 requests", "2.00 ms"], "--timeout"),
+            (
+                Warning::UnservedConnections { asked: 1, refused: 0, starved: 1 },
+                "unserved_connections",
+                &["1 of 1"],
+                "--wire, --reply",
+            ),
+            (
+                Warning::Censored { unanswered: 7, wrong: 0, from_ns: 2_000_000 },
+                "censored",
+                &["7 requests", "2.00 ms"],
+                "--timeout",
+            ),
+            (
+                Warning::Censored { unanswered: 7, wrong: 5, from_ns: 2_000_000 },
+                "censored",
+                &["7 requests", "5 got a wrong one", "2.00 ms"],
+                "check the server",
+            ),
+            (
+                Warning::Paused { pauses: Pauses { longest_ns: 4_000_000, over_1ms: 1, ..Pauses::default() }, share: 0.001 },
+                "paused",
+                &["stalled once"],
+                "keep other programs off its processors",
+            ),
             (drift(Drifting::Throughput, 100.0, 80.0), "drift", &["-20 %"], "warm up longer"),
             (drift(Drifting::Latency, 100_000.0, 200_000.0), "drift", &["100 µs", "200 µs"], "warm up longer"),
             (

@@ -85,7 +85,8 @@ fn idle_connections(&Connections { idle_asked, idle_opened, idle_lost, .. }: &Co
 
 fn censored(measurement: &Measurement) -> Option<Warning> {
     let unanswered = measurement.latency.unanswered;
-    measurement.latency.unanswered_from_ns.map(|from_ns| Warning::Censored { unanswered, from_ns })
+    let wrong = measurement.requests.altered + measurement.requests.crossed;
+    measurement.latency.unanswered_from_ns.map(|from_ns| Warning::Censored { unanswered, wrong, from_ns })
 }
 
 fn client_bound(measurement: &Measurement) -> Option<Warning> {
@@ -163,7 +164,6 @@ pub(crate) mod tests {
             latency: times(100_000, ANSWERS),
             service: times(99_000, ANSWERS),
             send_lag: Some(times(1000, ANSWERS)),
-            intervals: Vec::new(),
             littles_law: LittlesLaw { mean_in_flight: 0.2, rate_times_latency: 0.2 },
             connections: Connections {
                 asked: 2,
@@ -245,7 +245,7 @@ pub(crate) mod tests {
     #[test]
     fn latencies_with_requests_without_an_answer_are_censored() {
         let censored = warnings_after(|run| (run.latency.unanswered, run.latency.unanswered_from_ns) = (3, Some(5_000_000)));
-        assert_eq!(censored, [Warning::Censored { unanswered: 3, from_ns: 5_000_000 }]);
+        assert_eq!(censored, [Warning::Censored { unanswered: 3, wrong: 0, from_ns: 5_000_000 }]);
     }
 
     #[test]

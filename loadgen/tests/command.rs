@@ -8,7 +8,7 @@ use std::fs;
 use assert_cmd::Command;
 use serde_json::Value;
 
-use commands::{SHORT, assert_fails_with, loadgen, stderr};
+use commands::{SHORT, assert_fails_with, loadgen, result, stderr};
 
 #[test]
 fn a_good_run_exits_0_and_its_files_agree() {
@@ -149,7 +149,14 @@ fn bad_usage_exits_2_before_anything_is_sent() {
         (vec!["--rate", "inf"], "over 0 requests per second"),
         (vec!["--rate", "fast"], "invalid value"),
         (vec!["--processes", "0"], "invalid value"),
-        (vec!["--processes", "2"], "every process needs a connection"),
+        (vec!["--processes", "2"], "every process and machine needs a connection"),
+        (vec!["--machine", "1/2"], "--start-at"),
+        (vec!["--machine", "3/2", "--start-at", "2099-01-01T00:00:00Z", "--seed", "1"], "such as 1/2"),
+        (vec!["--seed", "9007199254740992"], "survives JSON"),
+        (vec!["--connect", "udp:localhost:7000"], "udp is not spoken here"),
+        (vec!["--connect", "http://localhost:7000"], "http is not spoken here"),
+        (vec!["--content", "text", "--payload", "0"], "at least one byte"),
+        (vec!["--json", "-", "--hlog", "/dev/stdout"], "stdout"),
         (vec!["--start-at", "2001-01-01T00:00:00Z"], "ago"),
         (vec!["--start-at", "1e19"], "expected a time"),
         (vec!["--json", "-", "--hgrm", "-"], "stdout"),
@@ -213,6 +220,39 @@ fn a_file_that_is_not_a_log_cannot_be_merged() {
         assert_fails_with(Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["merge", log]), 1, &[words, log]);
     }
     assert_fails_with(Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("merge"), 2, &["LOG"]);
+}
+
+#[test]
+fn two_outputs_in_one_file_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a")).unwrap();
+    let [one, other] = ["result", "a/../result"].map(|name| folder.path().join(name));
+    let mut command = loadgen(servers::closed_port());
+    assert_fails_with(command.arg("--json").arg(&one).arg("--hgrm").arg(&other), 2, &["are the same file"]);
+    assert!(!one.exists());
+}
+
+#[test]
+fn a_run_that_fails_leaves_an_earlier_result_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["json", "hgrm", "hlog"].map(|kind| (format!("--{kind}"), folder.path().join(kind)));
+    files.iter().for_each(|(_, file)| fs::write(file, "precious").unwrap());
+    let options = files.iter().flat_map(|(option, file)| [option.as_ref(), file.as_os_str()]);
+    loadgen(servers::closed_port()).args(options).assert().code(1);
+    assert!(files.iter().all(|(_, file)| fs::read_to_string(file).unwrap() == "precious"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing half-written is left");
+}
+
+#[test]
+fn a_server_of_lines_that_answers_in_upper_case_can_be_measured() {
+    let target = servers::shouting_lines();
+    let options = ["--wire", "raw", "--content", "text", "--connections", "3"];
+    let answered = result(loadgen(target).args(options).args(["--reply", "upper"]), 0);
+    assert_eq!((&answered["config"]["content"], &answered["config"]["reply"]), (&"text".into(), &"upper".into()));
+    let output = loadgen(target).args(options).assert().code(1).get_output().clone();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("got a wrong one") && text.contains("--reply"), "{text}");
+    assert!(!text.contains("wait longer"), "{text}");
 }
 
 #[test]

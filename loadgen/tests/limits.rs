@@ -61,6 +61,37 @@ const IN_A_NETWORK_OF_8_PORTS: [&str; 4] =
     ["-rn", "sh", "-c", "ip link set lo up && echo 40000 40007 > /proc/sys/net/ipv4/ip_local_port_range && exec \"$@\""];
 
 #[test]
+fn more_connections_than_can_be_counted_are_too_many() {
+    for connections in ["18446744073709551615", "9223372036854775807"] {
+        let mut command = loadgen(servers::closed_port());
+        let message =
+            assert_fails_with(command.args(["--connections", connections, "--idle-connections", connections]), 1, &[]);
+        assert!(message.contains("file descriptors"), "{message}");
+    }
+}
+
+#[test]
+fn a_rate_that_nobody_can_send_takes_bounded_memory() {
+    // Without the bound, ten million requests per second would take 16 bytes each.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 400000 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_loadgen")]).args([
+        "--connect",
+        &servers::echo().to_string(),
+        "--rate",
+        "1e7",
+        "--warmup",
+        "0s",
+        "--duration",
+        "3s",
+        "--drain",
+        "0s",
+    ]);
+    let result = result(&mut command, 1);
+    assert_eq!(result["requests"]["due"], 30_000_000);
+    assert!(kinds(&result).contains(&"saturated"), "{result}");
+}
+
+#[test]
 fn ports_that_run_out_are_reported() {
     const NAME: &str = "ports_that_run_out_are_reported";
     if env::var_os(FEW_PORTS).is_some() {
@@ -115,8 +146,8 @@ fn files_are_written_even_if_another_cannot_be() {
     let folder = tempfile::tempdir().unwrap();
     let hlog = folder.path().join("log.hlog");
     loadgen(servers::echo()).args(["--json", "/dev/full", "--hgrm", "/dev/full", "--hlog"]).arg(&hlog).assert().code(1);
-    let log = loadgen::read_hlog(&fs::read_to_string(hlog).unwrap()).unwrap();
-    assert!(!log.total(loadgen::Tag::Latency).unwrap().is_empty());
+    let mut log = loadgen::HlogReader::new(fs::File::open(hlog).unwrap()).unwrap();
+    assert!(!log.total(Some("latency")).unwrap().unwrap().is_empty());
 }
 
 #[test]

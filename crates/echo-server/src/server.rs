@@ -1,17 +1,16 @@
 //! A server from start to stop, without the I/O model: that is the loop it is given.
 
 use std::{
-    fs::File,
     io::{self, Write},
     mem,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
-use host::Cpus;
+use host::{Cpus, OutputFile};
 use models::Model;
 
 use crate::{Worker, acceptor::Acceptor, counters::Report, listener::Listener, options::Options, stop::Stop, team::Team};
@@ -79,7 +78,7 @@ fn start_to_stop(model: &Model, options: Options, serve: impl FnOnce(&mut Server
     if let Some(cpus) = &options.cpus {
         cpus.run_here().map_err(|error| format!("cannot run on processors {cpus}: {error} (is there such a processor?)"))?;
     }
-    let stats = options.stats.as_deref().map(Stats::create).transpose()?;
+    let stats = options.stats.as_deref().map(create_stats).transpose()?;
     // Refused or not, it serves as many clients as it may.
     let _ = host::raise_descriptor_limit();
     return_freed_buffers_to_the_system();
@@ -93,7 +92,7 @@ fn start_to_stop(model: &Model, options: Options, serve: impl FnOnce(&mut Server
     let report = server.report(model.name).map_err(|error| format!("cannot report: {error}"))?;
     // Formatted first: standard error is unbuffered, and would be written to piece by piece.
     let _ = io::stderr().write_all(format!("{report}\n").as_bytes());
-    stats.map_or(Ok(()), |stats| stats.write(&report))
+    stats.map_or(Ok(()), |output| write_stats(output, &report))
 }
 
 impl Server {
@@ -191,30 +190,13 @@ fn return_freed_buffers_to_the_system() {
     }
 }
 
-/// Where the counters go; opened before the server serves, so that a bad path is found at once.
-enum Stats {
-    Stdout,
-    File(PathBuf, File),
+/// Prepares the file for the counters before the server serves, so that a bad path is found at once.
+fn create_stats(path: &Path) -> Result<OutputFile, String> {
+    OutputFile::create(path).map_err(|error| format!("cannot write --stats {}: {error}", path.display()))
 }
 
-impl Stats {
-    fn create(path: &Path) -> Result<Stats, String> {
-        if path == Path::new("-") {
-            return Ok(Stats::Stdout);
-        }
-        match File::create(path) {
-            Ok(file) => Ok(Stats::File(path.into(), file)),
-            Err(error) => Err(format!("cannot write --stats {}: {error}", path.display())),
-        }
-    }
-
-    fn write(self, report: &Report) -> Result<(), String> {
-        let json = serde_json::to_string_pretty(report).expect("counters are numbers and names");
-        match self {
-            Stats::Stdout => writeln!(io::stdout(), "{json}").map_err(|error| format!("cannot write --stats -: {error}")),
-            Stats::File(path, mut file) => {
-                writeln!(file, "{json}").map_err(|error| format!("cannot write --stats {}: {error}", path.display()))
-            }
-        }
-    }
+fn write_stats(output: OutputFile, report: &Report) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(report).expect("counters are numbers and names");
+    let path = output.path().to_path_buf();
+    output.fill(|out| writeln!(out, "{json}")).map_err(|error| format!("cannot write --stats {}: {error}", path.display()))
 }

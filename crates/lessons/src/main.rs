@@ -10,15 +10,15 @@ mod readable;
 mod rounds;
 
 use std::{
-    fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::Ordering::Relaxed,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use host::OutputFile;
 
 use crate::{lab::Lab, lesson::Lesson, lessons::LESSONS};
 
@@ -62,6 +62,9 @@ fn run(options: &Options) -> Result<()> {
         let _ = writeln!(io::stdout(), "{}", list());
         return Ok(());
     }
+    // Before the lessons, which take minutes.
+    let create = |path: &PathBuf| OutputFile::create(path).with_context(|| cannot_write(path));
+    let output = options.write.as_ref().map(create).transpose()?;
     let interrupted = host::stop_on_signals().context("cannot handle signals")?;
     host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     let lab = Lab::new(!options.no_pause, options.short, interrupted.clone())?;
@@ -72,11 +75,16 @@ fn run(options: &Options) -> Result<()> {
             bail!("interrupted");
         }
     }
-    if let Some(path) = &options.write {
-        fs::write(path, presentation::markdown(&outcomes)).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(output) = output {
+        let path = output.path().to_path_buf();
+        output.fill(|out| out.write_all(presentation::markdown(&outcomes).as_bytes())).with_context(|| cannot_write(&path))?;
         lab.print(format!("Results written to {}", path.display()));
     }
     Ok(())
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Lesson>> {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses some of them")]
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -27,6 +27,21 @@ pub fn closed_port() -> SocketAddr {
 /// Echoes every connection.
 pub fn echo() -> SocketAddr {
     serve(echo_to_the_end)
+}
+
+/// Answers each line in upper case when it is complete, as servers in textbooks do.
+pub fn shouting_lines() -> SocketAddr {
+    serve(|stream| {
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        let (mut line, mut stream) = (Vec::new(), stream);
+        while lines.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            line.make_ascii_uppercase();
+            if stream.write_all(&line).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    })
 }
 
 /// Serves one connection at a time: the next is accepted when the one before has ended.

@@ -46,7 +46,7 @@ impl Settings {
             experiments: experiments(&what.experiment, &servers)?,
             servers,
             rounds: what.rounds.unwrap_or(rounds),
-            seed: what.seed.unwrap_or_else(rand::random),
+            seed: what.seed.unwrap_or_else(|| rand::random::<u64>() >> 11),
             warmup_s: seconds(what.warmup, warmup_ms),
             window_s: seconds(what.window, window_ms),
             trace: what.trace,

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::{Context, Result, bail};
+use host::OutputFile;
 use rustix::{
     fs::{FlockOperation, fcntl_lock},
     io::Errno,
@@ -146,17 +147,16 @@ impl RunFolder {
         self.write_json("run.json", &self.run)
     }
 
-    /// Writes a file (creating its folder if needed) under another name and then renames it, so that no reader finds half of it.
-    pub fn write(&self, name: &str, content: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-        let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.unfinished")));
+    /// Writes a file (creating its folder if needed) beside its place and then renames it, so that no reader finds half of it.
+    pub fn write(&self, name: &str, content: impl FnOnce(&mut OutputFile) -> Result<()>) -> Result<()> {
+        let path = self.path.join(name);
         let write = || -> Result<()> {
             fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
-            let mut out = BufWriter::new(File::create(&unfinished)?);
+            let mut out = OutputFile::create(&path)?;
             content(&mut out)?;
-            out.flush()?;
-            Ok(fs::rename(&unfinished, &path)?)
+            Ok(out.complete()?)
         };
-        write().inspect_err(|_| _ = fs::remove_file(&unfinished)).with_context(|| format!("cannot write {}", path.display()))
+        write().with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -185,11 +185,11 @@ fn new_folder(results: &Path, name: &str) -> Result<PathBuf> {
 }
 
 fn link_latest_to(results: &Path, folder: &Path) -> Result<()> {
-    let (latest, unfinished) = (results.join("latest"), results.join("latest.unfinished"));
+    let (latest, partial) = (results.join("latest"), results.join("latest.partial"));
     let link = || -> std::io::Result<()> {
-        let _ = fs::remove_file(&unfinished);
-        symlink(folder.file_name().expect("the folder has a name"), &unfinished)?;
-        fs::rename(&unfinished, &latest)
+        let _ = fs::remove_file(&partial);
+        symlink(folder.file_name().expect("the folder has a name"), &partial)?;
+        fs::rename(&partial, &latest)
     };
     link().with_context(|| format!("cannot link {} to the run", latest.display()))
 }

@@ -6,9 +6,9 @@
 
 mod calibrate;
 mod drive;
+mod log;
 mod merge;
 mod options;
-mod output_file;
 mod outputs;
 mod processes;
 mod progress;

@@ -4,7 +4,7 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Dura
 
 use clap::{Args, builder::TypedValueParser};
 use host::Cpus;
-use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Wait, Wire};
+use loadgen::{Arrival, Config, Load, OpenLoop, PartOf, Payload, Reply, Wait, Wire};
 
 use crate::start::StartTime;
 
@@ -47,13 +47,22 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = bytes, help_heading = "Load")]
     payload: usize,
 
+    /// What payloads consist of: binary (any bytes) or text (letters and digits, and a line break at the end, for servers that read
+    /// lines)
+    #[arg(long, value_name = "KIND", default_value_t = Payload::Binary, help_heading = "Load")]
+    content: Payload,
+
+    /// What the server answers: echo (the payload) or upper (the payload in ASCII upper case)
+    #[arg(long, value_name = "KIND", default_value_t = Reply::Echo, help_heading = "Load")]
+    reply: Reply,
+
     /// Format of messages: frames (4-byte big-endian length, then the payload) or raw (the payload alone)
     #[arg(long, default_value_t = Wire::Frames, help_heading = "Load")]
     wire: Wire,
 
-    /// Seed of Poisson arrivals: the same seed, the same arrivals
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, help_heading = "Load")]
-    seed: u64,
+    /// Seed of Poisson arrivals, below 2^53: the same seed, the same arrivals; default: another one in each run, and in its JSON
+    #[arg(long, value_name = "NUMBER", help_heading = "Load")]
+    seed: Option<u64>,
 
     /// Length of the measured window: 500ms, 5s, 1m
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Time")]
@@ -83,6 +92,11 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = processes(), help_heading = "Generator")]
     pub processes: usize,
 
+    /// This machine of those that share the load, such as 1/2 and 2/2: connections, rate and seed are those of all, and requests
+    /// leave as from one generator
+    #[arg(long, value_name = "K/N", value_parser = machine_of, requires_all = ["start_at", "seed"], help_heading = "Generator")]
+    machine: Option<PartOf>,
+
     /// Processors to run on, such as 1 or 2-3,6, assigned to the threads in turn
     #[arg(long, value_name = "LIST", help_heading = "Generator")]
     pub cpus: Option<Cpus>,
@@ -109,8 +123,6 @@ pub struct Options {
     pub part: Option<PartOf>,
 }
 
-const INTERVAL: Duration = Duration::from_secs(1);
-
 impl Options {
     /// The run that the options describe, of servers at these addresses.
     pub fn config(&self, targets: Vec<SocketAddr>) -> Config {
@@ -128,6 +140,8 @@ impl Options {
             load,
             churn: self.churn,
             payload_bytes: self.payload,
+            payload: self.content,
+            reply: self.reply,
             warmup: self.warmup,
             duration: self.duration,
             timeout: self.timeout,
@@ -135,15 +149,18 @@ impl Options {
             threads: self.threads,
             cpus: self.cpus.clone(),
             wait: self.wait.unwrap_or_else(|| Wait::suited_to(self.threads * self.processes, self.cpus.as_ref())),
-            seed: self.seed,
-            interval: self.hlog.is_some().then_some(INTERVAL),
-            part: self.part.unwrap_or(PartOf::WHOLE),
+            seed: self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11),
+            part: self.part.or(self.machine).unwrap_or(PartOf::WHOLE),
             ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0)))
         }
     }
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme).or_else(|| text.strip_prefix("udp:").map(|_| "udp"));
+    if let Some(scheme) = scheme {
+        return Err(format!("{scheme} is not spoken here: expected HOST:PORT of a TCP server, such as localhost:7000"));
+    }
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.into()),
         _ => Err("expected HOST:PORT, such as localhost:7000".into()),
@@ -157,6 +174,15 @@ fn bytes(text: &str) -> Result<usize, String> {
 
 fn processes() -> impl TypedValueParser<Value = usize> {
     clap::value_parser!(u8).range(1..).map(usize::from)
+}
+
+/// Counted from 1.
+fn machine_of(text: &str) -> Result<PartOf, String> {
+    let PartOf { part, parts } = part_of(text)?;
+    match (1..=parts).contains(&part) {
+        true => Ok(PartOf { part: part - 1, parts }),
+        false => Err("expected the number of this machine and of all, such as 1/2".into()),
+    }
 }
 
 fn part_of(text: &str) -> Result<PartOf, String> {

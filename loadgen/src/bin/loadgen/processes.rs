@@ -6,22 +6,25 @@
 use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
+    mem,
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     sync::{
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, bail};
 use host::Cpus;
-use loadgen::{Config, Error, Measurement, Part, PartOf, Phase};
+use loadgen::{Config, Error, Interval, IntervalSum, Log, Part, PartOf, Phase};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    drive::{await_replies_after, tell_of_the_second},
     options::Options,
     progress::Progress,
     start::{self, STOP_CHECK, StartTime},
@@ -29,23 +32,23 @@ use crate::{
 };
 
 /// What a child writes when its connections are open.
-const READY: &str = "ready\n";
-/// What the parent answers when requests are to flow.
-const GO: &[u8] = b"go\n";
+const READY: &str = "ready";
 
-/// Does the run in `processes` processes.
+/// Does the run in as many processes as `own` has parts: `own` is this machine's share of the load.
 pub fn measure(
     config: &Config,
-    processes: usize,
+    own: &Config,
     start_at: Option<StartTime>,
     stop: &AtomicBool,
-) -> anyhow::Result<Measurement> {
-    let config = Config { part: PartOf { part: 0, parts: processes }, ..config.clone() };
-    config.check()?;
-    ensure!(config.connections >= processes, Error::Config("every process needs a connection of its own".into()));
-    let mut progress = Progress::new(&config);
+    log: Log<'_>,
+) -> anyhow::Result<Part> {
+    let PartOf { part: machine, parts: machines } = config.part;
+    let processes = own.part.parts;
+    let part_of = |process| PartOf { part: machine + process * machines, parts: processes * machines };
+    Config { part: part_of(0), ..config.clone() }.check()?;
+    let mut progress = Progress::new(own);
     progress.show(Phase::Connecting);
-    let mut children = Children::spawn(&config)?;
+    let mut children = Children::spawn(own, part_of)?;
     children.await_ready(stop)?;
     progress.show(Phase::Ready);
     if let Some(start_at) = start_at {
@@ -57,42 +60,52 @@ pub fn measure(
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted.into());
     }
-    children.go()?;
-    let parts = children.await_parts(&config, stop, &mut progress)?;
+    children.go(start_at.unwrap_or_else(|| StartTime::soon(own.connections)))?;
+    let parts = children.await_parts(own, stop, &mut progress, log)?;
     let sum = parts.into_iter().reduce(|mut sum, part| {
         sum.add(part);
         sum
     });
-    Ok(sum.context("there is no process")?.measurement(&config))
+    sum.context("there is no process")
 }
 
 /// The children. Those that still run when this is dropped are killed and reaped.
 struct Children {
     children: Vec<Child>,
-    messages: Receiver<Message>,
+    /// With the number of the child.
+    messages: Receiver<(usize, Message)>,
 }
 
 /// What a child has done.
 enum Message {
     /// It has opened its connections.
     Ready,
-    /// It has ended, and wrote this to stdout (after [`READY`]) and stderr.
-    Ended { result: String, errors: String },
+    /// An interval of its window, which began then, has passed.
+    Passed(SystemTime, Box<Interval>),
+    /// It has ended, with this part of the measurement (`None` if it is missing or damaged), and wrote this to stderr.
+    Ended { part: Option<Box<Part>>, errors: String },
+}
+
+/// What a child writes after [`READY`], one line each.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Passed(SystemTime, Box<Interval>),
+    Part(Box<Part>),
 }
 
 impl Children {
-    fn spawn(config: &Config) -> anyhow::Result<Children> {
+    fn spawn(config: &Config, part_of: impl Fn(usize) -> PartOf) -> anyhow::Result<Children> {
         let (sender, messages) = mpsc::channel();
         let mut children = Children { children: Vec::new(), messages };
         for part in 0..config.part.parts {
-            let mut child = command(config, part)?.spawn().context("cannot start a process")?;
+            let mut child = command(config, part, part_of(part))?.spawn().context("cannot start a process")?;
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
             children.children.push(child);
             let stdout = stdout.context("a process has no stdout")?;
             let stderr = stderr.context("a process has no stderr")?;
             let sender = sender.clone();
             // A thread per child, so that no child blocks on a full pipe.
-            thread::spawn(move || read_messages(stdout, stderr, &sender));
+            thread::spawn(move || read_messages(stdout, stderr, |message| sender.send((part, message)).is_ok()));
         }
         Ok(children)
     }
@@ -102,8 +115,9 @@ impl Children {
         let mut ready = 0;
         while ready < self.children.len() {
             match self.messages.recv_timeout(STOP_CHECK) {
-                Ok(Message::Ready) => ready += 1,
-                Ok(Message::Ended { errors, .. }) => return Err(failure(&errors)),
+                Ok((_, Message::Ready)) => ready += 1,
+                Ok((_, Message::Passed(..))) => {}
+                Ok((_, Message::Ended { errors, .. })) => return Err(failure(&errors)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
             }
@@ -114,24 +128,34 @@ impl Children {
         Ok(())
     }
 
-    fn go(&mut self) -> anyhow::Result<()> {
+    fn go(&mut self, start_at: StartTime) -> anyhow::Result<()> {
         for child in &mut self.children {
-            child.stdin.as_mut().context("a process has no stdin")?.write_all(GO)?;
+            let stdin = child.stdin.as_mut().context("a process has no stdin")?;
+            writeln!(stdin, "{}", serde_json::to_string(&start_at.time())?)?;
         }
         Ok(())
     }
 
-    /// Waits for the children's parts; once `stop` is set, interrupts the children.
-    fn await_parts(&mut self, config: &Config, stop: &AtomicBool, progress: &mut Progress) -> anyhow::Result<Vec<Part>> {
+    /// Waits for the children's parts; whenever `stop` is set, interrupts the children.
+    fn await_parts(
+        &mut self,
+        config: &Config,
+        stop: &AtomicBool,
+        progress: &mut Progress,
+        log: Log<'_>,
+    ) -> anyhow::Result<Vec<Part>> {
         let (begun, mut phase) = (Instant::now(), Phase::Ready);
-        let mut stopped = false;
+        let mut sum = IntervalSum::new(self.children.len(), config.interval, config.rate_per_s().is_some());
+        let (mut began, mut is_stopping) = (None, false);
         let mut parts = Vec::new();
         while parts.len() < self.children.len() {
             match self.messages.recv_timeout(STOP_CHECK) {
-                Ok(Message::Ended { result, errors }) => {
-                    parts.push(serde_json::from_str(&result).map_err(|_| failure(&errors))?);
+                Ok((child, Message::Passed(started, interval))) => {
+                    let started = *began.get_or_insert(started);
+                    sum.add(child, &interval).into_iter().for_each(|interval| log(started, interval));
                 }
-                Ok(Message::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Ok((_, Message::Ended { part, errors })) => parts.push(*part.ok_or_else(|| failure(&errors))?),
+                Ok((_, Message::Ready)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(failure("")),
             }
             let now = phase_after(begun.elapsed(), config);
@@ -139,10 +163,16 @@ impl Children {
                 phase = now;
                 progress.show(phase);
             }
-            if stop.load(Ordering::Relaxed) && !stopped {
-                stopped = true;
+            // Set again by the next Ctrl-C, which the children take as the end of their wait for replies.
+            if stop.swap(false, Ordering::Relaxed) {
+                if !mem::replace(&mut is_stopping, true) {
+                    tell_of_the_second();
+                }
                 self.children.iter().for_each(|child| signal(child, Signal::INT));
             }
+        }
+        if let Some(started) = began {
+            sum.rest().for_each(|interval| log(started, interval));
         }
         Ok(parts)
     }
@@ -160,18 +190,27 @@ impl Drop for Children {
     }
 }
 
-/// Sends a child's messages, until its end.
-fn read_messages(stdout: impl Read, mut stderr: impl Read, sender: &Sender<Message>) {
-    let (mut stdout, mut first_line, mut result, mut errors) =
-        (BufReader::new(stdout), String::new(), String::new(), String::new());
-    // Read errors leave the result incomplete, which shows; send errors mean that another child has failed before.
-    let _ = stdout.read_line(&mut first_line);
-    if first_line == READY {
-        let _ = sender.send(Message::Ready);
+/// Gives a child's messages to `send`, until its end or until nobody wants them.
+fn read_messages(stdout: impl Read, mut stderr: impl Read, send: impl Fn(Message) -> bool) {
+    let mut part = None;
+    // Read errors leave the result incomplete, which shows.
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let wanted = match serde_json::from_str(&line) {
+            _ if line == READY => send(Message::Ready),
+            Ok(Line::Passed(started, interval)) => send(Message::Passed(started, interval)),
+            Ok(Line::Part(found)) => {
+                part = Some(found);
+                true
+            }
+            Err(_) => true,
+        };
+        if !wanted {
+            return;
+        }
     }
-    let _ = stdout.read_to_string(&mut result);
+    let mut errors = String::new();
     let _ = stderr.read_to_string(&mut errors);
-    let _ = sender.send(Message::Ended { result, errors });
+    send(Message::Ended { part, errors });
 }
 
 /// Why a child failed, by its stderr if it wrote there. The first failure stands for all: mostly they have the same cause.
@@ -190,12 +229,12 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// This program with the options of its part appended: they override the same options given before.
-fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
+fn command(config: &Config, process: usize, part: PartOf) -> anyhow::Result<Command> {
     let mut command = Command::new(env::current_exe().context("cannot find this program")?);
-    let parts = config.part.parts;
     command
         .args(env::args_os().skip(1))
-        .args(["--part", &format!("{part}/{parts}"), "--wait", &config.wait.to_string()])
+        .args(["--part", &format!("{}/{}", part.part, part.parts)])
+        .args(["--wait", &config.wait.to_string(), "--seed", &config.seed.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -203,7 +242,7 @@ fn command(config: &Config, part: usize) -> anyhow::Result<Command> {
         .process_group(0);
     if let Some(cpus) = &config.cpus {
         let cpus = cpus.as_slice();
-        let own = (0..config.threads).map(|thread| cpus[(part * config.threads + thread) % cpus.len()]);
+        let own = (0..config.threads).map(|thread| cpus[(process * config.threads + thread) % cpus.len()]);
         let own = Cpus::new(own).context("a process needs a processor")?;
         command.args(["--cpus", &own.to_string()]);
     }
@@ -226,20 +265,31 @@ pub fn run_part(options: &Options) -> anyhow::Result<bool> {
     let stop = host::stop_on_signals()?;
     host::raise_descriptor_limit()?;
     let config = options.config(targets::resolve(&options.connect)?);
-    let part = loadgen::run_part(&config, &stop, &mut |phase| {
-        if phase == Phase::Ready {
-            stop.fetch_or(!wait_for_go(), Ordering::Relaxed);
-        }
-    })?;
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, &part)?;
-    out.flush()?;
+    let mut observe = |phase| {
+        await_replies_after(phase, &stop);
+    };
+    let mut begin = || {
+        let start = wait_for_start();
+        stop.fetch_or(start.is_none(), Ordering::Relaxed);
+        start
+    };
+    // A parent that is gone has no use for it.
+    let mut log = |started, interval| _ = write_line(&Line::Passed(started, Box::new(interval)));
+    let part = loadgen::run_part(&config, &stop, &mut observe, &mut begin, options.hlog.is_some().then_some(&mut log))?;
+    write_line(&Line::Part(Box::new(part)))?;
     Ok(true)
 }
 
-/// Reports that all connections are open, and waits for the parent's answer; false when it is not [`GO`].
-fn wait_for_go() -> bool {
+fn write_line(line: &Line) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, line)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+/// Reports that all connections are open, and waits for the parent's answer: when requests are to flow.
+fn wait_for_start() -> Option<SystemTime> {
     let mut answer = String::new();
-    let answered = io::stdout().write_all(READY.as_bytes()).and_then(|()| io::stdin().lock().read_line(&mut answer));
-    answered.is_ok() && answer.as_bytes() == GO
+    writeln!(io::stdout(), "{READY}").and_then(|()| io::stdin().lock().read_line(&mut answer)).ok()?;
+    serde_json::from_str(&answer).ok()
 }

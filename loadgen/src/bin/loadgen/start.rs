@@ -10,6 +10,10 @@ use std::{
 /// How long a stop may go unnoticed.
 pub const STOP_CHECK: Duration = Duration::from_millis(50);
 
+/// How long a process takes to get ready for the start.
+const PREPARING: Duration = Duration::from_millis(20);
+const PREPARING_A_CONNECTION: Duration = Duration::from_micros(5);
+
 /// A time by the machine's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct StartTime(SystemTime);
@@ -33,13 +37,24 @@ impl StartTime {
         SystemTime::now().duration_since(self.0).ok()
     }
 
-    /// Sleeps until then, or until `stop` is set.
+    /// Sleeps until shortly before it, or until `stop` is set: the generator does the rest, to the microsecond.
     pub fn wait(self, stop: &AtomicBool) {
         while let Ok(left) = self.0.duration_since(SystemTime::now())
+            && let Some(left) = left.checked_sub(PREPARING)
             && !stop.load(Ordering::Relaxed)
         {
             thread::sleep(left.min(STOP_CHECK));
         }
+    }
+
+    /// The time itself.
+    pub fn time(self) -> SystemTime {
+        self.0
+    }
+
+    /// A time that leaves the processes of a run long enough to be ready for it, with these connections.
+    pub fn soon(connections: usize) -> StartTime {
+        StartTime(SystemTime::now() + PREPARING + PREPARING_A_CONNECTION.saturating_mul(connections as u32))
     }
 }
 

@@ -515,7 +515,6 @@ mod tests {
             service: Times::default(),
             latency,
             send_lag: None,
-            intervals: Vec::new(),
             littles_law: LittlesLaw::default(),
             connections: Connections::default(),
             cpu: Cpu::default(),

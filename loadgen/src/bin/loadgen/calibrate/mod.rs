@@ -40,7 +40,7 @@ use self::{
     meters::Meters,
     table::table,
 };
-use crate::output_file::{OutputFile, terminal};
+use crate::outputs::{create, terminal, write_json};
 
 /// The name of the meters for `--only`.
 const METERS: &str = "meters";
@@ -75,9 +75,9 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
         return list().map(|()| true);
     }
     let bench = bench(options)?;
-    let json = OutputFile::create(options.json.as_deref())?;
+    let json = create(&options.json)?;
     let stop = host::stop_on_signals()?;
-    let mut out = terminal(json.as_ref().is_some_and(OutputFile::is_stdout));
+    let mut out = terminal(json.as_ref().is_some_and(host::OutputFile::is_stdout));
     writeln!(out, "{}", placement(bench)).context(CANNOT_WRITE)?;
 
     let mut calibration = Calibration { bench, stop: &stop, meters: None, done: Vec::new() };
@@ -89,7 +89,7 @@ pub fn run(options: &CalibrateOptions) -> anyhow::Result<bool> {
     }
     if let Some(json) = json {
         let report = report(bench, calibration.meters.as_ref(), done, outcome.is_ok());
-        json.write_json(&report)?;
+        write_json(json, &report)?;
     }
     outcome?;
     Ok(done.iter().all(|(_, tries)| tries.holds()))

@@ -1,0 +1,85 @@
+//! The interval log of a run (`--hlog`): each second is in the file when it has passed, whatever becomes of the run.
+
+use std::{io, path::PathBuf, time::SystemTime};
+
+use anyhow::Context;
+use host::OutputFile;
+use loadgen::{Config, HlogWriter, Interval, Measurement, Tag, Times, Unanswered};
+
+use crate::{merge::WARNING, summary};
+
+/// A log that grows.
+pub struct RunLog<'a> {
+    config: &'a Config,
+    path: PathBuf,
+    state: State,
+}
+
+enum State {
+    /// Nothing has been written.
+    Ready(OutputFile),
+    Begun(HlogWriter<OutputFile>),
+    /// The disk is full, say: the run goes on, and ends with the error.
+    Failed(io::Error),
+}
+
+impl<'a> RunLog<'a> {
+    /// A log of a run with this configuration.
+    pub fn new(config: &'a Config, out: OutputFile) -> RunLog<'a> {
+        RunLog { config, path: out.path().into(), state: State::Ready(out) }
+    }
+
+    /// Adds an interval of the window that began at `started`.
+    pub fn add(&mut self, started: SystemTime, interval: &Interval) {
+        self.write(started, |writer| {
+            writer.interval(interval)?;
+            writer.flush()
+        });
+    }
+
+    /// Adds what is known at the end: requests without an answer, and warnings.
+    pub fn finish(mut self, measurement: &Measurement) -> anyhow::Result<()> {
+        let unanswered = |tag: Tag, times: &Times| {
+            let from_ns = times.unanswered_from_ns?;
+            Some(Unanswered { count: times.unanswered, from_ns }.comment(tag.name()))
+        };
+        let unanswered = [(Tag::Latency, &measurement.latency), (Tag::Service, &measurement.service)]
+            .into_iter()
+            .filter_map(|(tag, times)| unanswered(tag, times));
+        let warnings = measurement.warnings.iter().map(|warning| format!("{WARNING}{warning}"));
+        let comments: Vec<String> = unanswered.chain(warnings).collect();
+        self.write(measurement.started, |writer| comments.iter().try_for_each(|comment| writer.comment(comment)));
+        match self.state {
+            State::Ready(_) => Ok(()),
+            State::Begun(writer) => writer.into_inner().complete(),
+            State::Failed(error) => Err(error),
+        }
+        .with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    fn write(&mut self, started: SystemTime, write: impl FnOnce(&mut HlogWriter<OutputFile>) -> io::Result<()>) {
+        let nothing = State::Failed(io::Error::other("it was being written"));
+        self.state = match std::mem::replace(&mut self.state, nothing) {
+            State::Failed(error) => State::Failed(error),
+            State::Ready(out) => {
+                self.begin(started, out).and_then(|writer| written(writer, write)).unwrap_or_else(State::Failed)
+            }
+            State::Begun(writer) => written(writer, write).unwrap_or_else(State::Failed),
+        };
+    }
+
+    fn begin(&self, started: SystemTime, out: OutputFile) -> io::Result<HlogWriter<OutputFile>> {
+        let date = humantime::format_rfc3339_millis(started);
+        let load = summary::load(self.config);
+        let comment = format!("loadgen, started {date}: {load}, wait {}, values in nanoseconds", self.config.wait);
+        HlogWriter::new(out, started, &[comment])
+    }
+}
+
+fn written(
+    mut writer: HlogWriter<OutputFile>,
+    write: impl FnOnce(&mut HlogWriter<OutputFile>) -> io::Result<()>,
+) -> io::Result<State> {
+    write(&mut writer)?;
+    Ok(State::Begun(writer))
+}
