@@ -39,16 +39,28 @@ enum Out {
 }
 
 impl OutputFile {
-    /// Prepares the output, and reserves space on the disk; `-` and `/dev/stdout` are stdout.
+    /// Prepares the output; `-` and `/dev/stdout` are stdout.
     ///
     /// # Errors
-    /// When the file cannot be created or, if there is one already, not be written; or when the disk has no room for 1 MiB.
+    /// When the file cannot be created or, if there is one already, not be written.
     pub fn create(path: &Path) -> io::Result<OutputFile> {
         let out = match path == Path::new("-") || path == Path::new("/dev/stdout") {
             true => Out::Stdout(BufWriter::new(io::stdout())),
             false => Out::open(path)?,
         };
         Ok(OutputFile { path: path.into(), out })
+    }
+
+    /// Reserves 1 MiB on the disk, where its file system supports that, so that a disk that is full costs no measurement.
+    ///
+    /// # Errors
+    /// When the disk has no room for it.
+    pub fn reserve(&self) -> io::Result<()> {
+        let Out::File { out, .. } = &self.out else { return Ok(()) };
+        match fallocate(out.get_ref(), FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES) {
+            Err(errno) if [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].contains(&errno) => Err(errno.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The name that the user gave.
@@ -127,13 +139,7 @@ impl Out {
         partial.push(".partial");
         let partial = place.with_file_name(partial);
         let file = File::create(&partial)?;
-        match reserve(&file) {
-            Ok(()) => Ok(Out::File { out: BufWriter::new(file), partial, place, is_complete: false }),
-            Err(error) => {
-                let _ = fs::remove_file(&partial);
-                Err(error)
-            }
-        }
+        Ok(Out::File { out: BufWriter::new(file), partial, place, is_complete: false })
     }
 }
 
@@ -152,14 +158,6 @@ fn are_same(one: &Out, other: &Out) -> bool {
             fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
         }
         _ => false,
-    }
-}
-
-/// Reserves space on the disk for the file, where its file system supports that.
-fn reserve(file: &File) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, RESERVED_BYTES) {
-        Err(errno) if [Errno::NOSPC, Errno::DQUOT, Errno::FBIG].contains(&errno) => Err(errno.into()),
-        _ => Ok(()),
     }
 }
 

@@ -51,10 +51,15 @@ impl Outputs {
     }
 }
 
-/// Prepares an output; `-` is stdout.
+/// Prepares an output, with room for a result; `-` is stdout.
 pub fn create(path: &Option<PathBuf>) -> Result<Option<OutputFile>, Error> {
+    let with_room = |path: &PathBuf| {
+        let output = OutputFile::create(path)?;
+        output.reserve()?;
+        Ok(output)
+    };
     let create = |path: &PathBuf| {
-        OutputFile::create(path).map_err(|cause| Error::Config(format!("cannot create {}: {cause}", path.display())))
+        with_room(path).map_err(|cause: io::Error| Error::Config(format!("cannot create {}: {cause}", path.display())))
     };
     path.as_ref().map(create).transpose()
 }
