@@ -3,7 +3,7 @@
 use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
-    counters, descriptor_limit, endings, event_driven, failure::Failure, idle_timeout, model_truth, one_per_connection,
+    counters, descriptor_limit, endings, event_driven, failure::Failure, faults, idle_timeout, model_truth, one_per_connection,
     options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire, work, workers,
 };
 
@@ -132,6 +132,9 @@ pub const CHECKS: &[Check] = &[
     check!(workers::sigterm_while_clients_wait_in_the_queue, QUEUE, "The queue is bounded, and clients in it at SIGTERM are answered and counted even if every worker has a client that does not read."),
 
     check!(torture::a_short_ordeal, ALL, "Beside peers that misbehave in every way, honest clients lose nothing, and afterwards all is as before."),
+
+    check!(faults::a_call_that_fails_costs_one_connection, ALL, "System calls that fail, once or for a while, cost the connections that they hit and no other."),
+    check!(faults::a_failed_set_up_is_one_line, ALL, "A system call that fails while the server is set up is one line, exit code 1."),
 
     check!(shutdown::sigterm_when_idle, ALL, "SIGTERM ends a server that owes nothing, silent clients or not."),
     check!(shutdown::sigint_when_idle, ALL, "SIGINT ends a server that owes nothing, silent clients or not."),

@@ -34,6 +34,11 @@ impl Failure {
         Failure { sent: sent.into(), ..self }
     }
 
+    /// Adds what became of the server.
+    pub fn seen(self, then: String) -> Failure {
+        Failure { got: format!("{}; {then}", self.got), ..self }
+    }
+
     /// Adds the command line that started the server.
     pub fn of_server(self, server: String) -> Failure {
         if self.server.is_empty() { Failure { server, ..self } } else { self }

@@ -18,6 +18,7 @@ mod descriptor_limit;
 mod endings;
 mod event_driven;
 mod failure;
+mod faults;
 mod flood;
 mod idle_timeout;
 mod model_truth;
@@ -29,6 +30,7 @@ mod processes;
 mod refusal;
 mod shutdown;
 mod signals;
+mod strace;
 mod subject;
 mod torture;
 mod wire;
@@ -42,6 +44,7 @@ use models::Model;
 
 pub use checks::{CHECKS, Check};
 pub use failure::Failure;
+pub use faults::every_fault;
 pub use subject::Subject;
 pub use torture::{Ordeal, ordeal};
 

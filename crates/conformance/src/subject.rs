@@ -51,9 +51,14 @@ impl Subject {
         Subject { model, program: program.into(), command: RefCell::default() }
     }
 
+    /// Names the command line of the last start in a failure.
+    pub(crate) fn named(&self, failure: Failure) -> Failure {
+        failure.of_server(self.command.take())
+    }
+
     /// Runs a check, and names the server's command line in its failure.
     pub(crate) fn run(&self, check: fn(&Subject) -> Result) -> Result {
-        check(self).map_err(|failure| failure.of_server(self.command.take()))
+        check(self).map_err(|failure| self.named(failure))
     }
 
     /// Starts it on a free port of 127.0.0.1; its counters go to standard output when it stops.
@@ -87,6 +92,17 @@ impl Subject {
         let server = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
         command.arg(server.get_program()).args(server.get_args());
         self.start_command(command)
+    }
+
+    /// Starts it under strace(1), which traces it from a process beside it. The inner error is why it did not start.
+    pub(crate) fn start_under_strace(&self, arguments: &[String]) -> Result<Result<Running, String>> {
+        let mut command = Command::new("strace");
+        command.args(["-D", "-q", "-o", "/dev/null"]).args(arguments);
+        let server = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);
+        command.arg(server.get_program()).args(server.get_args());
+        self.remember(&command);
+        let started = Server::start(command).map_err(|error| format!("{error:#}"));
+        Ok(started.map(|process| Running { model: self.model, process }))
     }
 
     fn start_command(&self, command: Command) -> Result<Running> {

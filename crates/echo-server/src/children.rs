@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    thread,
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use nix::{
 };
 use rustix::process::set_parent_process_death_signal;
 
-use crate::{Counters, Server, Worker, interrupt, server::LAST_WORKERS_TIMEOUT, time::Time};
+use crate::{Counters, Server, Worker, interrupt, server::LAST_WORKERS_TIMEOUT, time::Time, worker::{SHORTAGE_PAUSE, may_pass}};
 
 /// The children that a server has now, each with what the parent keeps for it as long as it runs: its client's
 /// [`Place`](crate::Place), its number in a pool.
@@ -154,9 +155,14 @@ impl<Kept> Children<Kept> {
             ppoll(&mut [], timeout.map(Into::into), Some(unblocked))
         };
         unblocked.thread_set_mask()?;
-        match waited {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        match waited.map_err(io::Error::from) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) if may_pass(&error) => {
+                thread::sleep(SHORTAGE_PAUSE);
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -218,7 +224,7 @@ fn block_signals() -> nix::Result<SigSet> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::channel, thread};
+    use std::sync::mpsc::channel;
 
     use super::*;
 

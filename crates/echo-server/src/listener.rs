@@ -154,14 +154,14 @@ impl Listener {
             Ok(client) => Ok(Accepted::Client(client)),
             Err(Errno::WOULDBLOCK) => Ok(Accepted::BacklogIsEmpty),
             Err(Errno::MFILE | Errno::NFILE) => Ok(self.accept_with_spare()),
-            Err(Errno::NOBUFS | Errno::NOMEM) => {
+            // These say that the listener is no listener.
+            Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL | Errno::FAULT)) => Err(error.into()),
+            Err(error) if is_of_the_client(error) => Ok(Accepted::Lost),
+            // The system is short of memory, or refuses for a reason that may last.
+            Err(_) => {
                 thread::sleep(SHORTAGE_PAUSE);
                 Ok(Accepted::Shortage)
             }
-            // These say that the listener is no listener; all others are about the client in front (accept(2), "Error
-            // handling"), or a signal.
-            Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL | Errno::FAULT)) => Err(error.into()),
-            Err(_) => Ok(Accepted::Lost),
         }
     }
 
@@ -191,6 +191,24 @@ impl Listener {
             Err(_) => Accepted::Shortage,
         }
     }
+}
+
+/// Whether an error of accept is about the client in front, which is gone (accept(2), "Error handling"), or was a signal.
+fn is_of_the_client(error: Errno) -> bool {
+    [
+        Errno::INTR,
+        Errno::CONNABORTED,
+        Errno::TIMEDOUT,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NONET,
+    ]
+    .contains(&error)
 }
 
 /// A socket to listen with. Accepted sockets inherit two of its options, which saves two system calls per connection: replies

@@ -27,12 +27,12 @@ use crate::{
 /// How long a refused peer has to end its side after we have ended ours.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a loop pauses when the kernel has no memory for its wait.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+/// How long a loop pauses when its wait has failed, as for want of memory.
+pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Whether the kernel was short of something that may be there in a moment.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN))
+/// Whether a wait that failed with this error may work in a moment. Those that are left say that a descriptor is none.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), None | Some(libc::EBADF | libc::EFAULT | libc::EINVAL))
 }
 
 /// What one thread, loop or process serves with.
@@ -102,7 +102,7 @@ impl Worker {
         self.counters().wakeups.add(ready.into());
         match waited {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) if is_shortage(&error) => {
+            Err(error) if may_pass(&error) => {
                 thread::sleep(SHORTAGE_PAUSE);
                 Ok(())
             }

@@ -1,0 +1,139 @@
+//! strace(1) as a source of faults: system calls of a running server return errors that the kernel has not produced.
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use testbed::{descendants, end_with_parent};
+
+use crate::{
+    failure::{Failure, Result},
+    patience::PATIENCE,
+    subject::Running,
+};
+
+/// Which calls of a kind fail: a value of `when=` (strace(1), `-e inject`), counted per thread from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The first.
+    First,
+    /// Every second, from the first on.
+    EverySecond,
+    /// All.
+    Always,
+}
+
+impl When {
+    fn expression(self) -> &'static str {
+        match self {
+            When::First => "1",
+            When::EverySecond => "1+2",
+            When::Always => "1+",
+        }
+    }
+}
+
+/// A strace that is attached to all threads of a server. Dropped, it detaches: calls succeed again.
+#[derive(Debug)]
+pub struct Strace {
+    process: Child,
+    output: Receiver<Line>,
+    /// What it printed that is neither of the lines that are looked for.
+    last_line: String,
+}
+
+#[derive(Debug)]
+enum Line {
+    Attached,
+    Injected,
+    Other(String),
+}
+
+/// The arguments that let `calls` fail with `error`. A call that this architecture does not have is left out if its name begins
+/// with a question mark.
+pub fn injection(calls: &str, error: &str, when: When) -> Vec<String> {
+    let inject = format!("inject={calls}:error={error}:when={}", when.expression());
+    ["-f", "-e", &format!("trace={calls}"), "-e", &inject].map(String::from).into()
+}
+
+impl Strace {
+    /// Attaches to all processes and threads that the server consists of. `Err` is the reason why that is not possible on this
+    /// machine.
+    pub fn attach(server: &Running, calls: &str, error: &str, when: When) -> Result<Result<Strace, String>> {
+        let pid = server.process.pid();
+        let pids: Vec<Pid> = [pid].into_iter().chain(descendants(pid)?).collect();
+        let mut command = Command::new("strace");
+        command.args(injection(calls, error, when)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        pids.iter().for_each(|pid| _ = command.arg("-p").arg(pid.as_raw_nonzero().to_string()));
+        end_with_parent(&mut command);
+        let mut process = match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("strace is not installed".into())),
+            spawned => spawned?,
+        };
+        let stderr = process.stderr.take().expect("its standard error is a pipe");
+        let (sender, output) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let line = if line.ends_with("(INJECTED)") {
+                    Line::Injected
+                } else if line.starts_with("strace: Process") && line.contains(" attached") {
+                    Line::Attached
+                } else {
+                    Line::Other(line)
+                };
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut strace = Strace { process, output, last_line: String::new() };
+        for _ in pids {
+            if !strace.wait_for(PATIENCE, |line| matches!(line, Line::Attached)) {
+                return Ok(Err(format!("strace cannot attach: {}", strace.last_line)));
+            }
+        }
+        Ok(Ok(strace))
+    }
+
+    /// Waits until a call has failed.
+    pub fn wait_for_fault(&mut self) -> Result {
+        let has_failed = self.wait_for(PATIENCE, |line| matches!(line, Line::Injected));
+        has_failed.then_some(()).ok_or_else(|| Failure::new("the server to make this call", "no such call"))
+    }
+
+    /// Waits until `calls` more have failed, for at most `pause`.
+    pub fn let_fail(&mut self, calls: usize, pause: Duration) {
+        let deadline = Instant::now() + pause;
+        for _ in 0..calls {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.wait_for(left, |line| matches!(line, Line::Injected)) {
+                break;
+            }
+        }
+    }
+
+    fn wait_for(&mut self, timeout: Duration, is_it: impl Fn(&Line) -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if is_it(&line) => return true,
+                Ok(Line::Other(line)) => self.last_line = line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // It has ended, or it detaches and ends.
+        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let _ = self.process.wait();
+    }
+}
