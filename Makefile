@@ -45,8 +45,8 @@ test: ## Run all tests
 	$(CARGO) test --workspace
 
 .PHONY: torture
-torture: release ## Put every server through an ordeal beside honest clients (30 s each; SECONDS=600 for more, SERVERS="epoll uring" for some)
-	target/release/torture $(SECONDS:%=--seconds %) $(SERVERS)
+torture: release ## Put every server through faults, stops and an ordeal (30 s each; SECONDS=600 STOPS=100 for more, SERVERS="epoll uring" for some)
+	target/release/torture $(SECONDS:%=--seconds %) $(STOPS:%=--stops %) $(SERVERS)
 
 .PHONY: test-page
 test-page: ## Test the report in a browser (needs chromium and python3)

@@ -3,8 +3,9 @@
 use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
-    counters, descriptor_limit, endings, event_driven, failure::Failure, faults, idle_timeout, model_truth, one_per_connection,
-    options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire, work, workers,
+    counters, descriptor_limit, endings, event_driven, failure::Failure, faults, full_load, idle_timeout, model_truth,
+    one_per_connection, options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire, work,
+    workers,
 };
 
 /// One thing that must be true of a server.
@@ -150,6 +151,8 @@ pub const CHECKS: &[Check] = &[
     check!(shutdown::the_drain_is_bounded, ALL, "A client that does not read is abandoned after --drain-timeout, and counted."),
     check!(shutdown::each_abandoned_client_is_counted_once, ALL, "Clients that do not read are each counted once as abandoned when the drain timeout passes."),
     check!(shutdown::the_longest_drain_timeout, ALL, "The longest --drain-timeout is accepted, and the server stops as with any other."),
+
+    check!(full_load::sigterm_under_full_load_loses_no_reply, ALL, "At SIGTERM under full load, every request that had arrived is answered."),
 
     check!(options::the_first_line_is_the_address, ALL, "The first line on standard output is the address with the actual port; nothing follows."),
     check!(options::help_lists_every_option, ALL, "--help lists every option on standard output."),

@@ -8,9 +8,9 @@ use std::{io::Write, time::Duration};
 use models::{Descriptor, Idle::Sleeps, Model, NotifiedBy, RunsAs, Serves, SystemCall};
 
 use crate::{
-    client::{Client, HEADER_BYTES, frame, numbered},
+    client::{Client, frame, numbered},
     failure::{Failure, Result, ensure, expect_counters, expect_eq},
-    patience::PATIENCE,
+    patience::{PATIENCE, wait_until},
     strace::{Strace, When, injection},
     subject::{Running, Subject},
 };
@@ -123,7 +123,7 @@ impl Fault {
     fn is_lasting(&self) -> bool {
         self.when == When::Always
             && (self.call.is_wait || self.call.names == ACCEPT.names)
-            && !["EINTR", "EAGAIN", "ECONNABORTED"].contains(&self.error)
+            && !["EINTR", "EAGAIN", "ECONNABORTED", "ETIMEDOUT"].contains(&self.error)
     }
 
     fn described(&self) -> String {
@@ -222,21 +222,27 @@ fn inject_into(server: &Running, model: &Model, faults: &[Fault], extent: Extent
 
 /// Clients that make the server do everything: accept them, and read from, grow the buffer for, and write to those that it can.
 fn meet(server: &Running, fault: &Fault, strace: &mut Strace) -> Result<Vec<Client>> {
-    const BIG_BYTES: usize = 300_000;
+    /// Once attached, strace still misses a call that is under way.
+    const LONG_ENOUGH: Duration = Duration::from_millis(300);
     let number = if fault.when == When::First { 1 } else { 3 };
     let mut victims = Vec::new();
-    for _ in 0..number {
-        let mut client = Client::connect(server)?;
-        client.stream.set_nonblocking(true)?;
-        // It is of no interest how much is taken.
-        let _ = client.stream.write(&[frame(b"small"), frame(&vec![b'b'; BIG_BYTES])].concat()[..HEADER_BYTES + BIG_BYTES]);
-        victims.push(client);
-    }
-    strace.wait_for_fault()?;
+    wait_until(&format!("the server to call {}", fault.call.names), || {
+        victims.drain(..).try_for_each(Client::reset)?;
+        victims = (0..number).map(|_| send_much(server)).collect::<Result<Vec<Client>>>()?;
+        Ok(strace.let_fail(1, LONG_ENOUGH))
+    })?;
     if fault.when != When::First {
         strace.let_fail(20, Duration::from_millis(50));
     }
     Ok(victims)
+}
+
+fn send_much(server: &Running) -> Result<Client> {
+    let mut client = Client::connect(server)?;
+    client.stream.set_nonblocking(true)?;
+    // It is of no interest how much is taken.
+    let _ = client.stream.write(&[frame(b"small"), frame(&[b'b'; 300_000])].concat());
+    Ok(client)
 }
 
 /// Calls that set up a server, before it serves.
@@ -246,7 +252,8 @@ const SET_UP: [&str; 8] =
 pub fn a_failed_set_up_is_one_line(subject: &Subject) -> Result {
     for call in SET_UP {
         for error in ["ENOMEM", "EMFILE"] {
-            let failure = |failure: Failure| failure.after_sending(format!("nothing, while the first {call} fails with {error}"));
+            let failure =
+                |failure: Failure| failure.after_sending(format!("nothing, while the first {call} fails with {error}"));
             if let Err(reason) = set_up_with(subject, call, error).map_err(failure)? {
                 eprintln!("skipped: {reason}");
                 return Ok(());

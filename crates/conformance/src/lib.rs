@@ -20,6 +20,7 @@ mod event_driven;
 mod failure;
 mod faults;
 mod flood;
+mod full_load;
 mod idle_timeout;
 mod model_truth;
 mod one_per_connection;
@@ -45,6 +46,7 @@ use models::Model;
 pub use checks::{CHECKS, Check};
 pub use failure::Failure;
 pub use faults::every_fault;
+pub use full_load::{Stops, stops_under_full_load};
 pub use subject::Subject;
 pub use torture::{Ordeal, ordeal};
 

@@ -11,11 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use testbed::{descendants, end_with_parent};
 
-use crate::{
-    failure::{Failure, Result},
-    patience::PATIENCE,
-    subject::Running,
-};
+use crate::{failure::Result, patience::PATIENCE, subject::Running};
 
 /// Which calls of a kind fail: a value of `when=` (strace(1), `-e inject`), counted per thread from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +61,16 @@ impl Strace {
     /// Attaches to all processes and threads that the server consists of. `Err` is the reason why that is not possible on this
     /// machine.
     pub fn attach(server: &Running, calls: &str, error: &str, when: When) -> Result<Result<Strace, String>> {
+        loop {
+            match Strace::try_to_attach(server, calls, error, when)? {
+                // A child of the server has ended meanwhile.
+                Err(reason) if reason.contains("No such process") => {}
+                attached => return Ok(attached),
+            }
+        }
+    }
+
+    fn try_to_attach(server: &Running, calls: &str, error: &str, when: When) -> Result<Result<Strace, String>> {
         let pid = server.process.pid();
         let pids: Vec<Pid> = [pid].into_iter().chain(descendants(pid)?).collect();
         let mut command = Command::new("strace");
@@ -100,21 +106,11 @@ impl Strace {
         Ok(Ok(strace))
     }
 
-    /// Waits until a call has failed.
-    pub fn wait_for_fault(&mut self) -> Result {
-        let has_failed = self.wait_for(PATIENCE, |line| matches!(line, Line::Injected));
-        has_failed.then_some(()).ok_or_else(|| Failure::new("the server to make this call", "no such call"))
-    }
-
-    /// Waits until `calls` more have failed, for at most `pause`.
-    pub fn let_fail(&mut self, calls: usize, pause: Duration) {
+    /// Waits until `calls` more have failed, for at most `pause`; whether they have.
+    pub fn let_fail(&mut self, calls: usize, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
-        for _ in 0..calls {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !self.wait_for(left, |line| matches!(line, Line::Injected)) {
-                break;
-            }
-        }
+        let left = || deadline.saturating_duration_since(Instant::now());
+        (0..calls).all(|_| self.wait_for(left(), |line| matches!(line, Line::Injected)))
     }
 
     fn wait_for(&mut self, timeout: Duration, is_it: impl Fn(&Line) -> bool) -> bool {

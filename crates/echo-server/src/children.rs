@@ -25,7 +25,12 @@ use nix::{
 };
 use rustix::process::set_parent_process_death_signal;
 
-use crate::{Counters, Server, Worker, interrupt, server::LAST_WORKERS_TIMEOUT, time::Time, worker::{SHORTAGE_PAUSE, may_pass}};
+use crate::{
+    Counters, Server, Worker, interrupt,
+    server::LAST_WORKERS_TIMEOUT,
+    time::Time,
+    worker::{SHORTAGE_PAUSE, may_pass},
+};
 
 /// The children that a server has now, each with what the parent keeps for it as long as it runs: its client's
 /// [`Place`](crate::Place), its number in a pool.

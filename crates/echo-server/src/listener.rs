@@ -188,7 +188,12 @@ impl Listener {
                 Accepted::TurnedAway
             }
             Err(Errno::WOULDBLOCK) => Accepted::BacklogIsEmpty,
-            Err(_) => Accepted::Shortage,
+            // It is the system that has no file left (ENFILE): no descriptor given up here helps.
+            Err(_) => {
+                drop(spare);
+                thread::sleep(SHORTAGE_PAUSE);
+                Accepted::Shortage
+            }
         }
     }
 }
