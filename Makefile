@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 CHROMIUM ?= chromium
+# Cargo knows where its programs are: CARGO_TARGET_DIR and build.target move them.
+RUN = $(CARGO) run --release --quiet --bin
 
 .PHONY: help
 help: ## List these commands
@@ -9,32 +11,31 @@ help: ## List these commands
 
 .PHONY: bench
 bench: release ## Compare the I/O models (under ten minutes); results in results/latest
-	target/release/compare
+	$(RUN) compare --
 
 .PHONY: bench-all
 bench-all: release ## Compare all models, also those that are not in `make bench` (under thirty minutes)
-	target/release/compare --only all
+	$(RUN) compare -- --only all
 
 .PHONY: bench-quick
 bench-quick: release ## The same with one round and fewer points (under a minute)
-	target/release/compare --profile quick
+	$(RUN) compare -- --profile quick
 
 .PHONY: truth
-truth: ## Check the load generator against servers of known behaviour (about five minutes, on an idle machine)
-	$(CARGO) build --release --package loadgen
-	target/release/loadgen calibrate
+truth: release ## Check the load generator against servers of known behaviour (about five minutes, on an idle machine)
+	$(RUN) loadgen -- calibrate
 
 .PHONY: instructions
 instructions: release ## Count the user-mode instructions of each server per request (needs valgrind and python3)
-	@python3 docs/instructions.py $(filter-out %.d,$(sort $(wildcard target/release/echo-*)))
+	@$(CARGO) build --release --workspace --bins --message-format=json 2>/dev/null | python3 docs/instructions.py --built
 
 .PHONY: lesson
 lesson: release ## List the lessons, textbook claims tested live; NAME=head-of-line plays one
-	@target/release/lesson $(NAME)
+	@$(RUN) lesson -- $(NAME)
 
 .PHONY: lessons
 lessons: release ## Play all lessons (under six minutes); verdicts in results/lessons.md
-	target/release/lesson --all --no-pause --write results/lessons.md
+	$(RUN) lesson -- --all --no-pause --write results/lessons.md
 
 .PHONY: release
 release: ## Build all programs, optimised
@@ -46,7 +47,7 @@ test: ## Run all tests
 
 .PHONY: torture
 torture: release ## Put every server through faults, stops and an ordeal (30 s each; SECONDS=600 STOPS=100 for more, SERVERS="epoll uring" for some)
-	target/release/torture $(SECONDS:%=--seconds %) $(STOPS:%=--stops %) $(SERVERS)
+	$(RUN) torture -- $(SECONDS:%=--seconds %) $(STOPS:%=--stops %) $(SERVERS)
 
 .PHONY: test-page
 test-page: ## Test the report in a browser (needs chromium and python3)
@@ -61,7 +62,7 @@ test-page: ## Test the report in a browser (needs chromium and python3)
 .PHONY: lint
 lint: ## Check formatting and run clippy; warnings are errors
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
 .PHONY: clean
 clean: ## Remove build output; results stay

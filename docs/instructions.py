@@ -13,6 +13,7 @@ Needs python3 and valgrind.
 """
 
 import argparse
+import json
 import re
 import shlex
 import signal
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 FEW, MANY = 2_000, 12_000
 REQUEST = b"x" * 64
@@ -71,8 +73,13 @@ def connected(port, server):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("servers", nargs="*", help="programs that take --listen and --wire, as ours do")
+    parser.add_argument("--built", action="store_true", help="the servers among cargo's messages (JSON) on standard input")
     parser.add_argument("--command", action="append", default=[], help="a command with {port}; may be repeated")
     options = parser.parse_args()
+    if options.built:
+        messages = [json.loads(line) for line in sys.stdin if line.startswith("{")]
+        programs = [message["executable"] for message in messages if message.get("executable")]
+        options.servers += sorted(program for program in programs if Path(program).name.startswith("echo-"))
     ours = [[server, "--listen", "127.0.0.1:{port}", "--wire", "raw"] for server in options.servers]
     for command in ours + [shlex.split(command) for command in options.command]:
         per_request = (instructions(command, MANY) - instructions(command, FEW)) / (MANY - FEW)

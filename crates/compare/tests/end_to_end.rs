@@ -179,6 +179,41 @@ fn files_are_rebuilt_from_the_trials() {
 }
 
 #[test]
+fn a_run_from_elsewhere_is_checked_and_never_leads_out_of_its_folder() {
+    let place = Place::new();
+    place.run(&["--experiment", "churn", "--only", "epoll", "--rounds", "1"]);
+    let (run, trials) = (place.latest("run.json"), place.latest("trials.jsonl"));
+    let [run_before, trials_before] = [&run, &trials].map(|file| fs::read_to_string(file).unwrap());
+    let number = |text: &str, field: &str| {
+        let rest = text.split_once(&format!("\"{field}\":")).unwrap().1.trim_start();
+        rest[..rest.find([',', '}', '\n']).unwrap()].to_owned()
+    };
+    let report = |expected: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(place.latest("")).output().unwrap();
+        assert_fails(&output, 1, expected);
+    };
+    for field in ["window_s", "warmup_s", "rounds"] {
+        for wrong in ["-1", "1e300", "99999999"] {
+            let old = number(&run_before, field);
+            fs::write(&run, run_before.replace(&format!("\"{field}\": {old}"), &format!("\"{field}\": {wrong}"))).unwrap();
+            report("run.json is damaged");
+        }
+    }
+    for name in ["../../x", "/tmp/x", "a\\nb", "\\u001b[2J", ""] {
+        fs::write(&run, run_before.replace("\"name\": \"epoll\"", &format!("\"name\": \"{name}\""))).unwrap();
+        report("cannot be the name of a server");
+    }
+    fs::write(&run, &run_before).unwrap();
+    for field in ["started_unix_s", "elapsed_s"] {
+        for wrong in ["-1", "1e300"] {
+            let old = number(&trials_before, field);
+            fs::write(&trials, trials_before.replace(&format!("\"{field}\":{old}"), &format!("\"{field}\":{wrong}"))).unwrap();
+            report("line 1 of ");
+        }
+    }
+}
+
+#[test]
 fn listing_and_dry_run_create_no_folder() {
     let place = Place::new();
     let list = succeeded(place.compare().arg("--list").output().unwrap());
@@ -375,10 +410,14 @@ fn a_comparison_that_is_not_possible_is_refused_before_anything_runs() {
         (&["--only", "pigeon"], 1, "there is no server 'pigeon', only blocking, "),
         (&["--aa", "pigeon"], 1, "there is no model 'pigeon', only blocking, "),
         (&["--window", "0s"], 1, "--window must be longer than 0"),
+        (&["--window", "18446744073709551615s"], 1, "--window must be longer than 0 and at most an hour"),
+        (&["--warmup", "2h"], 1, "--warmup must be at most an hour"),
+        (&["--rounds", "100000000"], 1, "--rounds must be 1 to 1000"),
         (&["--server-cpus", "1023"], 1, "--server-cpus 1023"),
         (&["--rounds", "0"], 2, "--rounds <N>"),
         (&["--profile", "slow"], 2, "[possible values: quick, standard, full]"),
         (&["--aa", "epoll", "--only", "poll"], 2, "cannot be used with"),
+        (&["--seed", "9007199254740992"], 2, "9007199254740992"),
         (&["--resume", "x", "--seed", "1"], 2, "cannot be used with"),
     ] {
         let output = place.compare().args(args).output().unwrap();

@@ -6,8 +6,8 @@
 #[cfg(not(polling_test_poll_backend))]
 compile_error!(
     "echo-poll must wait in poll(2), but without `--cfg polling_test_poll_backend` the crate `polling` waits in epoll. \
-     .cargo/config.toml sets the flag, unless a RUSTFLAGS in the environment replaces it: \
-     unset it, or build with RUSTFLAGS=\"$RUSTFLAGS --cfg polling_test_poll_backend\""
+     .cargo/config.toml sets the flag for commands that run in the project's folder: run cargo there (`cd`, not --manifest-path). \
+     If you have set RUSTFLAGS, add the flag to it: RUSTFLAGS=\"$RUSTFLAGS --cfg polling_test_poll_backend\""
 );
 
 use std::{

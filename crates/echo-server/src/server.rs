@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     mem,
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -165,6 +166,9 @@ impl Server {
         // A closed standard output is no reason not to serve.
         let mut stdout = io::stdout();
         let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+        if let Some(warning) = beyond_loopback(address) {
+            let _ = writeln!(io::stderr(), "{warning}");
+        }
         Ok(())
     }
 
@@ -190,6 +194,16 @@ fn return_freed_buffers_to_the_system() {
     }
 }
 
+/// What is to be known of an address that other machines can reach.
+fn beyond_loopback(address: SocketAddr) -> Option<String> {
+    let is_here = address.ip().to_canonical().is_loopback();
+    (!is_here).then(|| {
+        format!(
+            "warning: whoever reaches this machine can connect to {address}; to keep to this machine, --listen 127.0.0.1:PORT"
+        )
+    })
+}
+
 /// Prepares the file for the counters before the server serves, so that a bad path is found at once.
 fn create_stats(path: &Path) -> Result<OutputFile, String> {
     OutputFile::create(path).map_err(|error| format!("cannot write --stats {}: {error}", path.display()))
@@ -199,4 +213,16 @@ fn write_stats(output: OutputFile, report: &Report) -> Result<(), String> {
     let json = serde_json::to_string_pretty(report).expect("counters are numbers and names");
     let path = output.path().to_path_buf();
     output.fill(|out| writeln!(out, "{json}")).map_err(|error| format!("cannot write --stats {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_others_reach_is_warned_of() {
+        let warned = |address: &str| beyond_loopback(address.parse().unwrap()).is_some();
+        assert!(["0.0.0.0:7", "[::]:7", "192.0.2.1:7", "[2001:db8::1]:7"].into_iter().all(warned));
+        assert!(!["127.0.0.1:7", "127.9.9.9:7", "[::1]:7", "[::ffff:127.0.0.1]:7"].into_iter().any(warned));
+    }
 }

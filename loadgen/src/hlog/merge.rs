@@ -11,6 +11,9 @@ use hdrhistogram::Histogram;
 
 use super::{HlogError, HlogReader, Unanswered, read::HlogLine};
 
+/// Generators that drive one server begin and end together, or one soon after the other.
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+
 /// Logs that belong together, interval by interval: the sums are computed when they are asked for.
 ///
 /// Counts are added by interval and tag, so every total and percentile is what a single generator would have recorded. The logs
@@ -43,7 +46,7 @@ pub type MergedLine<'a> = (Option<&'a str>, Duration, Duration, Histogram<u64>);
 /// Aligns the logs.
 ///
 /// # Errors
-/// When there are none, when two logs are the same, or when one begins after all others have ended.
+/// When there are none, when two logs are the same, or when one begins over a minute after all others have ended.
 pub fn merge<R: Read + Seek>(logs: Vec<HlogReader<R>>) -> Result<Merged<R>, MergeError> {
     let mut order: Vec<usize> = (0..logs.len()).collect();
     order.sort_by_key(|&log| logs[log].started);
@@ -113,7 +116,7 @@ fn check_gaps<R>(logs: &[HlogReader<R>], order: &[usize]) -> Result<(), MergeErr
         };
         let (begins, ends) = (logs[log].started + begins, logs[log].started + ends);
         match last {
-            Some((first, ended)) if begins > ended => {
+            Some((first, ended)) if begins > ended + LONGEST_GAP => {
                 return Err(MergeError::Apart { first, log, by: begins.duration_since(ended).unwrap_or_default() });
             }
             Some((_, ended)) if ended >= ends => {}
@@ -188,7 +191,7 @@ pub enum MergeError {
         /// The other.
         log: usize,
     },
-    /// A log begins after another one has ended, by a time that a wrong clock may explain.
+    /// A log begins so long after another one has ended that a clock may be wrong.
     Apart {
         /// The one that ends.
         first: usize,

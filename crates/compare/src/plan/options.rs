@@ -52,8 +52,8 @@ pub struct What {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub window: Option<Duration>,
 
-    /// Seed of the order of trials and of random arrivals, kept with the results. Default: random
-    #[arg(long, value_name = "NUMBER")]
+    /// Seed of the order of trials and of random arrivals, below 2^53, kept with the results. Default: random
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub seed: Option<u64>,
 
     /// At the end, count the models' system calls with strace, too

@@ -16,6 +16,12 @@ use crate::plan::{
     options::What,
 };
 
+/// The longest window of a trial, in seconds.
+const LONGEST_S: f64 = 3600.0;
+/// A plan holds a step for each round of each server at each point.
+const MOST_ROUNDS: u32 = 1000;
+const MOST_SERVERS: usize = 100;
+
 /// What to compare, and how thoroughly: all that a plan is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
@@ -51,8 +57,21 @@ impl Settings {
             window_s: seconds(what.window, window_ms),
             trace: what.trace,
         };
-        ensure!(settings.window_s > 0.0, "--window must be longer than 0");
+        settings.check()?;
         Ok(settings)
+    }
+
+    /// Checks that they can be those of a run: also those of a file from elsewhere.
+    pub fn check(&self) -> Result<()> {
+        let is_time = |seconds: f64| (0.0..=LONGEST_S).contains(&seconds);
+        ensure!(self.window_s > 0.0 && is_time(self.window_s), "--window must be longer than 0 and at most an hour");
+        ensure!(is_time(self.warmup_s), "--warmup must be at most an hour");
+        ensure!((1..=MOST_ROUNDS).contains(&self.rounds), "--rounds must be 1 to {MOST_ROUNDS}");
+        ensure!(self.servers.len() <= MOST_SERVERS, "there may be at most {MOST_SERVERS} servers");
+        match self.servers.iter().find(|server| !ExternalServer::is_name(&server.name)) {
+            Some(server) => bail!("'{}' cannot be the name of a server", server.name.escape_debug()),
+            None => Ok(()),
+        }
     }
 
     /// The experiments of these names, without those that this version does not have.

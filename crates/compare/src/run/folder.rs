@@ -55,7 +55,10 @@ fn complete_lines(text: &[u8]) -> &[u8] {
 fn parse_trials(lines: &[u8], path: &Path) -> Result<Vec<Trial>> {
     let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
     let trial = |(index, line)| {
-        serde_json::from_slice(line).with_context(|| format!("line {} of {} is damaged", index + 1, path.display()))
+        let damaged = || format!("line {} of {} is damaged", index + 1, path.display());
+        let trial: Trial = serde_json::from_slice(line).with_context(damaged)?;
+        trial.check().with_context(damaged)?;
+        Ok(trial)
     };
     lines.map(trial).collect()
 }

@@ -68,7 +68,7 @@ impl Machine {
         let cores = online.as_ref().and_then(|online| cores(&topology, online));
         let port_range = files.whole("proc/sys/net/ipv4/ip_local_port_range");
         Machine {
-            cpu_model: files.field("proc/cpuinfo", "model name", ':'),
+            cpu_model: cpu_model(&files),
             cpus_online: online.as_ref().map(Cpus::to_string),
             cores: cores.as_ref().map(HashSet::len),
             threads_per_core: cores.and_then(|cores| cores.iter().map(Vec::len).max()),
@@ -122,6 +122,15 @@ impl Files {
     }
 }
 
+/// The processor's name. ARM has none in /proc/cpuinfo: there it is the board's, or the numbers of its maker and its design, which
+/// lscpu(1) has names for.
+fn cpu_model(files: &Files) -> Option<String> {
+    let field = |name| files.field("proc/cpuinfo", name, ':');
+    let board = || Some(files.whole("sys/firmware/devicetree/base/model")?.trim_end_matches('\0').to_owned());
+    let numbers = || Some(format!("CPU implementer {}, part {}", field("CPU implementer")?, field("CPU part")?));
+    field("model name").or_else(board).or_else(numbers)
+}
+
 /// The cores, each as the list of its hardware threads; `None` unless the kernel reports it for every processor.
 fn cores(topology: &Topology, online: &Cpus) -> Option<HashSet<Vec<usize>>> {
     online.as_slice().iter().map(|&cpu| Some(topology.core_of(cpu)?.as_slice().to_vec())).collect()
@@ -161,6 +170,14 @@ mod tests {
 
     fn look(files: &[(&str, &str)]) -> Machine {
         Machine::look_in(root(files).path())
+    }
+
+    #[test]
+    fn a_processor_without_a_name_is_that_of_its_board_or_maker() {
+        let cpuinfo = ("proc/cpuinfo", "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n");
+        assert_eq!(look(&[cpuinfo]).cpu_model.as_deref(), Some("CPU implementer 0x41, part 0xd0c"));
+        let board = ("sys/firmware/devicetree/base/model", "Some Board 5\0");
+        assert_eq!(look(&[cpuinfo, board]).cpu_model.as_deref(), Some("Some Board 5"));
     }
 
     #[test]

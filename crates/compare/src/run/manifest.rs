@@ -55,6 +55,8 @@ impl Run {
         let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
         let schema = value["schema"].as_str().unwrap_or("none");
         ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
-        serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))
+        let run: Run = serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))?;
+        run.plan.check().with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(run)
     }
 }

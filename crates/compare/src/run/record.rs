@@ -1,5 +1,6 @@
 //! A trial as stored: a line of trials.jsonl.
 
+use anyhow::{Result, ensure};
 use loadgen::{EncodedHistogram, Report};
 use serde::{Deserialize, Serialize};
 use testbed::Counters;
@@ -22,6 +23,21 @@ pub struct Trial {
     pub failure: Option<String>,
     /// What it gave.
     pub measured: Option<Measured>,
+}
+
+impl Trial {
+    /// Checks that its times can be those of a trial: it may come from elsewhere.
+    pub fn check(&self) -> Result<()> {
+        /// From 1970 to the year 5138.
+        const LAST_S: f64 = 1e11;
+        const LONGEST_S: f64 = 1e6;
+        let reports = self.measured.iter().flat_map(|measured| [Some(&measured.load), measured.greedy.as_ref()]);
+        for Report { started_unix_s, elapsed_s, .. } in reports.flatten() {
+            ensure!((0.0..=LAST_S).contains(started_unix_s), "started_unix_s is {started_unix_s}");
+            ensure!((0.0..=LONGEST_S).contains(elapsed_s), "elapsed_s is {elapsed_s}");
+        }
+        Ok(())
+    }
 }
 
 /// What a trial gave.
