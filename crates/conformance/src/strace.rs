@@ -47,6 +47,8 @@ pub struct Strace {
 enum Line {
     Attached,
     Injected,
+    /// It cannot attach to one of the processes.
+    Refused(String),
     Other(String),
 }
 
@@ -89,6 +91,8 @@ impl Strace {
                     Line::Injected
                 } else if line.starts_with("strace: Process") && line.contains(" attached") {
                     Line::Attached
+                } else if line.starts_with("strace: attach: ") {
+                    Line::Refused(line)
                 } else {
                     Line::Other(line)
                 };
@@ -119,6 +123,10 @@ impl Strace {
             match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if is_it(&line) => return true,
                 Ok(Line::Other(line)) => self.last_line = line,
+                Ok(Line::Refused(line)) => {
+                    self.last_line = line;
+                    return false;
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
             }

@@ -1,4 +1,4 @@
-//! `make torture`: puts the servers through an ordeal, several at a time.
+//! `make torture`: puts the servers through faults, stops under full load and an ordeal, several at a time.
 
 use std::{env, path::PathBuf, process::ExitCode, sync::Mutex, thread, time::Duration};
 
