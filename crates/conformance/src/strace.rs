@@ -39,6 +39,8 @@ impl When {
 pub struct Strace {
     process: Child,
     output: Receiver<Line>,
+    /// Calls that have failed and were not waited for: the first ones may fail before strace is attached to all.
+    failed: usize,
     /// What it printed that is neither of the lines that are looked for.
     last_line: String,
 }
@@ -101,7 +103,7 @@ impl Strace {
                 }
             }
         });
-        let mut strace = Strace { process, output, last_line: String::new() };
+        let mut strace = Strace { process, output, failed: 0, last_line: String::new() };
         for _ in pids {
             if !strace.wait_for(PATIENCE, |line| matches!(line, Line::Attached)) {
                 return Ok(Err(format!("strace cannot attach: {}", strace.last_line)));
@@ -114,7 +116,9 @@ impl Strace {
     pub fn let_fail(&mut self, calls: usize, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
         let left = || deadline.saturating_duration_since(Instant::now());
-        (0..calls).all(|_| self.wait_for(left(), |line| matches!(line, Line::Injected)))
+        let before = self.failed.min(calls);
+        self.failed -= before;
+        (before..calls).all(|_| self.wait_for(left(), |line| matches!(line, Line::Injected)))
     }
 
     fn wait_for(&mut self, timeout: Duration, is_it: impl Fn(&Line) -> bool) -> bool {
@@ -122,6 +126,7 @@ impl Strace {
         loop {
             match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if is_it(&line) => return true,
+                Ok(Line::Injected) => self.failed += 1,
                 Ok(Line::Other(line)) => self.last_line = line,
                 Ok(Line::Refused(line)) => {
                     self.last_line = line;
