@@ -93,6 +93,8 @@ impl Client {
             match self.stream.read(&mut received[filled..]) {
                 Ok(0) => end = Some("the end of the connection".into()),
                 Ok(n) => filled += n,
+                // With a timeout, a read is interrupted when this process is suspended and goes on (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => end = Some(described(&error)),
             }
         }

@@ -6,6 +6,7 @@
 use std::{io::Write, time::Duration};
 
 use models::{Descriptor, Idle::Sleeps, Model, NotifiedBy, RunsAs, Serves, SystemCall};
+use testbed::descendants;
 
 use crate::{
     client::{Client, frame, numbered},
@@ -164,6 +165,8 @@ fn inject(subject: &Subject, extent: Extent) -> Result<Result<usize, String>> {
 /// Injects some faults into one server, one after the other.
 fn inject_these(subject: &Subject, faults: &[Fault], extent: Extent) -> Result<Result<(), String>> {
     let server = subject.start(&[])?;
+    // Attached too early, strace would miss those that are started meanwhile.
+    wait_until("all workers", || Ok(descendants(server.process.pid())?.len() == subject.workers_in_processes()))?;
     match inject_into(&server, subject.model, faults, extent) {
         Ok(Ok(())) => {}
         Ok(Err(reason)) => return Ok(Err(reason)),
