@@ -65,21 +65,14 @@ impl ExternalServer {
     }
 }
 
-impl ExternalServer {
-    /// Whether this can be a server's name, which becomes a part of file names.
-    pub fn is_name(name: &str) -> bool {
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fits)
-    }
-}
-
 impl FromStr for ExternalServer {
     type Err = String;
 
     /// Reads `NAME=COMMAND`. The command is split into words as a shell does it, but no shell runs it.
     fn from_str(text: &str) -> Result<ExternalServer, String> {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND, e.g. 'mine=./server --port {port}'")?;
-        if !ExternalServer::is_name(name) {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fits) {
             return Err(format!(
                 "the name '{}' becomes a file name: use letters, digits, '-', '_' and '.', and begin with a letter or digit",
                 name.escape_debug()

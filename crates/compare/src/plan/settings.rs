@@ -68,7 +68,7 @@ impl Settings {
         ensure!(is_time(self.warmup_s), "--warmup must be at most an hour");
         ensure!((1..=MOST_ROUNDS).contains(&self.rounds), "--rounds must be 1 to {MOST_ROUNDS}");
         ensure!(self.servers.len() <= MOST_SERVERS, "there may be at most {MOST_SERVERS} servers");
-        match self.servers.iter().find(|server| !ExternalServer::is_name(&server.name)) {
+        match self.servers.iter().find(|server| !can_be_in_a_file_name(&server.name)) {
             Some(server) => bail!("'{}' cannot be the name of a server", server.name.escape_debug()),
             None => Ok(()),
         }
@@ -96,6 +96,12 @@ impl Settings {
     pub fn window(&self, load: &Load) -> Duration {
         Duration::from_secs_f64(self.window_s * load.stretch())
     }
+}
+
+/// Whether a server's name can be a part of a file's, and of a line on a terminal.
+fn can_be_in_a_file_name(name: &str) -> bool {
+    const LONGEST_BYTES: usize = 100;
+    (1..=LONGEST_BYTES).contains(&name.len()) && !name.chars().any(|c| c == '/' || c.is_control())
 }
 
 /// The names of the experiments asked for, by default of all that compare any of these servers.
