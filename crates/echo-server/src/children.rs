@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    thread,
     time::Duration,
 };
 
@@ -25,12 +24,7 @@ use nix::{
 };
 use rustix::process::set_parent_process_death_signal;
 
-use crate::{
-    Counters, Server, Worker, interrupt,
-    server::LAST_WORKERS_TIMEOUT,
-    time::Time,
-    worker::{SHORTAGE_PAUSE, may_pass},
-};
+use crate::{Counters, Server, Worker, interrupt, server::LAST_WORKERS_TIMEOUT, time::Time, worker::go_on_after};
 
 /// The children that a server has now, each with what the parent keeps for it as long as it runs: its client's
 /// [`Place`](crate::Place), its number in a pool.
@@ -160,15 +154,7 @@ impl<Kept> Children<Kept> {
             ppoll(&mut [], timeout.map(Into::into), Some(unblocked))
         };
         unblocked.thread_set_mask()?;
-        match waited.map_err(io::Error::from) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) if may_pass(&error) => {
-                thread::sleep(SHORTAGE_PAUSE);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        go_on_after(waited.map(drop).map_err(io::Error::from))
     }
 
     /// Stops: asks every child to answer what has reached it, and waits until all have ended. Those that still run after
@@ -229,7 +215,7 @@ fn block_signals() -> nix::Result<SigSet> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::{sync::mpsc::channel, thread};
 
     use super::*;
 

@@ -19,8 +19,9 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 /// The most clients in the backlog; the system's own bound (net.core.somaxconn) may be lower.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// How long accept pauses when the system, not this process, is short of something, and nothing announces the shortage's end.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+/// How long accept or a wait pauses when the system, not this process, is short of something, and nothing announces the shortage's
+/// end.
+pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A listening socket. Clones are the same socket.
 #[derive(Clone, Debug)]

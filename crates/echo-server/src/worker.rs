@@ -17,6 +17,7 @@ use crate::{
     counters::Counters,
     deadlines::Deadlines,
     interrupt,
+    listener::SHORTAGE_PAUSE,
     options::Options,
     stop::Stop,
     team::{Seat, Team},
@@ -27,11 +28,23 @@ use crate::{
 /// How long a refused peer has to end its side after we have ended ours.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a loop pauses when its wait has failed, as for want of memory.
-pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
+/// After a wait that was interrupted, or that failed for a reason that may pass in a moment, the loop goes on.
+///
+/// # Errors
+/// Those that say that a descriptor is none.
+#[inline]
+pub(crate) fn go_on_after(waited: io::Result<()>) -> io::Result<()> {
+    match waited {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) if may_pass(&error) => {
+            thread::sleep(SHORTAGE_PAUSE);
+            Ok(())
+        }
+        waited => waited,
+    }
+}
 
-/// Whether a wait that failed with this error may work in a moment. Those that are left say that a descriptor is none.
-pub(crate) fn may_pass(error: &io::Error) -> bool {
+fn may_pass(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), None | Some(libc::EBADF | libc::EFAULT | libc::EINVAL))
 }
 
@@ -100,14 +113,7 @@ impl Worker {
     pub fn end_wait(&mut self, waited: io::Result<()>, ready: bool) -> io::Result<()> {
         self.deadlines.take_time();
         self.counters().wakeups.add(ready.into());
-        match waited {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) if may_pass(&error) => {
-                thread::sleep(SHORTAGE_PAUSE);
-                Ok(())
-            }
-            waited => waited,
-        }
+        go_on_after(waited)
     }
 
     /// Notes that time has passed, for a model whose waits are another's and not counted with [`Worker::count_wait`].
