@@ -12,7 +12,8 @@ use crate::{
     timeline::{Handover, Timeline},
 };
 
-/// Intervals that a thread may be ahead of the log: more than a disk ever stalls it costs memory, fewer make intervals longer.
+/// How many intervals a thread may be ahead of the log. More would take more memory; with fewer, an interval goes on for longer
+/// whenever the disk stalls.
 const SPARE_INTERVALS: usize = 2;
 
 /// The other end of the threads' handovers.

@@ -184,7 +184,8 @@ impl<'a> Engine<'a> {
         [window.from_ns, window.until_ns, window.until_ns.saturating_add(self.drain_ns)]
     }
 
-    /// Ends the pending requests and those that never left the schedule, and returns the record and, for each slot, the replies since the window began.
+    /// Ends the pending requests and those that never left the schedule, and returns the record and, for each slot, the replies
+    /// since the window began.
     pub(crate) fn finish(mut self, now_ns: u64) -> (Record, Vec<u64>) {
         for slot in &mut self.slots {
             slot.conversation.give_up(usize::MAX, Outcome::Unanswered, now_ns, &mut self.record);

@@ -170,7 +170,7 @@ impl<R: Read + Seek> Merged<R> {
 }
 
 /// The sum of two histograms; `None` if it would lose precision. Its range is that of both.
-pub(crate) fn added(mut sum: Histogram<u64>, histogram: &Histogram<u64>) -> Option<Histogram<u64>> {
+fn added(mut sum: Histogram<u64>, histogram: &Histogram<u64>) -> Option<Histogram<u64>> {
     if (sum.sigfig(), sum.low()) != (histogram.sigfig(), histogram.low()) {
         return None;
     }

@@ -9,8 +9,6 @@ mod merge;
 mod read;
 mod write;
 
-use std::time::SystemTime;
-
 pub use merge::{MergeError, Merged, MergedLine, merge};
 pub use read::{HlogError, HlogLine, HlogReader};
 pub use write::{HlogWriter, write_hlog};
@@ -49,9 +47,6 @@ impl Unanswered {
         self.from_ns = self.from_ns.min(other.from_ns);
     }
 }
-
-/// What a log without a header is relative to.
-const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 
-use super::{EPOCH, Unanswered};
+use super::Unanswered;
 use crate::encoded_histogram::decode;
 
 /// The longest line that is read: a histogram of the highest precision takes less, in base64.
@@ -235,7 +235,7 @@ impl Scan {
         });
         Ok(HlogReader {
             source,
-            started: EPOCH + duration(base_s),
+            started: SystemTime::UNIX_EPOCH + duration(base_s),
             comments: self.comments,
             lines: lines.collect(),
             tags: self.tags,

@@ -12,21 +12,17 @@ use crate::{merge::WARNING, summary};
 pub struct RunLog<'a> {
     config: &'a Config,
     path: PathBuf,
-    state: State,
-}
-
-enum State {
-    /// Nothing has been written.
-    Ready(OutputFile),
-    Begun(HlogWriter<OutputFile>),
+    /// The file, until its header is written.
+    out: Option<OutputFile>,
+    writer: Option<HlogWriter<OutputFile>>,
     /// The disk is full, say: the run goes on, and ends with the error.
-    Failed(io::Error),
+    failed: Option<io::Error>,
 }
 
 impl<'a> RunLog<'a> {
     /// A log of a run with this configuration.
     pub fn new(config: &'a Config, out: OutputFile) -> RunLog<'a> {
-        RunLog { config, path: out.path().into(), state: State::Ready(out) }
+        RunLog { config, path: out.path().into(), out: Some(out), writer: None, failed: None }
     }
 
     /// Adds an interval of the window that began at `started`.
@@ -49,37 +45,33 @@ impl<'a> RunLog<'a> {
         let warnings = measurement.warnings.iter().map(|warning| format!("{WARNING}{warning}"));
         let comments: Vec<String> = unanswered.chain(warnings).collect();
         self.write(measurement.started, |writer| comments.iter().try_for_each(|comment| writer.comment(comment)));
-        match self.state {
-            State::Ready(_) => Ok(()),
-            State::Begun(writer) => writer.into_inner().complete(),
-            State::Failed(error) => Err(error),
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.writer.map_or(Ok(()), |writer| writer.into_inner().complete()),
         }
         .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     fn write(&mut self, started: SystemTime, write: impl FnOnce(&mut HlogWriter<OutputFile>) -> io::Result<()>) {
-        let nothing = State::Failed(io::Error::other("it was being written"));
-        self.state = match std::mem::replace(&mut self.state, nothing) {
-            State::Failed(error) => State::Failed(error),
-            State::Ready(out) => {
-                self.begin(started, out).and_then(|writer| written(writer, write)).unwrap_or_else(State::Failed)
-            }
-            State::Begun(writer) => written(writer, write).unwrap_or_else(State::Failed),
-        };
+        if self.failed.is_none() {
+            self.failed = self.try_to_write(started, write).err();
+        }
     }
 
-    fn begin(&self, started: SystemTime, out: OutputFile) -> io::Result<HlogWriter<OutputFile>> {
+    fn try_to_write(
+        &mut self,
+        started: SystemTime,
+        write: impl FnOnce(&mut HlogWriter<OutputFile>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(out) = self.out.take() {
+            self.writer = Some(HlogWriter::new(out, started, &[self.header(started)])?);
+        }
+        self.writer.as_mut().map_or(Ok(()), write)
+    }
+
+    fn header(&self, started: SystemTime) -> String {
         let date = humantime::format_rfc3339_millis(started);
         let load = summary::load(self.config);
-        let comment = format!("loadgen, started {date}: {load}, wait {}, values in nanoseconds", self.config.wait);
-        HlogWriter::new(out, started, &[comment])
+        format!("loadgen, started {date}: {load}, wait {}, values in nanoseconds", self.config.wait)
     }
-}
-
-fn written(
-    mut writer: HlogWriter<OutputFile>,
-    write: impl FnOnce(&mut HlogWriter<OutputFile>) -> io::Result<()>,
-) -> io::Result<State> {
-    write(&mut writer)?;
-    Ok(State::Begun(writer))
 }

@@ -26,7 +26,7 @@ impl Outputs {
         let outputs = Outputs { json: json?, hgrm: hgrm?, hlog: hlog?, stdout_is_taken: false };
         let all = || [&outputs.json, &outputs.hgrm, &outputs.hlog].into_iter().flatten();
         if let Some((one, other)) = same_output(all()) {
-            let what = match all().any(OutputFile::is_stdout) {
+            let what = match all().filter(|output| output.is_stdout()).count() > 1 {
                 true => "only one of --json, --hgrm and --hlog can go to stdout".into(),
                 false => format!("{} and {} are the same file", one.display(), other.display()),
             };
