@@ -169,7 +169,7 @@ impl Runner<'_> {
             cpus: Some(cpus),
             wait,
             // Every server meets the same arrivals; every round has its own.
-            seed: (self.settings.seed + u64::from(step.round)) % (1 << 53),
+            seed: self.settings.seed.wrapping_add(u64::from(step.round)) % (1 << 53),
             ..Config::new(server.address())
         })
     }
