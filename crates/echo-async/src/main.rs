@@ -1,8 +1,8 @@
 //! One task per connection: reads like a thread per connection, and waits in one epoll_wait(2) for all.
 //!
 //! A task runs until an `.await` finds that it has to wait. Then only its local variables are kept, and the executor (executor.rs)
-//! runs other tasks, until all wait: that is done by the reactor (reactor.rs). So waiting costs a client some hundred bytes instead of a thread, and whatever *blocks* a task, such as
-//! `--work sleep`, holds up all of them.
+//! runs other tasks. When all have to wait, the reactor (reactor.rs) waits for all their sockets. So waiting costs a client some
+//! hundred bytes instead of a thread, and whatever *blocks* a task, such as `--work sleep`, holds up all of them.
 #![forbid(unsafe_code)]
 
 mod executor;

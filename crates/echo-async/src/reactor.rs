@@ -75,7 +75,7 @@ impl Reactor {
         Ok(source)
     }
 
-    /// Waits until a socket changes or a timer ends, and wakes the tasks that have waited for it; does not wait where a task can go on.
+    /// Waits until a socket changes or a timer ends, unless a task can go on at once, and wakes the tasks that have waited for it.
     pub fn wait(&self, worker: &mut Worker, some_can_go_on: bool) -> io::Result<()> {
         // Wait for the data: epoll_wait(2) sleeps until a socket changes or a timer ends.
         let timeout = if some_can_go_on { Some(Duration::ZERO) } else { self.timeout(worker.timeout()) };
