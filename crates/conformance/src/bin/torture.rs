@@ -8,7 +8,7 @@ use models::{CATALOGUE, Model};
 
 /// Puts the servers through an ordeal: peers that misbehave in every way, beside honest clients that check every byte
 ///
-/// Before that, every system call that a server makes is made to fail in every way (needs strace), and it is stopped under full
+/// Before that, each server's system calls fail with many errors, once and for a while (needs strace), and it is stopped under full
 /// load. Afterwards the counters must add up, and descriptors, threads and memory be what they were. Exit code 0 if all servers
 /// hold, 1 if one does not.
 #[derive(Parser)]
