@@ -258,9 +258,14 @@ impl Running {
 
     /// The processor time it uses, as a share of one processor, measured over half a second.
     fn cpu_share(&self) -> Result<f64> {
-        let (begin, before) = (Instant::now(), self.usage()?.cpu);
-        thread::sleep(Duration::from_millis(500));
-        Ok((self.usage()?.cpu - before).as_secs_f64() / begin.elapsed().as_secs_f64())
+        loop {
+            let (begin, before) = (Instant::now(), self.usage()?.cpu);
+            thread::sleep(Duration::from_millis(500));
+            // The time of a child that has ended is nobody's until its parent has waited for it: then the sum has fallen.
+            if let Some(used) = self.usage()?.cpu.checked_sub(before) {
+                return Ok(used.as_secs_f64() / begin.elapsed().as_secs_f64());
+            }
+        }
     }
 }
 
