@@ -72,6 +72,7 @@ pub const CHECKS: &[Check] = &[
 
     check!(endings::half_close_with_replies_owed, ALL, "A client that has ended its side gets every reply it is owed."),
     check!(endings::half_close_with_much_owed, ALL, "So does one that is owed more than the buffers hold."),
+    check!(endings::half_close_while_replies_are_not_read, ALL, "So does one that ends its side while the server has stopped reading."),
     check!(endings::end_inside_a_header, ALL, "After an end of input inside a header, the replies owed are sent, then the server ends too."),
     check!(endings::end_inside_a_payload, ALL, "After an end of input inside a payload, the replies owed are sent, then the server ends too."),
     check!(endings::a_frame_too_long, ALL, "After a frame longer than --max-frame, the replies owed arrive, then an end without a reset."),

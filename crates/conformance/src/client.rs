@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// Bytes in the server's socket.
-    fn bytes_unread(&self, sockets: &[TcpNetEntry]) -> Result<usize> {
+    pub(crate) fn bytes_unread(&self, sockets: &[TcpNetEntry]) -> Result<usize> {
         let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
         Ok(between(there, here, sockets).map_or(0, |socket| socket.rx_queue as usize))
     }

@@ -35,6 +35,17 @@ pub fn half_close_with_much_owed(subject: &Subject) -> Result {
     Ok(())
 }
 
+/// The end is reported while the server does not read: where that is said once only, it must be remembered.
+pub fn half_close_while_replies_are_not_read(subject: &Subject) -> Result {
+    let server = subject.start(&[])?;
+    let mut flood = Flood::connect(&server)?;
+    flood.send_until_unread()?;
+    flood.end()?;
+    flood.expect_replies_and_end()?;
+    expect_counters!(server.stop()?, connections_closed: 1, protocol_errors: 0);
+    Ok(())
+}
+
 pub fn end_inside_a_header(subject: &Subject) -> Result {
     end_inside_a_frame(subject, &[0, 0])
 }

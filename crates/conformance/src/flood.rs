@@ -1,12 +1,18 @@
 //! A client that sends without reading: what back-pressure and slow readers are tested with.
 
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    slice, thread,
+    time::{Duration, Instant},
+};
 
+use procfs::net::TcpState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    client::{Client, HEADER_BYTES, frame, numbered, tcp_sockets},
+    client::{Client, HEADER_BYTES, frame, numbered, tcp_sockets, wait_until_arrived},
     failure::{Failure, Result, ensure},
+    patience::wait_until,
     subject::Running,
 };
 
@@ -29,6 +35,9 @@ impl Flood {
 
     /// After this long without room, there will be none.
     const FULL_AFTER: Timespec = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+
+    /// What the server has not read after this long, it leaves unread. Were it only slow, the check would see less.
+    const UNREAD_AFTER: Duration = Duration::from_millis(100);
 
     /// Connects, and has one frame echoed: the server has accepted it.
     pub fn connect(server: &Running) -> Result<Flood> {
@@ -58,6 +67,41 @@ impl Flood {
             }
         }
         Ok(self.client.stream.set_nonblocking(false)?)
+    }
+
+    /// Sends whole frames until one stays in the server's socket: the server has stopped reading. All it sends has room there.
+    pub fn send_until_unread(&mut self) -> Result {
+        loop {
+            let sent = self.sent_bytes;
+            ensure!(
+                sent < Flood::MOST_BYTES,
+                "the server to stop reading while its replies are not read";
+                "it has read {sent} bytes"
+            );
+            let rest = self.rest_of_frame();
+            self.client.send(&rest)?;
+            self.sent_bytes += rest.len();
+            wait_until_arrived(slice::from_ref(&self.client))?;
+            let deadline = Instant::now() + Flood::UNREAD_AFTER;
+            while self.client.bytes_unread(&tcp_sockets()?)? > 0 {
+                if Instant::now() > deadline {
+                    return Ok(());
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Ends its side, and waits until the server's socket has learned of it.
+    pub fn end(&mut self) -> Result {
+        self.client.end()?;
+        wait_until("the end to arrive", || Ok(self.client.state_at_server()? == Some(TcpState::CloseWait)))
+    }
+
+    /// Reads the replies to all it has sent, and then the server's end.
+    pub fn expect_replies_and_end(mut self) -> Result {
+        self.expect_replies_up_to(self.sent_bytes / Flood::FRAME_BYTES)?;
+        self.client.expect_end()
     }
 
     /// Its connection.

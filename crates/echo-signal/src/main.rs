@@ -48,7 +48,8 @@ fn serve(server: &mut Server) -> io::Result<()> {
             Some(News::Changed { descriptor, .. }) if descriptor == listener => accepting = true,
             Some(News::Changed { descriptor, is_urgent }) => {
                 if let Some(client) = connections.get_mut(&descriptor) {
-                    if is_urgent {
+                    // What it announces is read later where replies or work are waited for, and no further signal will say so.
+                    if is_urgent || !client.wants_read() {
                         client.expect_more_than_a_read();
                     }
                     chosen.push(descriptor);
@@ -74,7 +75,11 @@ fn serve(server: &mut Server) -> io::Result<()> {
             let Some(client) = connections.get_mut(&descriptor) else { continue };
             match client.turn(worker) {
                 Turn::Wait => {}
-                Turn::More => unfinished.push(descriptor),
+                Turn::More => {
+                    // Signals that come before its next turn may be of its end, at which a read stops short.
+                    client.expect_more_than_a_read();
+                    unfinished.push(descriptor);
+                }
                 Turn::Working(until) => worker.serve_again(until, descriptor as usize),
                 Turn::Over => {
                     signals.disarm(client)?;
