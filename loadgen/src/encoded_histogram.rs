@@ -10,6 +10,11 @@ use hdrhistogram::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Times;
+
+/// The most values of one: a thousand of them can be added up.
+const MOST_VALUES: u64 = 1 << 44;
+
 /// A histogram as text: compressed V2 in base64. It takes a small part of the memory that the histogram itself takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -31,7 +36,15 @@ impl TryFrom<String> for EncodedHistogram {
     type Error = String;
 
     fn try_from(text: String) -> Result<EncodedHistogram, String> {
-        decode::<u64>(&text).map(|_| EncodedHistogram(text))
+        let (histogram, ours) = (decode::<u64>(&text)?, Times::default().all);
+        let range = |of: &Histogram<u64>| (of.low(), of.high(), of.sigfig());
+        if range(&histogram) != range(&ours) {
+            return Err("the histogram has another range or precision than loadgen's".into());
+        }
+        if histogram.len() > MOST_VALUES {
+            return Err(format!("the histogram is damaged: it holds {} values", histogram.len()));
+        }
+        Ok(EncodedHistogram(text))
     }
 }
 

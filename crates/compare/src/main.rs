@@ -179,7 +179,7 @@ fn open(path: &Path) -> Result<Begun> {
     let plan = Plan::new(folder.run().plan.clone(), &folder.run().processors)?;
     let mut summary = Summary::new(&plan);
     for trial in finished {
-        summary.add(trial).with_context(|| format!("{} has trials that are not in its plan", path.display()))?;
+        summary.add(trial).with_context(|| format!("{} has a trial that is not in its plan, or twice", path.display()))?;
     }
     Ok((folder, plan, summary))
 }
@@ -216,4 +216,79 @@ fn traces(runner: &Runner) -> Vec<Trace> {
 /// Prints a line. If nobody reads it any more, the results are in the files all the same.
 fn print(line: String) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::{prelude::*, sample::Index};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{run::trace::KINDS, synthetic::SyntheticRun};
+
+    /// A stored run of two servers: run.json, trials.jsonl and trace.json.
+    fn stored_run(results: &Path) -> RunFolder {
+        let SyntheticRun { run, trials } =
+            SyntheticRun::of(&["--experiment", "scaling", "--only", "poll,epoll", "--rounds", "2"]);
+        let mut folder = RunFolder::create(results, run).unwrap();
+        trials.iter().for_each(|trial| folder.keep(trial).unwrap());
+        let calls = KINDS.map(|kind| json!({ "kind": kind, "counted_by_server": 1, "counted_by_strace": 2 }));
+        let trace = json!([{ "name": "poll", "requests": 1, "calls": calls, "other_calls": 0 }]);
+        fs::write(folder.path().join("trace.json"), trace.to_string()).unwrap();
+        folder.close(true).unwrap();
+        folder
+    }
+
+    /// What no program of the suite writes, of every kind.
+    fn odd_values() -> Vec<Value> {
+        let texts = ["", "../../x", "\u{1b}[2J", "0-1023", "a\nb", "=cmd()", "</script>", "9999-12-31T23:59:59Z", "poll"]
+            .map(Value::from);
+        let numbers = [-1.0, -0.0, 1e-300, 1e13, 1e300]
+            .map(Value::from)
+            .into_iter()
+            .chain([0, 1, u64::from(u32::MAX), u64::MAX].map(Value::from));
+        texts.into_iter().chain(numbers).chain([Value::Null, json!(true), json!([]), json!({}), json!([[]])]).collect()
+    }
+
+    /// JSON pointers (RFC 6901) to all values in it, itself included.
+    fn pointers(value: &Value) -> Vec<String> {
+        let parts: Vec<(String, &Value)> = match value {
+            Value::Array(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+            _ => Vec::new(),
+        };
+        let below =
+            parts.iter().flat_map(|(name, part)| pointers(part).into_iter().map(move |below| format!("/{name}{below}")));
+        std::iter::once(String::new()).chain(below).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// A run from elsewhere is shown or refused, whatever is in it.
+        #[test]
+        fn no_run_makes_it_panic(file in 0..3_usize, line: Index, changes in prop::collection::vec(any::<(Index, Index)>(), 1..3)) {
+            let results = tempfile::tempdir().unwrap();
+            let folder = stored_run(results.path());
+            let path = folder.path().join(["run.json", "trials.jsonl", "trace.json"][file]);
+            let text = fs::read_to_string(&path).unwrap();
+            // Each line of trials.jsonl is a value; the others are one each.
+            let mut parts: Vec<&str> = if file == 1 { text.lines().collect() } else { vec![&text] };
+            let part = line.get_mut(&mut parts);
+            let mut value: Value = serde_json::from_str(part).unwrap();
+            for (place, odd) in changes {
+                let pointer = place.get(&pointers(&value)).clone();
+                *value.pointer_mut(&pointer).unwrap() = odd.get(&odd_values()).clone();
+            }
+            let changed = value.to_string();
+            *part = &changed;
+            fs::write(&path, parts.join("\n") + "\n").unwrap();
+
+            if let Ok(screen) = rebuild(folder.path()) {
+                prop_assert!(!screen.contains(|c: char| c.is_control() && c != '\n'), "{screen:?}");
+            }
+        }
+    }
 }

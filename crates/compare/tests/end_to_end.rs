@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::symlink,
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -211,6 +212,39 @@ fn a_run_from_elsewhere_is_checked_and_never_leads_out_of_its_folder() {
             report("line 1 of ");
         }
     }
+    for (wrong, expected) in [
+        (trials_before.repeat(2), "not in its plan, or twice"),
+        (trials_before.replace("\"round\":1", "\"round\":2"), "not in its plan, or twice"),
+    ] {
+        fs::write(&trials, wrong).unwrap();
+        report(expected);
+    }
+    fs::write(&trials, &trials_before).unwrap();
+
+    // Links to a file elsewhere, in the place of those read and of those written.
+    let elsewhere = place.folder.path().join("elsewhere");
+    for (name, expected) in [
+        ("run.json", "it is a link"),
+        ("trials.jsonl", "it is a link"),
+        ("trace.json", "it is a link"),
+        ("summary.md", "there is a link"),
+        ("report.html", "there is a link"),
+    ] {
+        fs::write(&elsewhere, "[]").unwrap();
+        let (file, kept) = (place.latest(name), place.latest("kept"));
+        let was_there = fs::rename(&file, &kept).is_ok();
+        symlink(&elsewhere, &file).unwrap();
+        report(expected);
+        fs::remove_file(&file).unwrap();
+        if was_there {
+            fs::rename(&kept, &file).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "[]", "{name}");
+    }
+    let histograms = place.latest("histograms");
+    fs::remove_dir_all(&histograms).unwrap();
+    symlink(place.folder.path(), &histograms).unwrap();
+    report("is a link, or no folder");
 }
 
 #[test]
@@ -409,10 +443,10 @@ fn a_comparison_that_is_not_possible_is_refused_before_anything_runs() {
         (&["--experiment", "scale"], 1, "there is no experiment 'scale', only scaling, "),
         (&["--only", "pigeon"], 1, "there is no server 'pigeon', only blocking, "),
         (&["--aa", "pigeon"], 1, "there is no model 'pigeon', only blocking, "),
-        (&["--window", "0s"], 1, "--window must be longer than 0"),
-        (&["--window", "18446744073709551615s"], 1, "--window must be longer than 0 and at most an hour"),
-        (&["--warmup", "2h"], 1, "--warmup must be at most an hour"),
-        (&["--rounds", "100000000"], 1, "--rounds must be 1 to 1000"),
+        (&["--window", "0s"], 1, "the window must be longer than 0"),
+        (&["--window", "18446744073709551615s"], 1, "the window must be longer than 0 and at most an hour"),
+        (&["--warmup", "2h"], 1, "the warm-up must be at most an hour"),
+        (&["--rounds", "100000000"], 1, "there must be 1 to 1000 rounds"),
         (&["--server-cpus", "1023"], 1, "--server-cpus 1023"),
         (&["--rounds", "0"], 2, "--rounds <N>"),
         (&["--profile", "slow"], 2, "[possible values: quick, standard, full]"),

@@ -138,7 +138,12 @@ impl Out {
         let mut partial = name.to_os_string();
         partial.push(".partial");
         let partial = place.with_file_name(partial);
-        let file = File::create(&partial)?;
+        // One that was left behind may be a link by now, and is not followed.
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = File::create_new(&partial)?;
         Ok(Out::File { out: BufWriter::new(file), partial, place, is_complete: false })
     }
 }

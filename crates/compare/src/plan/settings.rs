@@ -64,9 +64,9 @@ impl Settings {
     /// Checks that they can be those of a run: also those of a file from elsewhere.
     pub fn check(&self) -> Result<()> {
         let is_time = |seconds: f64| (0.0..=LONGEST_S).contains(&seconds);
-        ensure!(self.window_s > 0.0 && is_time(self.window_s), "--window must be longer than 0 and at most an hour");
-        ensure!(is_time(self.warmup_s), "--warmup must be at most an hour");
-        ensure!((1..=MOST_ROUNDS).contains(&self.rounds), "--rounds must be 1 to {MOST_ROUNDS}");
+        ensure!(self.window_s > 0.0 && is_time(self.window_s), "the window must be longer than 0 and at most an hour");
+        ensure!(is_time(self.warmup_s), "the warm-up must be at most an hour");
+        ensure!((1..=MOST_ROUNDS).contains(&self.rounds), "there must be 1 to {MOST_ROUNDS} rounds");
         ensure!(self.servers.len() <= MOST_SERVERS, "there may be at most {MOST_SERVERS} servers");
         match self.servers.iter().find(|server| !can_be_in_a_file_name(&server.name)) {
             Some(server) => bail!("'{}' cannot be the name of a server", server.name.escape_debug()),

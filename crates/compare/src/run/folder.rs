@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -16,7 +16,7 @@ use rustix::{
 };
 use serde::Serialize;
 
-use crate::run::{manifest::Run, record::Trial, trace::Trace};
+use crate::run::{manifest::Run, record::Trial, stored, trace::Trace};
 
 /// The folder of one run. Every file in it is complete at any time, except for the last line of trials.jsonl: an interrupted
 /// run keeps its finished trials.
@@ -33,15 +33,15 @@ pub struct RunFolder {
 /// The finished trials of a run.
 pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
     let path = folder.join("trials.jsonl");
-    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = stored::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse_trials(complete_lines(&text), &path)
 }
 
 /// The system calls that strace counted, if it ran.
 fn read_traces(folder: &Path) -> Result<Vec<Trace>> {
     let path = folder.join("trace.json");
-    match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display())),
+    match stored::read(&path) {
+        Ok(text) => stored::parse_measured(&text).with_context(|| format!("{} is damaged", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -56,7 +56,7 @@ fn parse_trials(lines: &[u8], path: &Path) -> Result<Vec<Trial>> {
     let lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
     let trial = |(index, line)| {
         let damaged = || format!("line {} of {} is damaged", index + 1, path.display());
-        let trial: Trial = serde_json::from_slice(line).with_context(damaged)?;
+        let trial: Trial = stored::parse_measured(line).with_context(damaged)?;
         trial.check().with_context(damaged)?;
         Ok(trial)
     };
@@ -84,11 +84,10 @@ impl RunFolder {
         let run = Run::read(path)?;
         let file = path.join("trials.jsonl");
         let cannot = || format!("cannot continue {}", file.display());
-        let mut trials = OpenOptions::new().read(true).append(true).open(&file).with_context(cannot)?;
+        let trials = stored::open(&file, OpenOptions::new().read(true).append(true)).with_context(cannot)?;
         lock(&trials, path)?;
         // Through the locked descriptor: the lock ends as soon as another descriptor of the same file is closed.
-        let mut text = Vec::new();
-        trials.read_to_end(&mut text).with_context(cannot)?;
+        let text = stored::read_all(&trials).with_context(cannot)?;
         let lines = complete_lines(&text);
         let finished = parse_trials(lines, &file)?;
         let trials_bytes = lines.len() as u64;
@@ -155,6 +154,7 @@ impl RunFolder {
         let path = self.path.join(name);
         let write = || -> Result<()> {
             fs::create_dir_all(path.parent().expect("a file is in a folder"))?;
+            stored::check_place(&path)?;
             let mut out = OutputFile::create(&path)?;
             content(&mut out)?;
             Ok(out.complete()?)

@@ -1,6 +1,6 @@
 //! run.json: the plan, the machine and the time of a run.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{path::Path, time::SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     plan::{processors::Processors, schedule::Plan, settings::Settings},
-    run::machine::Machine,
+    run::{machine::Machine, stored},
 };
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the previous one would be misled.
@@ -50,13 +50,19 @@ impl Run {
     /// Reads run.json in this folder.
     pub fn read(folder: &Path) -> Result<Run> {
         let path = folder.join("run.json");
-        let text = fs::read_to_string(&path)
+        let text = stored::read(&path)
             .with_context(|| format!("{} is not the folder of a run: cannot read run.json", folder.display()))?;
-        let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        let schema = value["schema"].as_str().unwrap_or("none");
-        ensure!(schema == SCHEMA, "{} has schema {schema}, and this version of compare reads {SCHEMA}", path.display());
-        let run: Run = serde_json::from_value(value).with_context(|| format!("{} is damaged", path.display()))?;
-        run.plan.check().with_context(|| format!("{} is damaged", path.display()))?;
-        Ok(run)
+        let damaged = || format!("{} is damaged", path.display());
+        let mut value: Value = serde_json::from_slice(&text).with_context(damaged)?;
+        let schema = value["schema"].as_str().unwrap_or("none").escape_debug();
+        ensure!(
+            value["schema"] == SCHEMA,
+            "{} has schema {schema}, and this version of compare reads {SCHEMA}",
+            path.display()
+        );
+        let plan = Settings::deserialize(&value["plan"]).with_context(damaged)?;
+        plan.check().with_context(damaged)?;
+        stored::make_printable(&mut value);
+        serde_json::from_value(value).with_context(damaged)
     }
 }

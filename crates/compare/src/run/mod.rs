@@ -8,5 +8,6 @@ pub mod machine;
 pub mod manifest;
 pub mod progress;
 pub mod record;
+pub mod stored;
 pub mod trace;
 pub mod trial;

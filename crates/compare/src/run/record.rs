@@ -26,15 +26,19 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Checks that its times can be those of a trial: it may come from elsewhere.
+    /// Checks that it can be a trial: it may come from elsewhere.
     pub fn check(&self) -> Result<()> {
         /// From 1970 to the year 5138.
         const LAST_S: f64 = 1e11;
         const LONGEST_S: f64 = 1e6;
         let reports = self.measured.iter().flat_map(|measured| [Some(&measured.load), measured.greedy.as_ref()]);
-        for Report { started_unix_s, elapsed_s, .. } in reports.flatten() {
+        for Report { started_unix_s, elapsed_s, throughput_per_s, .. } in reports.flatten() {
             ensure!((0.0..=LAST_S).contains(started_unix_s), "started_unix_s is {started_unix_s}");
             ensure!((0.0..=LONGEST_S).contains(elapsed_s), "elapsed_s is {elapsed_s}");
+            ensure!(*throughput_per_s >= 0.0, "throughput_per_s is {throughput_per_s}");
+        }
+        if let Some(Measured { connections_asked: asked, connections_unserved: unserved, .. }) = self.measured {
+            ensure!(unserved <= asked, "of {asked} connections, {unserved} were not served");
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Summary {
     servers: Vec<String>,
+    rounds: u32,
     comparisons: usize,
     cells: BTreeMap<CellKey, Cell>,
 }
@@ -67,12 +68,16 @@ impl Summary {
     /// Without any trial.
     pub fn new(plan: &Plan) -> Summary {
         let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
-        Summary { servers, comparisons: plan.comparisons(), cells: BTreeMap::new() }
+        Summary { servers, rounds: plan.settings.rounds, comparisons: plan.comparisons(), cells: BTreeMap::new() }
     }
 
-    /// Adds a trial, and returns its cell; `None` when the plan has no such trial.
+    /// Adds a trial, and returns its cell; `None` when the plan has no such trial, or it has been added already.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
         let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
+        let is_twice = self.cells.get(&key).is_some_and(|cell| cell.trials.contains_key(&trial.round));
+        if is_twice || !(1..=self.rounds).contains(&trial.round) {
+            return None;
+        }
         let experiment = experiment::all().nth(key.0).expect("the key was made from this list");
         let cell = self.cells.entry(key).or_insert_with(|| Cell {
             experiment,
