@@ -85,6 +85,7 @@ pub const CHECKS: &[Check] = &[
     check!(endings::idle_connections_time_out_and_busy_ones_do_not, ALL, "--idle-timeout ends connections on which nothing moves, inside a frame too, and no others."),
 
     check!(refusal::every_refused_peer_gets_its_replies_and_an_end, ALL, "After a frame that is too long, a client that waits gets the replies owed and the end, wherever a read ended."),
+    check!(refusal::a_refused_peer_that_is_gone_is_closed, ALL, "The connection of a refused client that is reset is closed at once."),
     check!(refusal::refused_peers_that_keep_sending_lose_no_reply_at_sigterm, ALL, "A refused client that keeps sending gets the replies owed at SIGTERM."),
 
     check!(idle_timeout::the_first_client_after_a_quiet_time_is_served, ALL, "A client that comes after a long quiet time is not closed as idle."),

@@ -54,7 +54,7 @@ pub fn memory_of_unfinished_frames_returns(subject: &Subject) -> Result {
     const ALLOWED: u64 = (CLIENTS * BYTES / 10) as u64;
     let server = subject.start(&[])?;
     let clients_before = served_once(&server, 1)?;
-    let (sockets, before) = (server.process.sockets()?, server.anonymous_bytes()?);
+    let (sockets, before) = (server.sockets()?, server.anonymous_bytes()?);
     let unfinished = &frame(&[b'x'; 1 << 20])[..BYTES];
     for round in 1..=2 {
         let connect = |_| {
@@ -65,7 +65,7 @@ pub fn memory_of_unfinished_frames_returns(subject: &Subject) -> Result {
         let clients = (0..CLIENTS).map(connect).collect::<Result<Vec<Client>>>()?;
         wait_until_read(&clients)?;
         clients.into_iter().try_for_each(Client::reset)?;
-        wait_until("the server to close the connections", || Ok(server.process.sockets()? <= sockets))?;
+        wait_until("the server to close the connections", || Ok(server.sockets()? <= sockets))?;
         let mut held = 0;
         let returned = wait_until("the memory of the frames to return", || {
             held = server.anonymous_bytes()?.saturating_sub(before);

@@ -48,6 +48,22 @@ pub fn every_refused_peer_gets_its_replies_and_an_end(subject: &Subject) -> Resu
     Ok(())
 }
 
+/// The server cannot end its side of a connection that is broken. It must not wait for the peer to learn of the end.
+pub fn a_refused_peer_that_is_gone_is_closed(subject: &Subject) -> Result {
+    let server = subject.start(&OPTIONS)?;
+    let mut client = Client::connect(&server)?;
+    client.echo(b"before")?;
+    let held = server.sockets()?;
+    // What it sends and its reset arrive together.
+    server.signal(Signal::STOP)?;
+    client.send(&[0xff; HEADER_BYTES])?;
+    client.reset()?;
+    server.signal(Signal::CONT)?;
+    wait_until("the server to close the connection", || Ok(server.sockets()? < held))?;
+    expect_counters!(server.stop()?, connections_reset: 1);
+    Ok(())
+}
+
 /// Sends and receives at the same time, then waits for the server's end with its own side open.
 fn is_refused(server: &Running, stream: &Stream) -> Result {
     let (mut sender, mut receiver) = Client::connect(server)?.into_halves()?;

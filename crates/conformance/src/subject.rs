@@ -191,6 +191,12 @@ impl Running {
         Ok(self.process.usage()?)
     }
 
+    /// How many sockets its processes hold, each counted once.
+    pub fn sockets(&self) -> Result<usize> {
+        self.find_processes()?;
+        Ok(self.process.sockets()?)
+    }
+
     /// Memory it holds now that no file backs, in bytes.
     pub fn anonymous_bytes(&self) -> Result<u64> {
         self.find_processes()?;

@@ -142,11 +142,7 @@ impl State {
         let mut state = State { sockets: 0, threads: 0, bytes: 0 };
         // Until its last clients are gone.
         wait_until("what the server holds to stay the same", || {
-            let now = State {
-                sockets: server.process.sockets()?,
-                threads: server.usage()?.threads,
-                bytes: server.anonymous_bytes()?,
-            };
+            let now = State { sockets: server.sockets()?, threads: server.usage()?.threads, bytes: server.anonymous_bytes()? };
             thread::sleep(Duration::from_millis(20));
             let is_same = (now.sockets, now.threads) == (state.sockets, state.threads);
             state = now;

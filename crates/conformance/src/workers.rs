@@ -74,13 +74,13 @@ pub fn sigterm_while_clients_wait_in_the_queue(subject: &Subject) -> Result {
     let mut floods = (0..BUSY).map(|_| Flood::connect(&server)).collect::<Result<Vec<Flood>>>()?;
     floods.iter_mut().try_for_each(Flood::send_until_full)?;
 
-    let sockets = server.process.sockets()?;
+    let sockets = server.sockets()?;
     let mut waiting = (0..WAITING).map(|_| Client::connect(&server)).collect::<Result<Vec<Client>>>()?;
     waiting.iter_mut().try_for_each(|client| client.send_frame(b"waits"))?;
     wait_until_arrived(&waiting)?;
     let mut queued = 0;
     wait_until("the server to accept clients into its queue, and to leave others in the backlog", || {
-        queued = server.process.sockets()? - sockets;
+        queued = server.sockets()? - sockets;
         Ok(queued > 0 && queued < WAITING && server.process.backlog()? as usize == WAITING - queued)
     })?;
     stays_full(&server, sockets + queued)?;
@@ -103,7 +103,7 @@ pub fn sigterm_while_clients_wait_in_the_queue(subject: &Subject) -> Result {
 /// A queue that is bounded accepts no more while no worker takes a client out of it.
 fn stays_full(server: &Running, sockets: usize) -> Result {
     server.expect_no_spin("while its queue is full")?;
-    expect_eq("sockets of a server whose queue is full", server.process.sockets()?, sockets)
+    expect_eq("sockets of a server whose queue is full", server.sockets()?, sockets)
 }
 
 /// One that has ended its side gets its reply all the same, and the next one is served.

@@ -216,14 +216,11 @@ impl Connection {
     /// The client may have ended, or its peer may have to learn that our side has; else the turn ends as it would.
     #[cold]
     fn end(&mut self, turn: Turn, worker: &mut Worker) -> Turn {
-        if self.client.ending().is_some() {
-            return Turn::Over;
-        }
         if self.client.wants_end() {
             self.end_our_side(worker);
-            return Turn::More;
+            return if self.client.ending().is_some() { Turn::Over } else { Turn::More };
         }
-        turn
+        if self.client.ending().is_some() { Turn::Over } else { turn }
     }
 
     /// Answers every whole request that has arrived. Returns how the turn ends if the work of one takes longer than the turn.

@@ -337,5 +337,6 @@ fn is_ready(socket: &TcpStream, client: &Client) -> bool {
     wanted.set(PollFlags::IN, client.wants_read());
     wanted.set(PollFlags::OUT, client.wants_write());
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(socket, wanted)], Some(&now)).is_ok_and(|ready| ready > 0)
+    // A broken socket is reported whether anything is wanted or not.
+    !wanted.is_empty() && poll(&mut [PollFd::new(socket, wanted)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
