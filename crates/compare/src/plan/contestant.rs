@@ -93,6 +93,11 @@ impl Contestant {
         }
     }
 
+    /// Whether it is known to need a thread or a process for each connection.
+    pub fn needs_tasks(&self) -> bool {
+        matches!(self.program, Program::Model(model) if model.runs_one_per_connection())
+    }
+
     /// Whether it writes counters when it stops.
     pub fn has_counters(&self) -> bool {
         matches!(self.program, Program::Model(_))

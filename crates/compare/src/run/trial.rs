@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use host::TaskLimit;
 use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
 use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
@@ -90,7 +91,7 @@ impl Runner<'_> {
 
         let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop");
         let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
-        let turned_away = turned_away(counters.as_ref().ok().and_then(Option::as_ref));
+        let turned_away = turned_away(contestant, counters.as_ref().ok().and_then(Option::as_ref));
         // What went wrong first explains what went wrong after it.
         let ((measurement, observed), greedy) =
             driven.map_err(|error| if turned_away.is_empty() { error } else { anyhow!("{error:#}{turned_away}") })?;
@@ -235,13 +236,18 @@ fn bytes_per_connection(load: &Load, measurement: &Measurement, observed: &Obser
     Some(memory.after.saturating_sub(memory.before) as f64 / opened as f64)
 }
 
-/// How many clients the server refused to serve, as a reason for what went wrong; empty if it refused none.
-fn turned_away(counters: Option<&Counters>) -> String {
-    match counters.map_or(0, |counters| counters.connections_rejected) {
-        0 => String::new(),
-        1 => "; the server turned 1 connection away".into(),
-        many => format!("; the server turned {many} connections away"),
-    }
+/// How many clients the server refused to serve, and what may have made it, as a reason for what went wrong; empty if it refused
+/// none.
+fn turned_away(contestant: &Contestant, counters: Option<&Counters>) -> String {
+    let connections = match counters.map_or(0, |counters| counters.connections_rejected) {
+        0 => return String::new(),
+        1 => "1 connection".into(),
+        many => format!("{many} connections"),
+    };
+    // A server that needs a thread or a process for each is short of them before it is short of anything else.
+    let limit = contestant.needs_tasks().then(TaskLimit::here).flatten();
+    let limit = limit.map(|limit| format!(" (there may be {limit})")).unwrap_or_default();
+    format!("; the server turned {connections} away{limit}")
 }
 
 /// Why a measurement shows nothing about the server's speed. (One that leaves clients waiting has a speed: it is shown with how

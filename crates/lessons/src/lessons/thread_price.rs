@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use host::TaskLimit;
 use indicatif::HumanCount;
 use models::Model;
 use statistics::{median, reaches};
@@ -59,9 +60,6 @@ const ROUND: Duration = Duration::from_millis(160);
 /// Threads have broken down when their CPU per request has grown, since the fewest clients, by more than this factor beyond
 /// epoll's: a processor then answers less than half of the requests.
 const BROKEN: f64 = 2.0;
-
-/// Files with limits on the number of threads; one that is missing or holds no number sets no limit.
-const LIMITS: [&str; 3] = ["/proc/sys/kernel/threads-max", "/proc/sys/kernel/pid_max", "/sys/fs/cgroup/pids.max"];
 
 /// What so many clients cost both servers.
 #[derive(Clone, Debug)]
@@ -126,7 +124,7 @@ fn experiment(lab: &Lab) -> Result<Finding> {
         steps.push(Step { clients, threads, epoll });
     }
     lab.print("Now the server may start no further thread, and one more client connects.");
-    let limit = Limit { machine: machine_limit(), ..without_a_further_thread(lab)? };
+    let limit = Limit { machine: TaskLimit::here().map(|limit| limit.most), ..without_a_further_thread(lab)? };
     lab.print(format!("  {}", limit.text()));
     Ok(judge(&steps, limit))
 }
@@ -224,11 +222,6 @@ fn without_a_further_thread(lab: &Lab) -> Result<Limit> {
     let one_more = if Client::connect(server.address())?.is_served()? { OneMore::Served } else { OneMore::Rejected };
     let others_served = served.is_served()?;
     Ok(Limit { machine: None, one_more, others_served })
-}
-
-/// How many threads the machine allows in total.
-fn machine_limit() -> Option<u64> {
-    LIMITS.iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min()
 }
 
 /// A client that sends one request at a time.
