@@ -1,10 +1,11 @@
 """Opens loadgen's interval logs with HdrHistogram's Python port, and compares them with loadgen's JSON.
 
-Usage: hlog_opens_elsewhere.py LOADGEN ECHO_SERVER    (two binaries; needs `pip install hdrhistogram`)
+Usage: hlog_opens_elsewhere.py LOADGEN ECHO_SERVER    (two commands; needs `pip install hdrhistogram`)
 """
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ class Mismatch(Exception):
 
 def main(loadgen, server_command):
     server = subprocess.Popen(
-        [server_command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*shlex.split(server_command), "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     try:
         address = server.stdout.readline().removeprefix("listening on ").strip()
@@ -104,7 +105,7 @@ def check_hgrm(name, path, samples):
 
 
 def run(*command):
-    command = [str(word) for word in command]
+    command = [*shlex.split(command[0]), *map(str, command[1:])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode != 0:
         raise Mismatch(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

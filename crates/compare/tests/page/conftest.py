@@ -1,6 +1,7 @@
 """Shared by the tests of the page: a browser without a network, and the reports it opens."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,9 @@ LOCAL = ("file:", "data:", "blob:", "about:")
 
 def pytest_addoption(parser):
     parser.addoption("--run", type=Path, default=ROOT / "results/sample", help="the folder of a complete run")
-    parser.addoption("--compare", type=Path, default=ROOT / "target/debug/compare", help="the program that builds the report")
+    parser.addoption(
+        "--compare", type=shlex.split, default=["cargo", "run", "--quiet", "--bin", "compare", "--"], help="the command that builds the report"
+    )
     parser.addoption("--chromium", default="chromium", help="the browser")
 
 

@@ -41,7 +41,7 @@ class Report:
             servers = [server["name"] for server in description["plan"]["servers"]]
             traces = json.loads((run / "trace.json").read_text())
             (folder / "trace.json").write_text(json.dumps([trace for trace in traces if trace["name"] in servers]))
-        subprocess.run([compare, "report", folder], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*compare, "report", folder], check=True, stdout=subprocess.DEVNULL)
         return Report(folder)
 
     @property
