@@ -64,6 +64,13 @@ lint: ## Check formatting and run clippy; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
+.PHONY: deny
+deny: ## Check licences and versions of all libraries, and known vulnerabilities where the list is reachable (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "make deny: cargo-deny not found; cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny check licenses bans sources
+	@if $(CARGO) deny fetch db 2>/dev/null; then $(CARGO) deny check --disable-fetch advisories; \
+		else echo "make deny: the list of known vulnerabilities is not reachable, and was not checked"; fi
+
 .PHONY: clean
 clean: ## Remove build output; results stay
 	$(CARGO) clean
