@@ -54,6 +54,11 @@ impl Contestant {
         }
     }
 
+    /// Whether it was given with `--server`.
+    pub fn is_external(&self) -> bool {
+        matches!(self.program, Program::External(_))
+    }
+
     /// Whether `--only` with this word selects it: by its name, or as a model of the set `core`, `more` or `all`.
     pub fn is_selected_by(&self, word: &str) -> bool {
         let is_in_set = |model: &Model| match word {

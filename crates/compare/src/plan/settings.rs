@@ -143,7 +143,8 @@ fn contestants(what: &What) -> Result<Vec<Contestant>> {
         let is_known = all.iter().any(|contestant| contestant.name == *word);
         ensure!(is_known, "there is no server '{word}', only {}", names(&all));
     }
-    all.retain(|contestant| what.only.iter().any(|word| contestant.is_selected_by(word)));
+    // Of the built-in ones: who gives a server wants it compared.
+    all.retain(|contestant| contestant.is_external() || what.only.iter().any(|word| contestant.is_selected_by(word)));
     ensure!(!all.is_empty(), "there is no server in the set {}", what.only.join(", "));
     all.retain(can_run);
     ensure!(!all.is_empty(), "no server of those asked for can run here");
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(servers(&mine), [of_set(|set| *set == Set::Core), vec!["mine"]].concat());
         assert_eq!(servers(&["--only", "core"]), of_set(|set| *set == Set::Core));
         assert_eq!(servers(&["--only", "all"]), of_set(|_| true));
+        assert_eq!(servers(&[&mine[..], &["--only", "epoll"]].concat()), ["epoll", "mine"]);
         assert_eq!(
             servers(&[&mine[..], &["--only", "mine,more"]].concat()),
             [of_set(|set| *set == Set::More), vec!["mine"]].concat()
