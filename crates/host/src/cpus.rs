@@ -1,6 +1,6 @@
 //! Which processors: reads lists such as `0-3,6` and keeps a thread on them.
 
-use std::{fmt, io, str::FromStr};
+use std::{fmt, io, str::FromStr, thread};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -33,6 +33,13 @@ impl Cpus {
             set.set(cpu);
         }
         Ok(sched_setaffinity(None, &set)?)
+    }
+
+    /// Whether a thread of this program may be put on this processor. The kernel is asked: more may be allowed than the thread has
+    /// inherited, as with taskset(1) and isolated processors.
+    pub fn may_run_on(cpu: usize) -> bool {
+        let tried = thread::scope(|scope| scope.spawn(|| Cpus(vec![cpu]).run_here().is_ok()).join());
+        tried.unwrap_or(false)
     }
 
     /// The processors, ascending.
@@ -96,9 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn more_may_be_allowed_than_was_inherited() {
+        let allowed = Cpus::allowed().unwrap();
+        let (first, last) = (allowed.as_slice()[0], *allowed.as_slice().last().unwrap());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                Cpus(vec![first]).run_here().unwrap();
+                assert!(Cpus::may_run_on(last) && !Cpus::may_run_on(CpuSet::MAX_CPU));
+                assert_eq!(Cpus::allowed().unwrap().as_slice(), [first], "asking moves no thread");
+            });
+        });
+    }
+
+    #[test]
     fn a_thread_stays_where_it_is_put() {
         let one = Cpus::new([Cpus::allowed().unwrap().as_slice()[0]]).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 one.run_here().unwrap();
                 assert_eq!(Cpus::allowed().unwrap(), one);

@@ -60,16 +60,22 @@ impl Processors {
     ///
     /// The halves are those given; if none is given, half of the cores each.
     ///
-    /// Fails when a given processor is not online or not allowed.
+    /// Fails when a given processor is not online or not allowed. More may be allowed than this program has inherited.
     pub fn divide(server: Option<Cpus>, generator: Option<Cpus>) -> Result<Processors> {
         let allowed = Cpus::allowed().context("cannot read which processors are allowed")?;
-        Processors::divide_on(&Topology::of_this_machine(), &allowed, server, generator)
+        Processors::divide_on(&Topology::of_this_machine(), &allowed, Cpus::may_run_on, server, generator)
     }
 
-    fn divide_on(topology: &Topology, allowed: &Cpus, server: Option<Cpus>, generator: Option<Cpus>) -> Result<Processors> {
+    fn divide_on(
+        topology: &Topology,
+        allowed: &Cpus,
+        may_run_on: impl Fn(usize) -> bool,
+        server: Option<Cpus>,
+        generator: Option<Cpus>,
+    ) -> Result<Processors> {
         for (option, given) in [("--server-cpus", &server), ("--generator-cpus", &generator)] {
             if let Some(cpus) = given {
-                check(cpus, topology, allowed).with_context(|| format!("{option} {cpus}"))?;
+                check(cpus, topology, allowed, &may_run_on).with_context(|| format!("{option} {cpus}"))?;
             }
         }
         let all = threads(allowed, topology);
@@ -113,14 +119,15 @@ impl fmt::Display for Processors {
     }
 }
 
-fn check(cpus: &Cpus, topology: &Topology, allowed: &Cpus) -> Result<()> {
-    let outside = |those: &Cpus| Cpus::new(cpus.as_slice().iter().copied().filter(|cpu| !those.as_slice().contains(cpu)));
+fn check(cpus: &Cpus, topology: &Topology, allowed: &Cpus, may_run_on: impl Fn(usize) -> bool) -> Result<()> {
+    let outside =
+        |those: &Cpus| cpus.as_slice().iter().copied().filter(|cpu| !those.as_slice().contains(cpu)).collect::<Vec<_>>();
     if let Some(online) = topology.online()
-        && let Some(off) = outside(&online)
+        && let Some(off) = Cpus::new(outside(&online))
     {
         bail!("{off} is not online, only {online} is");
     }
-    if let Some(forbidden) = outside(allowed) {
+    if let Some(forbidden) = Cpus::new(outside(allowed).into_iter().filter(|&cpu| !may_run_on(cpu))) {
         bail!("{forbidden} is not allowed for this program, only {allowed} is");
     }
     Ok(())
@@ -251,8 +258,19 @@ mod tests {
 
     /// "" stands for what is not given.
     fn divide(sysfs: &TempDir, allowed: &str, server: &str, generator: &str) -> Result<Processors> {
+        divide_beyond(sysfs, allowed, |_| false, server, generator)
+    }
+
+    /// Of what is allowed, only a part was inherited.
+    fn divide_beyond(
+        sysfs: &TempDir,
+        inherited: &str,
+        may_run_on: impl Fn(usize) -> bool,
+        server: &str,
+        generator: &str,
+    ) -> Result<Processors> {
         let given = |text: &str| (!text.is_empty()).then(|| list(text));
-        Processors::divide_on(&Topology::in_folder(sysfs.path()), &list(allowed), given(server), given(generator))
+        Processors::divide_on(&Topology::in_folder(sysfs.path()), &list(inherited), may_run_on, given(server), given(generator))
     }
 
     #[track_caller]
@@ -334,6 +352,15 @@ mod tests {
         let refusal = |server, generator| format!("{:#}", divide(&sysfs, "0-1", server, generator).unwrap_err());
         assert_eq!(refusal("1,6-7", ""), "--server-cpus 1,6-7: 6-7 is not online, only 0-3 is");
         assert_eq!(refusal("0", "0-2"), "--generator-cpus 0-2: 2 is not allowed for this program, only 0-1 is");
+    }
+
+    #[test]
+    fn a_processor_that_is_allowed_but_not_inherited_can_be_given() {
+        let sysfs = Shape { packages: 1, cores: 4, threads: 1 }.sysfs();
+        let divided = divide_beyond(&sysfs, "0-1", |cpu| cpu == 2, "2", "");
+        assert_divided(divided, "2", "0-1", Sharing::Apart);
+        let refused = divide_beyond(&sysfs, "0-1", |cpu| cpu == 2, "2-3", "").unwrap_err();
+        assert_eq!(format!("{refused:#}"), "--server-cpus 2-3: 3 is not allowed for this program, only 0-1 is");
     }
 
     #[test]
