@@ -67,6 +67,7 @@ fn act(options: &Options) -> Result<ExitCode> {
 
 /// Runs the comparison; true when every trial of the plan was run, whatever its result.
 fn compare(options: &Options) -> Result<bool> {
+    testbed::check_system()?;
     let interrupted = host::stop_on_signals().context("cannot handle signals")?;
     host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     let (mut folder, plan, mut summary) = match &options.resume {
@@ -96,6 +97,7 @@ fn compare(options: &Options) -> Result<bool> {
         print(format!("interrupted: {done} of {all} trials are done and kept; continue with --resume {path}"));
     }
     print(where_to_look(&folder));
+    ensure!(!complete || summary.has_any_success(), "every trial failed");
     Ok(complete)
 }
 

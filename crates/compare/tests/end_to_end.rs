@@ -397,6 +397,26 @@ fn a_full_disk_is_reported_in_one_line_and_the_kept_trials_are_complete() {
 }
 
 #[test]
+fn a_folder_in_the_place_of_the_link_to_the_latest_run_stops_nothing() {
+    let place = Place::new();
+    fs::create_dir_all(place.latest("mine")).unwrap();
+    let output = place.compare().args(SHORT).args(["--experiment", "churn", "--only", "epoll"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("compare: cannot link "), "{output:?}");
+    succeeded(output);
+    assert!(place.latest("mine").is_dir());
+    assert_eq!(fs::read_dir(place.results()).unwrap().count(), 2, "the folder, and that of the run");
+}
+
+#[test]
+fn a_run_in_which_every_trial_failed_is_a_failure() {
+    let place = Place::new();
+    place.replace("epoll", "exit 3");
+    let output = place.compare().args(SHORT).args(["--experiment", "churn", "--only", "epoll"]).output().unwrap();
+    assert_fails(&output, 1, "every trial failed");
+    assert!(place.latest("report.html").is_file());
+}
+
+#[test]
 fn one_server_under_two_names_takes_part_twice() {
     let place = Place::new();
     let output = place.run(&["--aa", "epoll", "--experiment", "churn"]);

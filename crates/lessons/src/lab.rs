@@ -62,6 +62,7 @@ impl std::error::Error for Unavailable {}
 impl Lab {
     /// A lab for the servers in this program's folder. Servers and generator have a processor each where there are two.
     pub fn new(pauses: bool, is_short: bool, interrupted: Arc<AtomicBool>) -> Result<Lab> {
+        testbed::check_system()?;
         let allowed = Cpus::allowed().context("cannot read which processors may be used")?;
         let allowed = allowed.as_slice();
         let cpu = |index: usize| Cpus::new([allowed[index % allowed.len()]]).expect("one processor is not none");

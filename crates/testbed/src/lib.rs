@@ -20,7 +20,7 @@ pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};
 pub use counters::Counters;
 pub use external::ExternalServer;
 pub use host::Cpus;
-pub use process::end_with_parent;
+pub use process::{check_system, end_with_parent};
 pub use processes::descendants;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};

@@ -44,6 +44,14 @@ struct Output {
     stderr: JoinHandle<String>,
 }
 
+/// Checks that this system has what starting and stopping servers needs.
+///
+/// # Errors
+/// When the kernel is too old, or a sandbox forbids the call: one line that says which.
+pub fn check_system() -> Result<()> {
+    pidfd_open(getpid(), PidfdFlags::empty()).map(drop).context("cannot use pidfd_open(2), which Linux has since 5.3")
+}
+
 impl Process {
     /// Starts `command`, on the given processors if some are given. The receiver gets the first line that it writes to standard
     /// output, without the line end, and is disconnected if it writes none.

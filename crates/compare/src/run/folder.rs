@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -75,7 +75,10 @@ impl RunFolder {
         lock(&trials, &path)?;
         let folder = RunFolder { path, run, trials, trials_bytes: 0, traces: Vec::new() };
         folder.write_run()?;
-        link_latest_to(results, &folder.path)?;
+        if let Err(error) = link_latest_to(results, &folder.path) {
+            // A convenience: where it cannot be, the run goes on.
+            let _ = writeln!(io::stderr(), "compare: {error:#}");
+        }
         Ok(folder)
     }
 
@@ -192,7 +195,7 @@ fn link_latest_to(results: &Path, folder: &Path) -> Result<()> {
     let link = || -> std::io::Result<()> {
         let _ = fs::remove_file(&partial);
         symlink(folder.file_name().expect("the folder has a name"), &partial)?;
-        fs::rename(&partial, &latest)
+        fs::rename(&partial, &latest).inspect_err(|_| _ = fs::remove_file(&partial))
     };
     link().with_context(|| format!("cannot link {} to the run", latest.display()))
 }

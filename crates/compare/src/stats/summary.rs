@@ -100,6 +100,11 @@ impl Summary {
         self.cells.values().map(|cell| cell.trials.len()).sum()
     }
 
+    /// Whether any trial has not failed.
+    pub fn has_any_success(&self) -> bool {
+        self.cells.values().any(|cell| cell.good().next().is_some())
+    }
+
     /// Whether the trial of this step is finished.
     pub fn has(&self, step: &Step) -> bool {
         let key = self.key(step.experiment.name, &step.point.place, &self.servers[step.server]);
