@@ -106,7 +106,7 @@ fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mu
     let steps: Vec<Step> = plan.trials.iter().filter(|step| !summary.has(step)).copied().collect();
     print(format!("{} trials, about {}; results in {}", steps.len(), plan.duration_of(&steps), folder.path().display()));
     print(runner.processors.to_string());
-    let progress = Progress::start(plan, &steps);
+    let mut progress = Progress::start(plan, &steps);
     let mut summarized = Instant::now();
     for step in &steps {
         progress.begin(step);
@@ -115,13 +115,13 @@ fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mu
             break;
         }
         folder.keep(&trial)?;
+        progress.end(&trial);
         let cell = summary.add(trial).context("the plan has no such trial")?;
         files::write_histograms(folder, cell)?;
         if summarized.elapsed() >= SUMMARY_AGE {
             files::write_summaries(folder, summary, &Findings::of(folder.run(), summary))?;
             summarized = Instant::now();
         }
-        progress.end();
     }
     progress.finish();
     Ok(())

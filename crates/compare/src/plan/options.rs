@@ -19,7 +19,8 @@ pub struct What {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub experiment: Vec<String>,
 
-    /// Servers to compare, e.g. poll,epoll, or the models of a set: core, more, all. Default: core and those given with --server
+    /// Built-in servers to compare, e.g. poll,epoll, or those of a set: core, more, all. Default: core. Those given with --server
+    /// take part in any case
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Vec<String>,
 
