@@ -34,7 +34,16 @@ use crate::{
         schedule::{Plan, Step},
         settings::Settings,
     },
-    run::{folder::RunFolder, guard, machine::Machine, manifest::Run, progress::Progress, trace, trace::Trace, trial::Runner},
+    run::{
+        folder::RunFolder,
+        guard,
+        machine::Machine,
+        manifest::Run,
+        progress::Progress,
+        trace,
+        trace::Trace,
+        trial::{self, Runner},
+    },
     stats::{summary::Summary, textbook},
     tell::{diff, files, findings::Findings, terminal},
 };
@@ -137,8 +146,9 @@ fn begin(options: &Options) -> Result<Option<Begun>> {
         print(format!("{processors}\n{}", plan.described()));
         return Ok(None);
     }
-    // Missing servers are reported before anything is written.
-    bench(options, &processors, &plan.settings, Arc::default())?;
+    // Missing servers, and those that do not start, are reported before anything is written.
+    let bench = bench(options, &processors, &plan.settings, Arc::default())?;
+    trial::try_external_servers(&bench, &plan.settings)?;
     let run = Run::new(Machine::look(), processors, &plan, textbook::descriptions(&plan.settings));
     let folder = RunFolder::create(&options.results, run)?;
     let summary = Summary::new(&plan);

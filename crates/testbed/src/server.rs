@@ -13,7 +13,12 @@ use anyhow::{Context, Result, bail, ensure};
 use host::Cpus;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::{Counters, listening::backlogs, process::Process, processes::ServerProcess};
+use crate::{
+    Counters,
+    listening::{addresses_of, backlogs},
+    process::Process,
+    processes::ServerProcess,
+};
 
 /// How long a server may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,7 +101,7 @@ impl Server {
     /// are those of the supervisor.
     ///
     /// It is an error if a socket listens on the address already, or if the server ends early or does not listen within 10 s; then
-    /// the error contains the last lines written.
+    /// the error contains the last lines written and, if it listens elsewhere, where.
     pub fn start_supervised(cpus: &Cpus, supervisor: Command, address: SocketAddr, output: &Path) -> Result<Server> {
         if !backlogs(address)?.is_empty() {
             bail!("another program listens on {address}");
@@ -112,11 +117,19 @@ impl Server {
             if ended.is_none() && Instant::now() < deadline {
                 continue;
             }
+            let elsewhere = addresses_of(process.pid()).unwrap_or_default();
             process.kill()?;
             let last_lines = last_lines(output, written_before);
-            match ended {
-                Some(status) => bail!("the server ended ({status}) before it listened on {address}: {last_lines}"),
-                None => bail!("the server did not listen on {address} within {START_TIMEOUT:?}: {last_lines}"),
+            match (ended, &elsewhere[..]) {
+                (Some(status), _) if status.success() => bail!(
+                    "the server ended without an error before it listened on {address}: {last_lines} (if it goes into the background, \
+                     let it stay in the foreground)"
+                ),
+                (Some(status), _) => bail!("the server ended ({status}) before it listened on {address}: {last_lines}"),
+                (None, []) => bail!("the server did not listen on {address} within {START_TIMEOUT:?}: {last_lines}"),
+                (None, [one, ..]) => bail!(
+                    "the server listens on {one}, and not on {address} as it was told to by {{port}} or {{addr}}: {last_lines}"
+                ),
             }
         }
         let server = Server { process, address, supervised: true, processes: Mutex::default() };

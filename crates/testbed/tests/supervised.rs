@@ -95,6 +95,16 @@ fn the_error_of_an_early_end_contains_status_and_last_lines_of_this_start_only()
 }
 
 #[test]
+fn a_server_in_the_background_or_on_another_port_is_told_so() {
+    let error = |script: &str| format!("{:#}", Folder::new().start(script, free_address()).unwrap_err());
+    let background = error("echo here I go");
+    assert!(background.contains("ended without an error") && background.contains("here I go (if it goes into the background"));
+    let elsewhere = free_address();
+    let error = error(&format!("ADDRESS={elsewhere} exec $LISTEN"));
+    assert!(error.starts_with(&format!("the server listens on {elsewhere}, and not on 127.0.0.1:")), "{error}");
+}
+
+#[test]
 fn another_program_on_the_port_is_an_error() {
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = Folder::new().start("exec sleep 1000", stranger.local_addr().unwrap()).unwrap_err().to_string();

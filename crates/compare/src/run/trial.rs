@@ -135,9 +135,7 @@ impl Runner<'_> {
                 bench.start(model, &["--work", work].into_iter().chain(loops).collect::<Vec<_>>())
             }
             Program::External(server) => {
-                let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own path")?);
-                guard.args(["guard", "--"]);
-                bench.start_external(server, guard, work, &self.logs.join(format!("{}.log", contestant.name)))
+                bench.start_external(server, guard()?, work, &self.logs.join(format!("{}.log", contestant.name)))
             }
         }
     }
@@ -187,6 +185,25 @@ fn generator(processors: &Processors, load: &Load) -> (Cpus, Wait) {
         (Some(_), Some(others)) => (others, Wait::Spin),
         (Some(_), None) => (all.clone(), Wait::Sleep),
     }
+}
+
+/// Starts each server of the user's own once: one that does not start would take its time in every trial.
+pub fn try_external_servers(bench: &Bench, settings: &Settings) -> Result<()> {
+    let logs = tempfile::tempdir().context("no folder for a server's output")?;
+    for contestant in &settings.servers {
+        if let Program::External(server) = &contestant.program {
+            let log = logs.path().join(&contestant.name);
+            bench.start_external(server, guard()?, Work::None.option(), &log)?.stop(STOP_TIMEOUT)?;
+        }
+    }
+    Ok(())
+}
+
+/// This program as the guard of a server.
+fn guard() -> Result<Command> {
+    let mut guard = Command::new(std::env::current_exe().context("cannot find this program's own path")?);
+    guard.args(["guard", "--"]);
+    Ok(guard)
 }
 
 /// How many clients are to be served.
