@@ -332,6 +332,11 @@ impl Cell {
         self.failures().is_empty() && self.good().all(|measured| measured.connections_unserved == 0)
     }
 
+    /// In how many rounds it was.
+    pub fn rounds_that_serve_all(&self) -> usize {
+        self.good().filter(|measured| measured.connections_unserved == 0).count()
+    }
+
     /// The values of all rounds, of a server that can be ranked.
     fn row(&self, metric: &Metric) -> Option<Vec<f64>> {
         let values: Vec<f64> = self.values(metric).into_iter().map(|(_, value)| value).collect();

@@ -168,9 +168,18 @@ fn remark(cell: &Cell) -> Option<String> {
     if let [first, ..] = failures[..] {
         return Some(format!("{} of {} rounds failed: {first}", failures.len(), cell.rounds()));
     }
-    let (asked, unserved) = cell.clients()?;
-    (!cell.serves_all())
-        .then(|| format!("serves {} of {} clients", HumanCount(asked.saturating_sub(unserved)), HumanCount(asked)))
+    if cell.serves_all() {
+        return None;
+    }
+    match cell.clients()? {
+        (asked, 0) => {
+            let (some, all) = (cell.rounds_that_serve_all(), cell.rounds());
+            Some(format!("serves all {} clients in {some} of {all} rounds", HumanCount(asked)))
+        }
+        (asked, unserved) => {
+            Some(format!("serves {} of {} clients", HumanCount(asked.saturating_sub(unserved)), HumanCount(asked)))
+        }
+    }
 }
 
 /// At most three sentences: the order at the most important point, the widest gap, and how many points are tied.

@@ -18,6 +18,8 @@ enum Outcome<'a> {
     Tie(Vec<&'a str>),
     /// Only one served all clients.
     Alone(&'a str),
+    /// Only one has a value to rank by in every round.
+    OneRanked(&'a str),
     /// There are too few rounds to rank; the one with the best median.
     Unranked(&'a str),
     NoneServedAll,
@@ -61,7 +63,10 @@ fn outcome<'a>(field: &Field<'a>) -> Option<Outcome<'a>> {
         [alone] => Outcome::Alone(server(alone)),
         _ if first.is_empty() => Outcome::Unranked(&field.standing()[0].0.server),
         _ if served.iter().any(|(_, rank)| rank.is_some_and(|rank| rank > 1)) => Outcome::Lead(first),
-        _ => Outcome::Tie(first),
+        _ => match first[..] {
+            [server] => Outcome::OneRanked(server),
+            _ => Outcome::Tie(first),
+        },
     })
 }
 
@@ -80,6 +85,9 @@ fn segment(experiment: &Experiment, alike: &[(&Field, Outcome)], places: &str) -
         },
         Outcome::Alone(server) if last.cells.len() == 1 => format!("{server} serves all clients ({values})"),
         Outcome::Alone(server) => format!("only {server} serves all clients ({values})"),
+        Outcome::OneRanked(server) => {
+            format!("of those that serve all clients, only {server} has a value in every round ({values})")
+        }
         Outcome::Unranked(best) => format!("{best} has the best median, with too few rounds to rank ({values})"),
         Outcome::NoneServedAll => "no server serves all clients".into(),
         Outcome::AllFailed => {
@@ -129,8 +137,18 @@ fn stragglers(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{
+        collection::vec,
+        prelude::*,
+        sample::{self, Index},
+    };
+
     use super::*;
-    use crate::synthetic::{SyntheticRun, fail, measured};
+    use crate::{
+        run::record::Trial,
+        synthetic::{SyntheticRun, fail, measured},
+        tell::overview::Overview,
+    };
 
     fn made_up(args: &[&str]) -> SyntheticRun {
         SyntheticRun::of(&[&["--experiment", "scaling"], args].concat())
@@ -203,6 +221,68 @@ mod tests {
         let run = SyntheticRun::of(&["--experiment", "footprint", "--rounds", "5"]);
         let footprint = Experiment::named("footprint").unwrap();
         assert!(sentences(footprint, &run.summary().fields(footprint)).is_empty());
+    }
+
+    proptest! {
+        /// Whatever happened in a run, the sentences contradict neither one another nor the trials.
+        #[test]
+        fn any_run_is_told_without_contradiction(
+            servers in sample::subsequence(&["blocking", "poll", "epoll"][..], 1..=3),
+            rounds in 1..7_u32,
+            faults in vec(any::<(Index, Fault)>(), 0..12),
+        ) {
+            let mut run = made_up(&["--only", &servers.join(","), "--rounds", &rounds.to_string()]);
+            for (place, fault) in faults {
+                fault.strike(place.get_mut(&mut run.trials));
+            }
+            let summary = run.summary();
+            let scaling = Experiment::named("scaling").unwrap();
+            let fields = summary.fields(scaling);
+            let all: Vec<_> = fields.iter().map(|field| (scaling, field)).collect();
+            let overview = Overview::of(&run.run, &summary, &all);
+            let remarks = overview.standings.iter().flat_map(|standing| &standing.rows).filter_map(|row| row.remark.clone());
+            for text in sentences(scaling, &fields).into_iter().chain(overview.answer).chain(remarks) {
+                prop_assert!(!text.contains(" 0 points") && !text.contains("()"), "{text}");
+                for clause in text.split(['.', ';', ',']) {
+                    let is_of_several = [" are tied", " fail or leave"].iter().any(|words| clause.contains(words));
+                    prop_assert!(!is_of_several || clause.contains(" and ") || clause.contains("ll ranked servers"), "{text}");
+                }
+                if let Some((_, served)) = text.split_once("serves ") && let Some((some, of)) = served.split_once(" of ") {
+                    prop_assert!(!of.starts_with(&format!("{some} ")), "{text}");
+                }
+                if let Some((_, alone)) = text.split_once("only ") && alone.contains(" serves all clients") {
+                    prop_assert!(servers.len() > 1, "{text}");
+                }
+            }
+        }
+    }
+
+    /// What may happen to a trial.
+    #[derive(Clone, Copy, Debug)]
+    enum Fault {
+        Fails,
+        LeavesClientsUnserved,
+        IsSlow,
+    }
+
+    impl Fault {
+        fn strike(self, trial: &mut Trial) {
+            match (self, &mut trial.measured) {
+                (Fault::Fails, _) => fail(trial, "gone"),
+                (Fault::LeavesClientsUnserved, Some(measured)) => measured.connections_unserved = 1,
+                (Fault::IsSlow, Some(measured)) => measured.load.throughput_per_s /= 10.0,
+                _ => {}
+            }
+        }
+    }
+
+    impl Arbitrary for Fault {
+        type Parameters = ();
+        type Strategy = sample::Select<Fault>;
+
+        fn arbitrary_with((): ()) -> sample::Select<Fault> {
+            sample::select(vec![Fault::Fails, Fault::LeavesClientsUnserved, Fault::IsSlow])
+        }
     }
 
     #[test]
