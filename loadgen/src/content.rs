@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use echo_protocol::{HEADER_BYTES, Reply as Answer, Wire};
 
-use crate::{Config, Payload, record::Outcome};
+use crate::{Config, Payload, WrongReply, record::Outcome};
 
 const STAMP_BYTES: usize = 16;
 const HEAD_BYTES: usize = HEADER_BYTES + STAMP_BYTES;
@@ -159,48 +159,70 @@ pub(crate) struct WrongHeader;
 /// A reply as it arrives, checked piece by piece: its bytes are known at every offset, so only its head is kept.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    received: usize,
+    /// Bytes; a message has at most [`MAX_PAYLOAD_BYTES`](crate::MAX_PAYLOAD_BYTES) and a header.
+    received: u32,
     head: [u8; HEAD_BYTES],
-    body_intact: bool,
+    /// The first wrong byte of the body, which all replies share: its offset in the message, and what should have come and came.
+    wrong_in_body: Option<Box<WrongReply>>,
 }
 
 impl Reply {
     /// A reply of which nothing has arrived.
     pub(crate) fn new() -> Reply {
-        Reply { received: 0, head: [0; HEAD_BYTES], body_intact: true }
+        Reply { received: 0, head: [0; HEAD_BYTES], wrong_in_body: None }
     }
 
     /// Takes this reply's share of the bytes that arrived, and returns how many that was.
     pub(crate) fn take(&mut self, content: &Content, arrived: &[u8]) -> Result<usize, WrongHeader> {
         let head_bytes = content.sent.len();
-        let of_head = head_bytes.saturating_sub(self.received).min(arrived.len());
+        let received = self.received as usize;
+        let of_head = head_bytes.saturating_sub(received).min(arrived.len());
         if of_head > 0 {
-            let end = content.sent.start + self.received + of_head;
+            let end = content.sent.start + received + of_head;
             self.head[end - of_head..end].copy_from_slice(&arrived[..of_head]);
             let header_end = end.min(HEADER_BYTES);
+            self.received += of_head as u32;
             if self.head[..header_end] != content.header[..header_end] {
                 return Err(WrongHeader);
             }
-            self.received += of_head;
         }
-        if self.received < head_bytes {
+        let received = received + of_head;
+        if received < head_bytes {
             return Ok(of_head);
         }
-        let expected = &content.reply_body()[self.received - head_bytes..];
+        let expected = &content.reply_body()[received - head_bytes..];
         let of_body = expected.len().min(arrived.len() - of_head);
-        self.body_intact &= arrived[of_head..][..of_body] == expected[..of_body];
-        self.received += of_body;
+        let of_it = &arrived[of_head..][..of_body];
+        if *of_it != expected[..of_body] && self.wrong_in_body.is_none() {
+            self.wrong_in_body = WrongReply::find((0, 0), received, expected, of_it).map(Box::new);
+        }
+        self.received += of_body as u32;
         Ok(of_head + of_body)
     }
 
     /// Whether all its bytes have arrived.
     pub(crate) fn is_complete(&self, content: &Content) -> bool {
-        self.received == content.message_bytes()
+        self.received as usize == content.message_bytes()
+    }
+
+    /// Whether a byte that has arrived is wrong, whichever request this is the reply to.
+    pub(crate) fn has_wrong_byte(&self) -> bool {
+        self.wrong_in_body.is_some()
+    }
+
+    /// Where it is first wrong, as far as it has arrived, as the reply to `request`.
+    #[cold]
+    pub(crate) fn wrong(&self, content: &Content, request: Request) -> Option<WrongReply> {
+        let of = (request.connection, request.sequence);
+        let (first, last) = (content.sent.start, content.sent.end.min(content.sent.start + self.received as usize));
+        let head = WrongReply::find(of, 0, &content.reply_head(request)[first..content.sent.end], &self.head[first..last]);
+        let in_body = self.wrong_in_body.as_deref().cloned();
+        head.or(in_body.map(|wrong| WrongReply { connection: of.0, request: of.1, ..wrong }))
     }
 
     /// How the complete reply ends `request`.
     pub(crate) fn outcome(&self, content: &Content, request: Request) -> Outcome {
-        if !self.body_intact {
+        if self.wrong_in_body.is_some() {
             Outcome::Altered
         } else if self.head == content.reply_head(request) {
             Outcome::Answered

@@ -1,6 +1,7 @@
 //! One connection's requests, without socket or clock: what to send next, and whether a reply is correct.
 
 use crate::{
+    WrongReply,
     content::{Content, Reply, Request, WrongHeader},
     pending::Pending,
     record::{Cause, Outcome, Record},
@@ -101,9 +102,16 @@ impl Conversation {
         while !arrived.is_empty() {
             // The echo of a long request may begin before the request is written completely, but not before it has begun.
             if self.written <= (self.ended, 0) {
+                // After the end of the reply before it, which may have come long ago.
+                let after = (self.connection, self.ended.saturating_sub(1));
+                record.note_wrong(|| WrongReply::find(after, content.message_bytes(), &[], arrived));
                 return Err(Cause::Garbage);
             }
-            match self.reply.take(content, arrived) {
+            let taken = self.reply.take(content, arrived);
+            if taken.is_err() || self.reply.has_wrong_byte() {
+                record.note_wrong(|| self.reply.wrong(content, self.request(self.ended)));
+            }
+            match taken {
                 Ok(taken) => arrived = &arrived[taken..],
                 Err(WrongHeader) => {
                     self.end_oldest(Outcome::Altered, now_ns, record);
@@ -115,6 +123,9 @@ impl Conversation {
                     return Err(Cause::Garbage);
                 }
                 let outcome = self.reply.outcome(content, self.request(self.ended));
+                if outcome != Outcome::Answered {
+                    record.note_wrong(|| self.reply.wrong(content, self.request(self.ended)));
+                }
                 self.end_oldest(outcome, now_ns, record);
                 self.replies += u64::from(now_ns >= record.window.from_ns);
                 self.reply = Reply::new();

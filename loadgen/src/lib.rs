@@ -101,6 +101,7 @@ mod times;
 mod waiting;
 mod warning;
 mod warning_rules;
+mod wrong_reply;
 
 pub use echo_protocol::{Reply, Wire};
 
@@ -119,3 +120,4 @@ pub use run::{Log, Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
 pub use warning::Warning;
 pub use warning_rules::keeps_up;
+pub use wrong_reply::WrongReply;

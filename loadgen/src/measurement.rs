@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{Pauses, Times, Wait, Warning};
+use crate::{Pauses, Times, Wait, Warning, WrongReply};
 
 /// The result of one run.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct Measurement {
     pub cpu: Cpu,
     /// When the generator threads stalled.
     pub pauses: Pauses,
+    /// The first reply with wrong bytes, of the warm-up too.
+    pub first_wrong: Option<WrongReply>,
     /// Limits that the measurement ran into.
     pub warnings: Vec<Warning>,
 }

@@ -159,6 +159,7 @@ impl Part {
             connections,
             cpu,
             pauses: self.pauses,
+            first_wrong: self.record.first_wrong,
             warnings: Vec::new(),
         };
         measurement.warnings = warning_rules::warnings(config, &measurement, &self.refusals);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Requests,
+    Requests, WrongReply,
     clock::Window,
     measurement::Failures,
     timeline::{Ended, Timeline},
@@ -65,6 +65,8 @@ pub(crate) struct Record {
     pub(crate) timeline: Timeline,
     /// How many of them were in flight.
     pub(crate) in_flight: InFlight,
+    /// The first reply with wrong bytes, whenever its request was due.
+    pub(crate) first_wrong: Option<WrongReply>,
 }
 
 /// How many requests were due and had not ended, integrated over time: counted independently of the requests' own times, so
@@ -90,6 +92,7 @@ impl Record {
             replies_in_window: 0,
             timeline,
             in_flight: InFlight::default(),
+            first_wrong: None,
         }
     }
 
@@ -134,6 +137,14 @@ impl Record {
         }
     }
 
+    /// A reply is wrong; the first is kept.
+    #[cold]
+    pub(crate) fn note_wrong(&mut self, wrong: impl FnOnce() -> Option<WrongReply>) {
+        if self.first_wrong.is_none() {
+            self.first_wrong = wrong();
+        }
+    }
+
     /// Adds the record of another thread.
     pub(crate) fn add(&mut self, other: &Record) {
         self.pending += other.pending;
@@ -143,6 +154,7 @@ impl Record {
         self.replies_in_window += other.replies_in_window;
         self.timeline.add(&other.timeline);
         self.in_flight.integral_ns += other.in_flight.integral_ns;
+        self.note_wrong(|| other.first_wrong.clone());
     }
 
     fn is_measured(&self, due_ns: u64) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Drift, Drifting, LittlesLaw, Pauses, readable::readable_ns as readable};
+use crate::{Drift, Drifting, LittlesLaw, Pauses, WrongReply, readable::readable_ns as readable};
 
 /// A limit that the measurement ran into. Displayed as one sentence with advice.
 #[derive(Clone, Debug, PartialEq, strum::IntoStaticStr)]
@@ -71,6 +71,8 @@ pub enum Warning {
         /// The lowest age, in nanoseconds.
         from_ns: u64,
     },
+    /// A reply had wrong bytes, at any time of the run.
+    WrongReply(WrongReply),
     /// The second half of the measured window differs from the first.
     Drift(Drift),
     /// The measurement contradicts itself.
@@ -168,6 +170,10 @@ impl fmt::Display for Warning {
                 "{unanswered} requests have no correct answer ({wrong} got a wrong one) and count at their age, so percentiles from {} \
                  on are lower bounds (>=): check the server, and that it answers in this format (--wire, --reply)",
                 readable(*from_ns)
+            ),
+            Warning::WrongReply(wrong) => write!(
+                f,
+                "the first wrong reply: {wrong}: check the server, and that it answers in this format (--wire, --reply, --content)"
             ),
             Warning::Drift(drift) => {
                 match drift.what {

@@ -23,6 +23,7 @@ pub(crate) fn warnings(config: &Config, measurement: &Measurement, refusals: &[i
         port_exhausted(config, measurement, refusals),
         unserved_connections(config, measurement),
         idle_connections(&measurement.connections),
+        measurement.first_wrong.clone().map(Warning::WrongReply),
         censored(measurement),
         client_bound(measurement),
         saturated(measurement),
@@ -175,6 +176,7 @@ pub(crate) mod tests {
             },
             cpu: Cpu { busy_share: 0.1, ..Cpu::default() },
             pauses: Pauses::default(),
+            first_wrong: None,
             warnings: Vec::new(),
         }
     }

@@ -92,13 +92,29 @@ fn one_altered_byte_is_one_altered_request() {
     assert_eq!((measurement.requests.altered, measurement.requests.crossed), (1, 0));
     assert!(measurement.requests.answered > 0);
     assert!(!measurement.all_answered());
+    let first = measurement.first_wrong.as_ref().unwrap();
+    assert_eq!((first.request, first.offset, first.expected.len()), (0, 67, 1));
+    assert_eq!(first.received, [!first.expected[0]]);
+    assert!(kinds(&measurement).contains(&"wrong_reply"));
     assert_counts_add_up(&measurement);
+}
+
+#[test]
+fn a_lost_byte_is_shown_though_the_connection_hangs_afterwards() {
+    // A byte of the first frame's body: the rest is one byte early, and the reply never complete.
+    let config = Config { warmup: Duration::ZERO, drain: Duration::from_millis(50), ..config(servers::losing(40)) };
+    let measurement = run(&config);
+    assert_eq!((measurement.requests.altered, measurement.requests.answered), (0, 0));
+    let first = measurement.first_wrong.as_ref().unwrap();
+    assert_eq!((first.request, first.offset), (0, 40));
+    assert_eq!(first.received[..], [&first.expected[1..], &first.received[15..]].concat(), "what follows came in its place");
 }
 
 #[test]
 fn a_wrong_reply_in_the_warm_up_fails_the_run_too() {
     let measurement = run(&config(servers::altering(67)));
     assert_eq!(measurement.warmup_requests.altered, 1);
+    assert_eq!(measurement.first_wrong.as_ref().unwrap().offset, 67);
     assert!(measurement.requests.all_answered());
     assert!(!measurement.all_answered());
 }

@@ -65,6 +65,24 @@ pub fn altering(position: usize) -> SocketAddr {
     })
 }
 
+/// Echoes, but loses the stream's byte at `position`.
+pub fn losing(position: usize) -> SocketAddr {
+    serve(move |mut stream| {
+        let mut passed = 0;
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(n @ 1..) = stream.read(&mut bytes) {
+            let mut echo = bytes[..n].to_vec();
+            if let Some(place) = position.checked_sub(passed).filter(|&place| place < n) {
+                echo.remove(place);
+            }
+            passed += n;
+            if stream.write_all(&echo).is_err() {
+                break;
+            }
+        }
+    })
+}
+
 /// Reads one message of `message_bytes` from each of two connections, answers each with the other's, then echoes.
 pub fn swapping(message_bytes: usize) -> SocketAddr {
     let listener = listening();

@@ -273,8 +273,9 @@ fn failure(load: &Load, measurement: &Measurement, rejected: u64) -> Option<Stri
     let (requests, warmup) = (&measurement.requests, &measurement.warmup_requests);
     // Whenever it comes: the window may hold no reply at all.
     let wrong = requests.altered + requests.crossed + warmup.altered + warmup.crossed;
-    if wrong > 0 {
-        return Some(format!("{wrong} of {} replies were wrong", requests.sent + warmup.sent));
+    if wrong > 0 || measurement.first_wrong.is_some() {
+        let first = measurement.first_wrong.as_ref().map(|first| format!("; the first: {first}")).unwrap_or_default();
+        return Some(format!("{wrong} of {} replies were wrong{first}", requests.sent + warmup.sent));
     }
     let (failed, broken) = (&requests.failed, requests.failed.total());
     // A connection that is turned away may have a request in flight already. Its client is one that is not served, unless each

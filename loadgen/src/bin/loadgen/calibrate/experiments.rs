@@ -519,6 +519,7 @@ mod tests {
             connections: Connections::default(),
             cpu: Cpu::default(),
             pauses: Pauses::default(),
+            first_wrong: None,
             warnings: Vec::new(),
         };
         Outcome { measurement, arrivals_ns: Vec::new() }
