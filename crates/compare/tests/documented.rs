@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use common::{Place, succeeded};
+use common::{Place, built, succeeded};
 use hdrhistogram::{Histogram, serialization::Deserializer};
 use serde_json::Value;
 
@@ -97,11 +97,14 @@ fn parses_as(kind: &str, text: &str) -> bool {
     }
 }
 
-/// A run with open and closed loops, a greedy client, silent connections and a server that does not start.
+/// A run with open and closed loops, a greedy client, silent connections and a server that starts but once, before the run.
 fn varied_run() -> Place {
     let place = Place::new();
     place.replace("poll", "exit 1");
-    let own = ["--server", "mine=false {port}", "--only", "blocking,poll,epoll,mine"];
+    let started = place.folder.path().join("started");
+    let once = format!("mkdir {} && exec {} --listen {{addr}}", started.display(), built("poll").display());
+    let mine = format!("mine=sh -c '{once}'");
+    let own = ["--server", &mine, "--only", "blocking,poll,epoll,mine"];
     place.run(&[&["--experiment", "latency-load,footprint,fairness"], &own[..]].concat());
     place
 }
