@@ -1,12 +1,14 @@
 //! This machine: processors, limits, signals, files.
 #![forbid(unsafe_code)]
 
+mod control_groups;
 mod cpus;
 mod descriptors;
 mod output_file;
 mod signals;
 mod tasks;
 
+pub use control_groups::CpuQuota;
 pub use cpus::Cpus;
 pub use descriptors::{descriptor_limit, raise_descriptor_limit};
 pub use output_file::{OutputFile, same_output};

@@ -7,6 +7,8 @@ use std::{
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::control_groups::ControlGroup;
+
 /// The lowest of the limits on the number of threads and processes (the kernel counts both as tasks).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskLimit {
@@ -29,8 +31,9 @@ impl TaskLimit {
     fn all_in(root: &Path) -> Vec<TaskLimit> {
         let read = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse().ok();
         let kernel = ["threads-max", "pid_max"].map(|name| (root.join("proc/sys/kernel").join(name), format!("kernel.{name}")));
-        let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-        let groups = groups.lines().flat_map(|line| groups_with_pids(root, line));
+        let of_group =
+            |group: ControlGroup| (group.folder.join("pids.max"), format!("pids.max of the control group {}", group.name));
+        let groups = ControlGroup::all_in(root, "pids").into_iter().map(of_group);
         let limits = kernel.into_iter().chain(groups);
         limits.filter_map(|(path, set_by)| Some(TaskLimit { most: read(path)?, set_by })).collect()
     }
@@ -42,27 +45,12 @@ impl fmt::Display for TaskLimit {
     }
 }
 
-/// The files that limit tasks in a control group and in those around it, by a line of /proc/self/cgroup (cgroups(7)): `0::/path` in
-/// version 2, `8:pids:/path` in version 1.
-fn groups_with_pids(root: &Path, line: &str) -> Vec<(PathBuf, String)> {
-    let [_, controllers, group] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { return Vec::new() };
-    let mounted = match controllers {
-        "" => "sys/fs/cgroup",
-        controllers if controllers.split(',').any(|controller| controller == "pids") => "sys/fs/cgroup/pids",
-        _ => return Vec::new(),
-    };
-    let of = |group: &Path| {
-        let file = root.join(mounted).join(group.strip_prefix("/").unwrap_or(group)).join("pids.max");
-        (file, format!("pids.max of the control group {}", group.display()))
-    };
-    Path::new(group).ancestors().map(of).collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn system(files: &[(&str, &str)]) -> tempfile::TempDir {
+    /// A system with these files.
+    pub(crate) fn system(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (file, content) in files {
             let path = root.path().join(file);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
-use host::Cpus;
+use host::{CpuQuota, Cpus};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,8 +22,8 @@ pub struct Machine {
     pub threads_per_core: Option<usize>,
     /// The frequency governor of the first processor.
     pub cpu_governor: Option<String>,
-    /// The CPU quota of this program's control group, as cgroup v2 writes it: `max`, or microseconds and their period. A quota
-    /// makes servers seem slow.
+    /// The tightest CPU quota of the control groups that this program is in, as cgroup v2 writes it: microseconds and their period.
+    /// A quota makes servers seem slow; `None` if there is none.
     pub cpu_quota: Option<String>,
     /// Whether this is a guest of a hypervisor.
     pub virtualized: Option<bool>,
@@ -68,7 +68,7 @@ impl Machine {
             cores: cores.as_ref().map(HashSet::len),
             threads_per_core: cores.and_then(|cores| cores.iter().map(Vec::len).max()),
             cpu_governor: files.whole("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            cpu_quota: files.whole("sys/fs/cgroup/cpu.max"),
+            cpu_quota: CpuQuota::in_root(&files.0).map(|quota| quota.to_string()),
             virtualized: virtualized(&files),
             memory_bytes: memory_bytes(&files),
             kernel: files.whole("proc/sys/kernel/osrelease"),

@@ -105,15 +105,26 @@ fn machine(run: &Run) -> String {
     let machine = &run.machine;
     let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".into());
     format!(
-        "Machine: {}, processors {}, Linux {}{}; {}. Commit {}.{}",
+        "Machine: {}, processors {}, Linux {}{}; {}. Commit {}.{}{}",
         known(&machine.cpu_model),
         known(&machine.cpus_online),
         known(&machine.kernel),
         if machine.virtualized == Some(true) { " (virtual)" } else { "" },
         run.processors,
         known(&machine.commit),
+        machine.cpu_quota.as_deref().and_then(quota).unwrap_or_default(),
         if machine.debug_build { " Debug build: these numbers are not meaningful." } else { "" },
     )
+}
+
+/// A quota as version 2 of control groups writes it; `None` if it is none.
+fn quota(text: &str) -> Option<String> {
+    let (quota, period) = text.split_once(' ')?;
+    let processors = quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?;
+    Some(format!(
+        " A control group left it {processors:.2} processors: what needed more stood still, and differences between servers are not \
+         theirs alone."
+    ))
 }
 
 fn how_to_read(rounds: u32) -> &'static str {
@@ -269,6 +280,18 @@ mod tests {
 
     fn answer_of(run: &SyntheticRun) -> Vec<String> {
         with_overview(run, |overview| overview.answer)
+    }
+
+    #[test]
+    fn a_quota_is_said_first() {
+        let mut run = SyntheticRun::of(&["--experiment", "churn", "--rounds", "5"]);
+        let machine = |run: &SyntheticRun| with_overview(run, |overview| overview.machine);
+        for none in [None, Some("max".into())] {
+            run.run.machine.cpu_quota = none;
+            assert!(!machine(&run).contains("control group"), "{}", machine(&run));
+        }
+        run.run.machine.cpu_quota = Some("50000 100000".into());
+        assert!(machine(&run).contains("A control group left it 0.50 processors"), "{}", machine(&run));
     }
 
     #[test]
