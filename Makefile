@@ -49,6 +49,15 @@ test: ## Run all tests
 torture: release ## Put every server through faults, stops and an ordeal (30 s each; SECONDS=600 STOPS=100 for more, SERVERS="epoll uring" for some)
 	$(RUN) torture -- $(SECONDS:%=--seconds %) $(STOPS:%=--stops %) $(SERVERS)
 
+.PHONY: fuzz
+fuzz: ## Give arbitrary bytes to what reads the bytes of others (a minute each, SECONDS=600 for more; needs cargo-fuzz and nightly)
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { echo "make fuzz: cargo-fuzz or a nightly compiler is missing; rustup toolchain install nightly, cargo install cargo-fuzz --locked" >&2; exit 1; }
+	@# What is found goes to a folder of its own, so that the committed inputs stay few.
+	for target in session hlog server_command run; do \
+		mkdir -p fuzz/target/found/$$target && $(CARGO) +nightly fuzz run $$target fuzz/target/found/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(or $(SECONDS),60) -rss_limit_mb=1024 -malloc_limit_mb=256 || exit 1; \
+	done
+
 .PHONY: test-page
 test-page: ## Test the report in a browser (needs chromium and python3)
 	@command -v $(CHROMIUM) >/dev/null || { echo "make test-page: $(CHROMIUM) not found; on Debian: apt-get install chromium" >&2; exit 1; }
