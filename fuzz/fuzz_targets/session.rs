@@ -27,7 +27,8 @@ fuzz_target!(|conversation: Conversation| {
         max_frame_bytes: max_frame_bytes.into(),
     };
     // A read of no bytes would be the end of input.
-    let step = |&(reads, bytes): &(bool, u16)| if reads { Step::Read(usize::from(bytes).max(1)) } else { Step::Write(bytes.into()) };
+    let step =
+        |&(reads, bytes): &(bool, u16)| if reads { Step::Read(usize::from(bytes).max(1)) } else { Step::Write(bytes.into()) };
     let steps: Vec<Step> = steps.iter().map(step).collect();
     let (found, by_the_rule) = (converse(rules, &input, &steps), expected(rules, &input));
     assert_eq!((found.replies, found.error), (by_the_rule.replies, by_the_rule.error));
