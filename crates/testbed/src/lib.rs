@@ -13,6 +13,7 @@ mod process;
 mod processes;
 mod server;
 mod softirq;
+mod turns;
 mod watch;
 
 pub use availability::check_available;
@@ -24,4 +25,5 @@ pub use process::{check_system, end_with_parent};
 pub use processes::descendants;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
+pub use turns::{ObservedInTurns, Rested};
 pub use watch::{Switches, Thread, Usage};
