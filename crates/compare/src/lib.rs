@@ -118,16 +118,18 @@ fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mu
     print(runner.processors.to_string());
     let mut progress = Progress::start(plan, &steps);
     let mut summarized = Instant::now();
-    for step in &steps {
-        progress.begin(step);
-        let trial = runner.run(step, summary.capacity_per_s(step.round));
+    for group in plan.groups(&steps, host::descriptor_limit()) {
+        progress.begin(group);
+        let trials = runner.run(group, summary.capacity_per_s(group[0].round));
         if runner.bench.interrupted.load(Relaxed) {
             break;
         }
-        folder.keep(&trial)?;
-        progress.end(&trial);
-        let cell = summary.add(trial).context("the plan has no such trial")?;
-        files::write_histograms(folder, cell)?;
+        for trial in trials {
+            folder.keep(&trial)?;
+            progress.end(&trial);
+            let cell = summary.add(trial).context("the plan has no such trial")?;
+            files::write_histograms(folder, cell)?;
+        }
         if summarized.elapsed() >= SUMMARY_AGE {
             files::write_summaries(folder, summary, &Findings::of(folder.run(), summary))?;
             summarized = Instant::now();

@@ -89,6 +89,7 @@ fn trial(step: &Step, server: &str, server_processors: u64) -> Trial {
             server_processors,
             bottleneck: Bottleneck::Server,
             capacity_derived_per_s: None,
+            slices: None,
             cost: Cost {
                 cpu_us_per_request: Some(10.0 / noise),
                 user_cpu_s: 0.1,

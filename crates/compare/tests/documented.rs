@@ -45,6 +45,7 @@ fn is_of(kind: &str, value: &Value) -> bool {
         "time" => value.as_str().is_some_and(|text| humantime::parse_rfc3339(text).is_ok()),
         "object" => value.is_object(),
         "array of integers" => value.as_array().is_some_and(|all| all.iter().all(Value::is_u64)),
+        "array of numbers" => value.as_array().is_some_and(|all| all.iter().all(Value::is_number)),
         "array of objects" => value.as_array().is_some_and(|all| all.iter().all(Value::is_object)),
         "array of strings" => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
         // Its fields are documented, and tested, elsewhere.

@@ -50,6 +50,7 @@ pub static MEAN: Metric = lower("latency_mean_us", "mean", "µs", 1);
 pub static P50: Metric = lower("latency_p50_us", "p50", "µs", 1);
 pub static P90: Metric = lower("latency_p90_us", "p90", "µs", 1);
 pub static P99: Metric = lower("latency_p99_us", "p99", "µs", 1);
+pub static P99_WITH_PAUSES: Metric = lower("latency_p99_with_pauses_us", "p99 with the generator's pauses", "µs", 1);
 pub static P99_9: Metric = lower("latency_p99_9_us", "p99.9", "µs", 1);
 pub static MAX: Metric = lower("latency_max_us", "max", "µs", 1);
 pub static SERVED: Metric = higher("connections_served", "", "clients served", 0);

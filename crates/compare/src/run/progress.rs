@@ -40,12 +40,15 @@ impl<'a> Progress<'a> {
         Progress { bar, plan, steps, failures: 0, last_failure: String::new(), wrote: Instant::now() }
     }
 
-    /// Shows that this trial runs.
-    pub fn begin(&self, step: &Step) {
+    /// Shows that these trials run, at one point.
+    pub fn begin(&self, group: &[Step]) {
         self.bar.set_prefix(self.left());
-        let Step { experiment, point, round, .. } = step;
-        let server = &self.plan.settings.servers[step.server].name;
-        self.bar.set_message(format!("round {round}: {server}, {} {}{}", experiment.name, point.place, self.last_failure));
+        let Step { experiment, point, round, .. } = group[0];
+        let servers = match group {
+            [alone] => self.plan.settings.servers[alone.server].name.clone(),
+            _ => format!("{} servers in turns", group.len()),
+        };
+        self.bar.set_message(format!("round {round}: {servers}, {} {}{}", experiment.name, point.place, self.last_failure));
     }
 
     /// Counts a trial as done.

@@ -5,7 +5,10 @@ use loadgen::{EncodedHistogram, Report};
 use serde::{Deserialize, Serialize};
 use testbed::Counters;
 
-use crate::{plan::place::Place, run::bottleneck::Bottleneck};
+use crate::{
+    plan::place::Place,
+    run::{bottleneck::Bottleneck, slices::Slices},
+};
 
 /// One server at one point of an experiment, once.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +43,9 @@ impl Trial {
         if let Some(Measured { connections_asked: asked, connections_unserved: unserved, .. }) = self.measured {
             ensure!(unserved <= asked, "of {asked} connections, {unserved} were not served");
         }
+        if let Some(slices) = self.measured.as_ref().and_then(|measured| measured.slices.as_ref()) {
+            slices.check()?;
+        }
         Ok(())
     }
 }
@@ -61,6 +67,9 @@ pub struct Measured {
     pub capacity_derived_per_s: Option<f64>,
     /// What the server cost.
     pub cost: Cost,
+    /// The slices of the window, of a server that took turns with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Slices>,
     /// The generator's report.
     pub load: Report,
     /// The report of the greedy client's generator, if there was one.
