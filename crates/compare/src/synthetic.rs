@@ -83,6 +83,8 @@ fn trial(step: &Step, server: &str, server_processors: u64) -> Trial {
         server: server.into(),
         round: step.round,
         failure: None,
+        disturbance: None,
+        void: None,
         measured: Some(Measured {
             connections_asked: u64::from(step.point.load.active),
             connections_unserved: 0,

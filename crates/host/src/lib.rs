@@ -5,12 +5,14 @@ mod control_groups;
 mod cpus;
 mod descriptors;
 mod output_file;
+mod priority;
 mod signals;
 mod tasks;
 
-pub use control_groups::CpuQuota;
+pub use control_groups::{CpuQuota, Throttling};
 pub use cpus::Cpus;
 pub use descriptors::{descriptor_limit, raise_descriptor_limit};
 pub use output_file::{OutputFile, same_output};
+pub use priority::raise_priority;
 pub use signals::stop_on_signals;
 pub use tasks::TaskLimit;

@@ -2,34 +2,36 @@
 
 use statrs::statistics::Statistics;
 
-use super::{logs, median};
+use super::median;
 
 /// The level of each contestant, from its values in the same blocks: the geometric mean of the middle half of them, after the
 /// swing of each block, which all contestants met, has been taken away. A disturbance of some blocks moves it little, whether it
-/// met one contestant or all.
+/// met one contestant or all. A block may lack a contestant's value; who has none has no level.
 ///
 /// # Panics
 ///
 /// When a value is not greater than 0, or one contestant has more blocks than another.
-pub fn levels(rows: &[Vec<f64>]) -> Vec<f64> {
-    assert!(rows.iter().flatten().all(|&value| value > 0.0), "only positive values have ratios");
-    let rows: Vec<Vec<f64>> = rows.iter().map(|row| logs(row)).collect();
-    let swings = swings(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    let steady = |row: &Vec<f64>| row.iter().zip(&swings).map(|(log, swing)| log - swing).collect::<Vec<_>>();
-    rows.iter().map(|row| midmean(steady(row)).exp()).collect()
+pub fn levels(rows: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    assert!(rows.iter().flatten().flatten().all(|&value| value > 0.0), "only positive values have ratios");
+    let log = |value: &Option<f64>| value.map(f64::ln);
+    let rows: Vec<Vec<Option<f64>>> = rows.iter().map(|row| row.iter().map(log).collect()).collect();
+    let swings = swings(&rows);
+    let steady = |row: &Vec<Option<f64>>| row.iter().zip(&swings).filter_map(|(log, swing)| Some((*log)? - swing)).collect();
+    rows.iter().map(steady).map(|logs: Vec<f64>| (!logs.is_empty()).then(|| midmean(logs).exp())).collect()
 }
 
 /// By how much each block was above the contestants' usual levels, in the median of the contestants, which one that was disturbed
-/// does not move far. With only one contestant nobody knows.
-pub(crate) fn swings(logs: &[&[f64]]) -> Vec<f64> {
-    let blocks = logs.first().map_or(0, |row| row.len());
+/// does not move far. Where there are fewer than two nobody knows.
+pub(crate) fn swings(logs: &[Vec<Option<f64>>]) -> Vec<f64> {
+    let blocks = logs.first().map_or(0, Vec::len);
     assert!(logs.iter().all(|row| row.len() == blocks), "contestants are compared in the same blocks");
-    if logs.len() < 2 {
-        return vec![0.0; blocks];
-    }
-    let levels: Vec<f64> = logs.iter().map(|row| median(row)).collect();
-    let above_level = |block: usize| logs.iter().zip(&levels).map(|(row, level)| row[block] - level).collect::<Vec<_>>();
-    (0..blocks).map(|block| median(&above_level(block))).collect()
+    let level = |row: &Vec<Option<f64>>| median(&row.iter().flatten().copied().collect::<Vec<_>>());
+    let levels: Vec<f64> = logs.iter().map(level).collect();
+    let swing = |block: usize| {
+        let above_level: Vec<f64> = logs.iter().zip(&levels).filter_map(|(row, level)| Some(row[block]? - level)).collect();
+        if above_level.len() < 2 { 0.0 } else { median(&above_level) }
+    };
+    (0..blocks).map(swing).collect()
 }
 
 /// The mean without the lowest and the highest quarter.
@@ -43,9 +45,14 @@ fn midmean(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
+    fn known(rows: &[Vec<f64>]) -> Vec<Vec<Option<f64>>> {
+        rows.iter().map(|row| row.iter().copied().map(Some).collect()).collect()
+    }
+
     #[track_caller]
     fn assert_levels(rows: &[Vec<f64>], expected: &[f64]) {
-        let levels = levels(rows);
+        let levels: Vec<f64> = levels(&known(rows)).into_iter().flatten().collect();
+        assert_eq!(levels.len(), expected.len());
         assert!(levels.iter().zip(expected).all(|(level, expected)| (level / expected - 1.0).abs() < 1e-9), "{levels:?}");
     }
 
@@ -59,7 +66,7 @@ mod tests {
     fn what_a_block_does_to_all_is_no_matter() {
         let swings = [1.0, 0.5, 2.0, 1.0, 0.1, 1.0, 1.0];
         let row = |level: f64| swings.iter().map(|swing| level * swing).collect::<Vec<_>>();
-        let levels = levels(&[row(100.0), row(103.0), row(90.0)]);
+        let levels: Vec<f64> = levels(&known(&[row(100.0), row(103.0), row(90.0)])).into_iter().flatten().collect();
         assert!((levels[1] / levels[0] - 1.03).abs() < 1e-9 && (levels[2] / levels[0] - 0.9).abs() < 1e-9, "{levels:?}");
     }
 
@@ -72,8 +79,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_takes_nothing_from_the_others() {
+        let mut rows = known(&[vec![100.0, 50.0, 100.0, 100.0], vec![200.0, 100.0, 200.0, 200.0], vec![1.0; 4]]);
+        rows[0][2] = None;
+        rows[2] = vec![None; 4];
+        let levels = levels(&rows);
+        assert!((levels[1].unwrap() / levels[0].unwrap() - 2.0).abs() < 1e-9, "{levels:?}");
+        assert_eq!(levels[2], None);
+    }
+
+    #[test]
     #[should_panic(expected = "only positive values")]
     fn nothing_has_no_ratio() {
-        levels(&[vec![1.0, 0.0]]);
+        levels(&[vec![Some(1.0), Some(0.0)]]);
     }
 }

@@ -116,7 +116,8 @@ fn slowest_to_fastest(contestants: &[&Contestant]) -> Option<Estimate> {
 
 /// The logarithms of contestants by rounds, with the levels of both taken away and each contestant's extreme rounds drawn in.
 fn residuals(contestants: &[&Contestant], trimming: Trimming) -> Vec<Vec<f64>> {
-    let swings = swings(&contestants.iter().map(|contestant| &*contestant.logs).collect::<Vec<_>>());
+    let logs = |contestant: &&Contestant| contestant.logs.iter().copied().map(Some).collect();
+    let swings = swings(&contestants.iter().map(logs).collect::<Vec<_>>());
     let steady =
         |contestant: &&Contestant| contestant.logs.iter().zip(&swings).map(|(log, swing)| log - swing).collect::<Vec<_>>();
     let rows: Vec<Vec<f64>> = contestants.iter().map(|contestant| trimming.winsorized(&steady(contestant))).collect();

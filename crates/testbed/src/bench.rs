@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use loadgen::{Config, Measurement, Phase};
 use models::Model;
 
-use crate::{Cpus, ExternalServer, Server, Switches, Usage, softirq::softirq_time};
+use crate::{Cpus, ExternalServer, ProcessorTime, Server, Switches, Usage};
 
 /// How long a server may take to stop; it drains its connections for up to 5 s.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,7 +148,7 @@ impl Bench {
             Phase::WarmingUp => seen.switches.push(server.switches()),
             Phase::Measuring | Phase::Draining => {
                 seen.usage.push(server.usage());
-                seen.softirq.extend(softirq_time(&self.server_cpus));
+                seen.softirq.extend(ProcessorTime::of(&self.server_cpus).map(|time| time.softirq));
             }
             Phase::Finished => {
                 seen.switches.push(server.switches());

@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use loadgen::{Config, Measurement, Moment, Turn};
 
 use crate::{
-    Bench, NothingMeasured, Observed, Server,
+    Bench, NothingMeasured, Observed, ProcessorTime, Server,
     bench::{MANY_CONNECTIONS, Seen},
-    softirq::softirq_time,
 };
 
 /// A server that uses a larger share of a processor while nobody asks anything of it takes time from the one whose turn it is.
@@ -89,7 +88,7 @@ struct Watch<'a> {
 /// The beginning of a turn.
 struct Beginning {
     at: Instant,
-    softirq: Option<Duration>,
+    processors: Option<ProcessorTime>,
 }
 
 impl<'a> Watch<'a> {
@@ -110,16 +109,16 @@ impl<'a> Watch<'a> {
             self.rested.stops |= used.as_secs_f64() > IDLE_SHARE * since.elapsed().as_secs_f64();
         }
         self.cpu.push(cpu);
-        self.turn = Some(Beginning { at: Instant::now(), softirq: softirq_time(&bench.server_cpus) });
+        self.turn = Some(Beginning { at: Instant::now(), processors: ProcessorTime::of(&bench.server_cpus) });
         self.resume();
     }
 
     fn end_turn(&mut self, bench: &Bench) {
         self.rest();
-        let Some(Beginning { at, softirq }) = self.turn.take() else { return };
+        let Some(Beginning { at, processors }) = self.turn.take() else { return };
         self.length += at.elapsed();
-        if let (Some(before), Some(after)) = (softirq, softirq_time(&bench.server_cpus)) {
-            self.softirq += after.saturating_sub(before);
+        if let (Some(before), Some(after)) = (processors, ProcessorTime::of(&bench.server_cpus)) {
+            self.softirq += after.since(before).softirq;
         }
         self.resting = self.rested.server.cpu_time().ok().map(|cpu| (Instant::now(), cpu));
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use loadgen::{Measurement, Slice, Times};
+use hdrhistogram::Histogram;
+use loadgen::{Slice, Times};
 use serde::{Deserialize, Serialize};
 use statistics::levels;
 
@@ -13,7 +14,19 @@ const DISTURBED_SHARE: f64 = 0.01;
 /// No more replies than this, as a level needs a number greater than 0.
 const HARDLY_ANY: f64 = 0.5;
 
+/// With fewer undisturbed slices than this share, the others count, too.
+const ENOUGH_SHARE: f64 = 0.25;
+
 const NS_PER_US: f64 = 1e3;
+
+/// The turns that a server took.
+pub struct Taken<'a> {
+    pub slices: &'a [Slice],
+    /// Latencies in each slice.
+    pub latency: &'a [Histogram<u32>],
+    /// Processor time that each turn cost.
+    pub cpu: &'a [Duration],
+}
 
 /// The slices of a trial, in order of time: one in each block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,33 +62,35 @@ pub struct Undisturbed {
 }
 
 impl Slices {
-    /// The slices of servers that took turns in the same blocks, with the processor time that each turn cost.
-    pub fn of_all(measured: &[(&Measurement, &[Duration])]) -> Vec<Slices> {
-        let mut all: Vec<Slices> = measured.iter().map(|(measurement, cpu)| Slices::of(measurement, cpu)).collect();
-        let throughputs: Vec<Vec<f64>> = all.iter().map(Slices::throughputs_per_s).collect();
-        let of = |values: fn(&Slices) -> &Vec<f64>| levels_where_known(&all.iter().map(values).collect::<Vec<_>>());
+    /// The slices of servers that took turns in the same blocks.
+    pub fn of_all(taken: &[Taken]) -> Vec<Slices> {
+        let mut all: Vec<Slices> = taken.iter().map(Slices::of).collect();
+        let of = |values: fn(&Slices) -> Vec<f64>| {
+            levels(&all.iter().map(|slices| slices.calm(&values(slices))).collect::<Vec<_>>())
+        };
+        let throughput = of(Slices::throughputs_per_s);
+        // What a request costs and how long most take is no matter of pauses.
+        let of = |values: fn(&Slices) -> &Vec<f64>| levels(&all.iter().map(|slices| known(values(slices))).collect::<Vec<_>>());
         let (cpu, p50) = (of(|slices| &slices.cpu_us_per_request), of(|slices| &slices.p50_us));
-        let levels = levels(&throughputs).into_iter().zip(cpu).zip(p50);
-        for (slices, ((throughput, cpu), p50)) in all.iter_mut().zip(levels) {
-            slices.level_throughput_per_s = throughput;
+        for (slices, ((throughput, cpu), p50)) in all.iter_mut().zip(throughput.into_iter().zip(cpu).zip(p50)) {
+            slices.level_throughput_per_s = throughput.unwrap_or_default();
             (slices.level_cpu_us_per_request, slices.level_p50_us) = (cpu, p50);
         }
         all
     }
 
-    fn of(measurement: &Measurement, cpu_of_turns: &[Duration]) -> Slices {
-        let slices = &measurement.slices;
+    fn of(&Taken { slices, latency, cpu }: &Taken) -> Slices {
         let per_request = |(slice, cpu): (&Slice, &Duration)| cpu.as_nanos() as f64 / NS_PER_US / slice.answered as f64;
-        let is_disturbed = |slice: &Slice| slice.pauses.over_1ms_total_ns as f64 > DISTURBED_SHARE * slice.length_ns as f64;
+        let is_calm = |slice: &Slice| slice.pauses.over_1ms_total_ns as f64 <= DISTURBED_SHARE * slice.length_ns as f64;
         let mut undisturbed = Times::empty_block();
-        let calm = || slices.iter().zip(&measurement.latency.blocks).filter(|(slice, _)| !is_disturbed(slice));
+        let calm = || slices.iter().zip(latency).filter(|(slice, _)| is_calm(slice));
         calm().for_each(|(_, block)| undisturbed.add(block).expect("all blocks have the same bounds"));
         let at = |quantile| undisturbed.value_at_quantile(quantile) as f64 / NS_PER_US;
         Slices {
             length_ms: slices.first().map_or(0.0, |slice| slice.length_ns as f64 / 1e6),
             replies: slices.iter().map(|slice| slice.replies).collect(),
-            cpu_us_per_request: slices.iter().zip(cpu_of_turns).map(per_request).map(or_0).collect(),
-            p50_us: measurement.latency.blocks.iter().map(|block| block.value_at_quantile(0.5) as f64 / NS_PER_US).collect(),
+            cpu_us_per_request: slices.iter().zip(cpu).map(per_request).map(or_0).collect(),
+            p50_us: latency.iter().map(|block| block.value_at_quantile(0.5) as f64 / NS_PER_US).collect(),
             paused_ms: slices.iter().map(|slice| slice.pauses.over_1ms_total_ns as f64 / 1e6).collect(),
             level_throughput_per_s: 0.0,
             level_cpu_us_per_request: None,
@@ -95,6 +110,15 @@ impl Slices {
         self.replies.iter().map(per_s).collect()
     }
 
+    /// The values of those slices in which the generator did not stand still, if these are enough; of all slices otherwise.
+    fn calm(&self, values: &[f64]) -> Vec<Option<f64>> {
+        let is_calm = |paused_ms: f64| paused_ms <= DISTURBED_SHARE * self.length_ms;
+        let calm = self.paused_ms.iter().filter(|&&paused_ms| is_calm(paused_ms)).count();
+        let are_enough = calm as f64 >= ENOUGH_SHARE * values.len() as f64;
+        let of = |(&value, &paused_ms): (&f64, &f64)| (is_calm(paused_ms) || !are_enough).then_some(value);
+        values.iter().zip(&self.paused_ms).map(of).collect()
+    }
+
     /// Checks that they can be those of a trial: they may come from elsewhere.
     pub fn check(&self) -> Result<()> {
         let numbers = [&self.cpu_us_per_request, &self.p50_us, &self.paused_ms].into_iter().flatten();
@@ -109,33 +133,44 @@ fn or_0(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
 
-/// The levels of those servers that have a value in most blocks, from the blocks in which all of these have one.
-fn levels_where_known(rows: &[&Vec<f64>]) -> Vec<Option<f64>> {
-    let is_known = |row: &Vec<f64>| row.iter().filter(|&&value| value > 0.0).count() * 2 > row.len();
-    let known: Vec<&Vec<f64>> = rows.iter().copied().filter(|row| is_known(row)).collect();
-    let blocks = 0..known.first().map_or(0, |row| row.len());
-    let complete: Vec<usize> = blocks.filter(|&block| known.iter().all(|row| row[block] > 0.0)).collect();
-    let kept: Vec<Vec<f64>> = known.iter().map(|row| complete.iter().map(|&block| row[block]).collect()).collect();
-    let mut levels = if complete.is_empty() { Vec::new() } else { levels(&kept) }.into_iter();
-    rows.iter().map(|row| if is_known(row) { levels.next() } else { None }).collect()
+fn known(values: &[f64]) -> Vec<Option<f64>> {
+    values.iter().map(|&value| Some(value).filter(|value| *value > 0.0)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use loadgen::Pauses;
+
     use super::*;
 
-    #[test]
-    fn a_server_without_values_takes_nothing_from_the_others() {
-        let rows = [vec![2.0, 2.0, 2.0], vec![0.0, 0.0, 0.0], vec![4.0, 0.0, 4.0]];
-        let levels = levels_where_known(&rows.iter().collect::<Vec<_>>());
-        assert_eq!(levels.len(), 3);
-        assert!((levels[0].unwrap() - 2.0).abs() < 1e-9 && (levels[2].unwrap() - 4.0).abs() < 1e-9);
-        assert_eq!(levels[1], None);
+    /// Replies and pauses in ms of the slices of two servers; each server's slices.
+    fn slices(of_servers: [&[(u64, u64)]; 2]) -> Vec<Slices> {
+        let of_servers = of_servers.map(|slices| {
+            let slice = |&(replies, paused_ms): &(u64, u64)| Slice {
+                length_ns: 20_000_000,
+                replies,
+                answered: replies,
+                pauses: Pauses { longest_ns: 0, over_1ms: 1, over_1ms_total_ns: paused_ms * 1_000_000 },
+            };
+            slices.iter().map(slice).collect::<Vec<_>>()
+        });
+        let cpu = [Duration::from_millis(10); 8];
+        Slices::of_all(&of_servers.each_ref().map(|slices| Taken { slices, latency: &[], cpu: &cpu }))
     }
 
     #[test]
-    fn where_no_block_is_complete_nothing_is_known() {
-        let rows = [vec![1.0, 1.0, 0.0], vec![0.0, 1.0, 1.0], vec![1.0, 0.0, 1.0]];
-        assert_eq!(levels_where_known(&rows.iter().collect::<Vec<_>>()), [None, None, None]);
+    fn slices_in_which_the_generator_stood_still_do_not_count_if_enough_others_are_left() {
+        let paused = slices([&[(1000, 0), (10, 15), (1000, 0), (900, 3)], &[(2000, 0); 4]]);
+        assert!((paused[0].level_throughput_per_s - 50_000.0).abs() < 1.0, "{paused:?}");
+        let always_paused = slices([&[(1000, 9), (1000, 9), (1000, 9), (1000, 9), (1000, 0)], &[(2000, 0); 5]]);
+        assert!((always_paused[0].level_throughput_per_s - 50_000.0).abs() < 1.0, "{always_paused:?}");
+    }
+
+    #[test]
+    fn a_slice_without_replies_costs_nothing_that_is_known() {
+        let slices = slices([&[(1000, 0), (0, 0), (1000, 0)], &[(2000, 0); 3]]);
+        assert_eq!(slices[0].cpu_us_per_request, [10.0, 0.0, 10.0]);
+        assert!((slices[0].level_cpu_us_per_request.unwrap() - 10.0).abs() < 1e-9);
+        assert!((slices[1].level_cpu_us_per_request.unwrap() - 5.0).abs() < 1e-9);
     }
 }

@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use host::TaskLimit;
-use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Report, Wait, Warning};
-use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
+use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Pauses, Report, Wait, Warning};
+use testbed::{Bench, Counters, Cpus, Look, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::{
     plan::{
@@ -73,11 +73,25 @@ pub struct Runner<'a> {
 impl Runner<'_> {
     /// Runs trials at one point: one alone, or several that take turns. What goes wrong in one is its result. `capacity_per_s` is the
     /// best server's, if it is known.
-    pub fn run(&self, steps: &[Step], capacity_per_s: Option<f64>) -> Vec<Trial> {
-        match self.settings.turns(&steps[0].point.load) {
+    ///
+    /// # Errors
+    /// When the machine cannot be looked at.
+    pub fn run(&self, steps: &[Step], capacity_per_s: Option<f64>) -> Result<Vec<Trial>> {
+        let look = Look::at(self.processors.at(steps[0].point).all()).context("cannot look at the machine")?;
+        let trials = match self.settings.turns(&steps[0].point.load) {
             Some(turns) => self.run_in_turns(steps, turns, capacity_per_s),
             None => steps.iter().map(|step| self.run_alone(step, capacity_per_s)).collect(),
+        };
+        // Those that took turns met the same machine.
+        let (mut pauses, mut measured, mut threads) = (Pauses::default(), Duration::ZERO, 1);
+        for Measured { load, .. } in trials.iter().filter_map(|trial| trial.measured.as_ref()) {
+            pauses.add(load.pauses);
+            measured += Duration::from_secs_f64(load.elapsed_s);
+            threads = threads.max(load.config.threads);
         }
+        let disturbance = look.disturbance().context("cannot look at the machine")?.with_pauses(pauses, measured, threads);
+        let void = disturbance.spoils().filter(|_| !self.settings.count_spoiled);
+        Ok(trials.into_iter().map(|trial| trial.disturbed_by(disturbance, void.clone())).collect())
     }
 
     fn run_alone(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
@@ -105,6 +119,8 @@ impl Runner<'_> {
             round: step.round,
             failure,
             measured,
+            disturbance: None,
+            void: None,
         }
     }
 

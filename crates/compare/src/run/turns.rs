@@ -1,7 +1,5 @@
 //! Trials that take turns: the servers at a point run at the same time, and each is driven for a slice while the others rest.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use loadgen::{Config, Measurement};
 use testbed::{ObservedInTurns, Rested};
@@ -10,7 +8,7 @@ use crate::{
     plan::{schedule::Step, turns::Turns},
     run::{
         record::Trial,
-        slices::Slices,
+        slices::{Slices, Taken},
         trial::{Driven, Runner, Spent},
     },
 };
@@ -58,9 +56,10 @@ impl Runner<'_> {
 
 /// Adds the slices, of which those of servers that were driven to the end are compared.
 fn with_slices(driven: Vec<Result<(Measurement, ObservedInTurns)>>) -> Vec<Result<Driven>> {
-    let measured: Vec<(&Measurement, &[Duration])> =
-        driven.iter().flatten().map(|(measurement, observed)| (measurement, &*observed.cpu_of_turns)).collect();
-    let mut slices = Slices::of_all(&measured).into_iter();
+    fn taken((measurement, observed): &(Measurement, ObservedInTurns)) -> Taken<'_> {
+        Taken { slices: &measurement.slices, latency: &measurement.latency.blocks, cpu: &observed.cpu_of_turns }
+    }
+    let mut slices = Slices::of_all(&driven.iter().flatten().map(taken).collect::<Vec<_>>()).into_iter();
     let mut with_slices = |(measurement, observed): (Measurement, ObservedInTurns)| {
         let requests = measurement.slices.iter().map(|slice| slice.answered).sum();
         let spent = Spent { cpu: observed.cpu_of_turns.iter().sum(), time: observed.length, requests };
