@@ -1,6 +1,7 @@
 //! The trials of a run, by experiment, point and server: medians of the rounds, and ranks at each point.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     ptr,
     time::{Duration, SystemTime},
@@ -14,7 +15,7 @@ use testbed::Disturbance;
 
 use crate::{
     plan::{
-        experiment::{self, CAPACITY, Experiment, Point},
+        experiment::{self, CAPACITY, EXPERIMENTS, Experiment, Point},
         metric::{self, Metric},
         place::Place,
         schedule::{Plan, Step},
@@ -36,6 +37,8 @@ pub struct Summary {
     /// What disturbed the machine during the trials, those too that were repeated.
     disturbances: Vec<Disturbance>,
     void: usize,
+    /// How many comparisons are not decided yet; unknown after a trial was added.
+    undecided: OnceCell<usize>,
 }
 
 /// Experiment, point and server, by their indices in the lists.
@@ -85,6 +88,7 @@ impl Summary {
         if is_twice || !(1..=self.rounds).contains(&trial.round) {
             return None;
         }
+        self.undecided.take();
         self.disturbances.extend(trial.disturbance);
         self.void += usize::from(trial.is_void());
         let experiment = experiment::all().nth(key.0).expect("the key was made from this list");
@@ -151,8 +155,30 @@ impl Summary {
         Some((least, capacities.into_iter().max_by(f64::total_cmp)?))
     }
 
+    /// Among how many comparisons the probability of an error is shared: those that are decided already ask nothing of the others (S.
+    /// Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979). His steps, each of which takes all that are significant at
+    /// once.
+    fn undecided(&self) -> usize {
+        *self.undecided.get_or_init(|| {
+            let mut undecided = self.comparisons;
+            loop {
+                let fields = EXPERIMENTS.iter().flat_map(|experiment| self.fields_at(experiment, undecided));
+                let decided: usize = fields.map(|field| field.better.iter().map(Vec::len).sum::<usize>()).sum();
+                let left = self.comparisons.saturating_sub(decided).max(1);
+                if left >= undecided {
+                    return undecided;
+                }
+                undecided = left;
+            }
+        })
+    }
+
     /// The points of an experiment that have trials, with all servers and their ranks.
     pub fn fields(&self, experiment: &Experiment) -> Vec<Field<'_>> {
+        self.fields_at(experiment, self.undecided())
+    }
+
+    fn fields_at(&self, experiment: &Experiment, comparisons: usize) -> Vec<Field<'_>> {
         let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
         for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
             match fields.last_mut() {
@@ -160,14 +186,14 @@ impl Summary {
                 _ => fields.push((point, vec![cell])),
             }
         }
-        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, self.comparisons)).collect()
+        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, comparisons)).collect()
     }
 
     /// All servers at a point, ranked by any metric.
     pub fn field(&self, experiment: &Experiment, point: &Point, metric: &'static Metric) -> Option<Field<'_>> {
         let at = |cell: &&Cell| cell.experiment.name == experiment.name && ptr::eq(cell.point, point);
         let cells: Vec<&Cell> = self.cells().filter(at).collect();
-        (!cells.is_empty()).then(|| Field::new(cells, metric, self.comparisons))
+        (!cells.is_empty()).then(|| Field::new(cells, metric, self.undecided()))
     }
 }
 
@@ -392,4 +418,61 @@ type Row = BTreeMap<u32, f64>;
 fn in_common_rounds(rows: &[&Row]) -> Vec<Vec<f64>> {
     let is_common = |round: &u32| rows.iter().all(|row| row.contains_key(round));
     rows.iter().map(|row| row.iter().filter(|(round, _)| is_common(round)).map(|(_, value)| *value).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        run::record::Trial,
+        synthetic::{SyntheticRun, measured},
+    };
+
+    fn run() -> SyntheticRun {
+        SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"])
+    }
+
+    fn void(trial: &mut Trial) {
+        trial.void = Some("the machine was elsewhere".into());
+    }
+
+    #[test]
+    fn what_is_decided_asks_nothing_of_the_rest() {
+        let smallest = |run: &SyntheticRun| {
+            let summary = run.summary();
+            let fields = summary.fields(Experiment::named("scaling").unwrap());
+            fields[0].smallest_detectable.unwrap()
+        };
+        let equal = run();
+        let apart = run().scaled(|trial| if trial.place.x > 1 { 2_f64.powi(trial.server.len() as i32) } else { 1.0 });
+        assert!(smallest(&apart) < smallest(&equal), "{} {}", smallest(&apart), smallest(&equal));
+    }
+
+    #[test]
+    fn a_void_round_counts_for_costs_alone_and_a_repeat_takes_its_place() {
+        let mut run = run();
+        let is_first = |trial: &&mut Trial| trial.round == 1 && trial.place.x == 100;
+        run.trials.iter_mut().filter(is_first).for_each(|trial| {
+            void(trial);
+            measured(trial).connections_unserved = 7;
+        });
+        let experiment = Experiment::named("scaling").unwrap();
+        let point = experiment.points.iter().find(|point| point.place.x == 100).unwrap();
+        let mut summary = run.summary();
+        let rounds = |summary: &Summary, metric| {
+            let field = summary.field(experiment, point, metric).unwrap();
+            assert!(field.ranks.iter().all(Option::is_some), "a spoiled round takes nobody's rank: {:?}", field.ranks);
+            (field.cells[0].rounds(), field.cells[0].values(metric).len())
+        };
+        assert_eq!(rounds(&summary, &metric::THROUGHPUT), (8, 8));
+        assert_eq!(rounds(&summary, &metric::CPU_US), (8, 9));
+        assert_eq!(summary.void_trials(), 5);
+
+        let again = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"]).trials;
+        let again = again.into_iter().filter(|trial| trial.round == 1 && trial.place.x == 100);
+        again.for_each(|trial| _ = summary.add(trial).expect("a void trial may be repeated"));
+        assert_eq!(rounds(&summary, &metric::THROUGHPUT), (9, 9));
+        let third = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"]).trials.remove(0);
+        assert!(summary.add(third).is_none(), "one that counts may not");
+    }
 }
