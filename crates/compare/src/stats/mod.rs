@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod diff;
+pub mod power;
 pub mod summary;
 pub mod textbook;
 pub mod values;
