@@ -4,8 +4,8 @@ use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
     counters, descriptor_limit, endings, event_driven, failure::Failure, faults, full_load, idle_timeout, model_truth,
-    networks, one_per_connection, options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire,
-    work, workers,
+    networks, one_per_connection, options, overload, processes, refusal, short_transfers, shutdown, signals, subject::Subject,
+    torture, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -139,6 +139,8 @@ pub const CHECKS: &[Check] = &[
     check!(networks::limited_rate, ALL, "So it does through a limited rate, behind a queue."),
     check!(networks::loss, ALL, "So it does when packets are lost."),
     check!(networks::delay, ALL, "So it does when packets are late, and overtake one another."),
+
+    check!(short_transfers::every_reply_is_whole, ALL, "When every read and write moves a few bytes only, every reply is whole."),
 
     check!(torture::a_short_ordeal, ALL, "Beside peers that misbehave in every way, honest clients lose nothing, and afterwards all is as before."),
 

@@ -31,6 +31,7 @@ mod overload;
 mod patience;
 mod processes;
 mod refusal;
+mod short_transfers;
 mod shutdown;
 mod signals;
 mod strace;
