@@ -31,6 +31,10 @@ pub struct Network {
     pub commands: &'static [&'static str],
 }
 
+/// A command that lets the kernel repeat a lost segment after 5 ms in place of 200 ms, at the least.
+pub const REPEAT_SOON: &str = "ip route del local 127.0.0.1 dev lo table local && \
+    ip route replace local 127.0.0.0/8 dev lo table local rto_min 5ms";
+
 /// Runs `check` in this network. Where there can be no such network, prints why, and the check is skipped.
 pub fn run_in(network: &Network, subject: &Subject, check: impl Fn(&Subject) -> Result) -> Result {
     if check_to_run().is_none() {

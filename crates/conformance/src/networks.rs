@@ -9,8 +9,9 @@ use crate::{
     client::{Client, for_each_at_once, frame, numbered},
     failure::{Result, ensure, expect_counters},
     flood::Flood,
-    namespace::{Network, run_in, shell},
+    namespace::{Network, REPEAT_SOON, run_in, shell},
     patience::wait_until,
+    shutdown::NO_DRAIN_TIMEOUT,
     subject::{Running, Subject},
 };
 
@@ -47,17 +48,16 @@ const LIMITED_RATE: Network = Network {
     ],
 };
 
-/// A program for packets (classic BPF): it drops (TC_ACT_SHOT, 2) one of 20, drawn by lot, unless it opens a connection (the bit
-/// SYN, 2, of byte 13 of TCP's header, after 20 bytes of IP's): the kernel would send that again only after a second. For the same
-/// reason all others are sent again soon.
+/// The program (classic BPF) drops one packet of 20, drawn by lot: it returns 2 (TC_ACT_SHOT) in place of 0. It spares those that
+/// open a connection, as the kernel repeats them only after a second: they have the bit SYN, 2, in byte 13 of TCP's header, after 20
+/// bytes of IP's.
 const LOSS: Network = Network {
     check: "networks::loss",
     listen: IPV4,
     commands: &[
         SMALL_BUFFERS,
         "ip link set lo mtu 1500 gso_max_segs 1 up",
-        "ip route replace local 127.0.0.0/8 dev lo table local rto_min 5ms",
-        "ip route del local 127.0.0.1 dev lo table local",
+        REPEAT_SOON,
         "tc qdisc add dev lo clsact",
         "tc filter add dev lo ingress bpf direct-action bytecode \
          '6,48 0 0 4293918753,69 2 0 2,32 0 0 4294963256,53 1 0 4080218931,6 0 0 0,6 0 0 2'",
@@ -76,7 +76,7 @@ const DELAY: Network = Network {
 
 pub fn small_packets(subject: &Subject) -> Result {
     run_in(&SMALL_PACKETS, subject, |subject| {
-        let server = subject.start_on(SMALL_PACKETS.listen, &[])?;
+        let server = subject.start_on(SMALL_PACKETS.listen, &NO_DRAIN_TIMEOUT)?;
         expect_segments_below(576, &server)?;
         lose_nothing(subject, server)
     })
@@ -84,7 +84,7 @@ pub fn small_packets(subject: &Subject) -> Result {
 
 pub fn ipv6(subject: &Subject) -> Result {
     run_in(&IPV6, subject, |subject| {
-        let server = subject.start_on(IPV6.listen, &[])?;
+        let server = subject.start_on(IPV6.listen, &NO_DRAIN_TIMEOUT)?;
         expect_segments_below(1280, &server)?;
         lose_nothing(subject, server)
     })
@@ -92,7 +92,7 @@ pub fn ipv6(subject: &Subject) -> Result {
 
 pub fn limited_rate(subject: &Subject) -> Result {
     run_in(&LIMITED_RATE, subject, |subject| {
-        lose_nothing(subject, subject.start_on(LIMITED_RATE.listen, &[])?)?;
+        lose_nothing(subject, subject.start_on(LIMITED_RATE.listen, &NO_DRAIN_TIMEOUT)?)?;
         let held_up = qdisc_counter("overlimits")?;
         ensure!(held_up > 0, "packets to be held up by the limit of the rate"; "none");
         Ok(())
@@ -101,7 +101,7 @@ pub fn limited_rate(subject: &Subject) -> Result {
 
 pub fn loss(subject: &Subject) -> Result {
     run_in(&LOSS, subject, |subject| {
-        lose_nothing(subject, subject.start_on(LOSS.listen, &[])?)?;
+        lose_nothing(subject, subject.start_on(LOSS.listen, &NO_DRAIN_TIMEOUT)?)?;
         let lost = qdisc_counter("dropped")?;
         ensure!(lost > 0, "packets to be lost"; "none");
         Ok(())
@@ -110,7 +110,7 @@ pub fn loss(subject: &Subject) -> Result {
 
 pub fn delay(subject: &Subject) -> Result {
     run_in(&DELAY, subject, |subject| {
-        lose_nothing(subject, subject.start_on(DELAY.listen, &[])?)?;
+        lose_nothing(subject, subject.start_on(DELAY.listen, &NO_DRAIN_TIMEOUT)?)?;
         let delayed = qdisc_counter("Sent")?;
         ensure!(delayed > 0, "packets to be delayed"; "none");
         Ok(())
