@@ -4,8 +4,8 @@ use models::{Model, NotifiedBy, RunsAs, Serves};
 
 use crate::{
     counters, descriptor_limit, endings, event_driven, failure::Failure, faults, full_load, idle_timeout, model_truth,
-    one_per_connection, options, overload, processes, refusal, shutdown, signals, subject::Subject, torture, wire, work,
-    workers,
+    networks, one_per_connection, options, overload, processes, refusal, short_transfers, shutdown, signals, subject::Subject,
+    torture, wire, work, workers,
 };
 
 /// One thing that must be true of a server.
@@ -133,6 +133,14 @@ pub const CHECKS: &[Check] = &[
     check!(workers::the_number_of_workers_is_an_option, AS_MANY_AS_WORKERS, "It serves as many clients at once as --workers says."),
     check!(workers::a_client_that_gives_up_waiting, AS_MANY_AS_WORKERS, "A client that is reset while it waits affects no other, and one that ends its side is answered."),
     check!(workers::sigterm_while_clients_wait_in_the_queue, QUEUE, "The queue is bounded, and clients in it at SIGTERM are answered and counted even if every worker has a client that does not read."),
+
+    check!(networks::small_packets, ALL, "In a network of small packets, every byte of every reply arrives, those owed at SIGTERM too."),
+    check!(networks::ipv6, ALL, "So it does over IPv6, in the smallest packets that it allows."),
+    check!(networks::limited_rate, ALL, "So it does through a limited rate, behind a queue."),
+    check!(networks::loss, ALL, "So it does when packets are lost."),
+    check!(networks::delay, ALL, "So it does when packets are late, and overtake one another."),
+
+    check!(short_transfers::every_reply_is_whole, ALL, "When every read and write moves a few bytes only, every reply is whole."),
 
     check!(torture::a_short_ordeal, ALL, "Beside peers that misbehave in every way, honest clients lose nothing, and afterwards all is as before."),
 

@@ -37,7 +37,7 @@ pub struct Client {
 impl Client {
     /// Connects. The server may not have accepted yet.
     pub fn connect(server: &Running) -> Result<Client> {
-        Client::connect_by(Socket::new(Domain::IPV4, Type::STREAM, None)?, server)
+        Client::connect_by(new_socket(server)?, server)
     }
 
     /// Connects with small buffers.
@@ -47,7 +47,7 @@ impl Client {
 
     /// Connects with buffers of about that many bytes; the system has a minimum.
     pub fn connect_with_buffers(server: &Running, bytes: usize) -> Result<Client> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let socket = new_socket(server)?;
         socket.set_recv_buffer_size(bytes)?;
         socket.set_send_buffer_size(bytes)?;
         Client::connect_by(socket, server)
@@ -215,6 +215,11 @@ impl Client {
         wait_until_read(slice::from_ref(self))
     }
 
+    /// The TCP sockets of this machine, of the same version of IP.
+    pub fn tcp_sockets(&self) -> Result<Vec<TcpNetEntry>> {
+        Ok(if self.stream.peer_addr()?.is_ipv4() { procfs::net::tcp()? } else { procfs::net::tcp6()? })
+    }
+
     /// Bytes it has sent that have not reached the server's socket.
     pub(crate) fn bytes_under_way(&self, sockets: &[TcpNetEntry]) -> Result<usize> {
         let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
@@ -230,13 +235,13 @@ impl Client {
     /// The state of the connection at the server; `None` once it is gone.
     pub fn state_at_server(&self) -> Result<Option<TcpState>> {
         let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
-        Ok(between(there, here, &tcp_sockets()?).map(|socket| socket.state.clone()))
+        Ok(between(there, here, &self.tcp_sockets()?).map(|socket| socket.state.clone()))
     }
 
     /// The number of the server's socket, as its descriptors show it.
     pub fn inode_at_server(&self) -> Result<u64> {
         let (here, there) = (self.stream.local_addr()?, self.stream.peer_addr()?);
-        let sockets = tcp_sockets()?;
+        let sockets = self.tcp_sockets()?;
         let socket = between(there, here, &sockets);
         socket.map(|socket| socket.inode).ok_or_else(|| self.failure("the server to hold the connection".into(), "none".into()))
     }
@@ -271,7 +276,8 @@ pub fn for_each_at_once(clients: usize, each: impl Fn(usize) -> Result + Sync) -
 /// Waits until all that these clients have sent has reached the server's sockets.
 pub fn wait_until_arrived(clients: &[Client]) -> Result {
     wait_until("all that was sent to arrive", || {
-        let sockets = tcp_sockets()?;
+        let Some(first) = clients.first() else { return Ok(true) };
+        let sockets = first.tcp_sockets()?;
         all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0))
     })
 }
@@ -279,7 +285,8 @@ pub fn wait_until_arrived(clients: &[Client]) -> Result {
 /// Waits until the server has read all that these clients have sent.
 pub fn wait_until_read(clients: &[Client]) -> Result {
     wait_until("the server to read all it was sent", || {
-        let sockets = tcp_sockets()?;
+        let Some(first) = clients.first() else { return Ok(true) };
+        let sockets = first.tcp_sockets()?;
         all(clients, |client| Ok(client.bytes_under_way(&sockets)? == 0 && client.bytes_unread(&sockets)? == 0))
     })
 }
@@ -293,9 +300,8 @@ fn all(clients: &[Client], condition: impl Fn(&Client) -> Result<bool>) -> Resul
     Ok(true)
 }
 
-/// The TCP sockets of this machine.
-pub fn tcp_sockets() -> Result<Vec<TcpNetEntry>> {
-    Ok(procfs::net::tcp()?)
+fn new_socket(server: &Running) -> Result<Socket> {
+    Ok(Socket::new(Domain::for_address(server.process.address()), Type::STREAM, None)?)
 }
 
 fn between(local: SocketAddr, remote: SocketAddr, sockets: &[TcpNetEntry]) -> Option<&TcpNetEntry> {

@@ -36,6 +36,9 @@ struct Fault {
     when: When,
 }
 
+/// How long a server pauses at least when it cannot wait or accept (docs/reliability.md).
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Which faults to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
@@ -89,7 +92,9 @@ impl Fault {
         let mut table = Vec::new();
         for call in CALLS.iter().filter(|call| (call.is_made_by)(model)) {
             for &error in ERRORS.iter().chain(call.more_errors) {
-                let is_one_of_some = ["EINTR", "ENOMEM", "EPERM"].contains(&error) || call.more_errors.contains(&error);
+                let is_one_of_some = ["EINTR", "ENOMEM", "EPERM"].contains(&error)
+                    || call.more_errors.contains(&error)
+                    || call.names == ACCEPT.names && error == "ENFILE";
                 if extent == Extent::All || is_one_of_some {
                     let all = [When::First, When::EverySecond, When::Always].map(|when| Fault { call, error, when });
                     table.extend(all.into_iter().filter(|fault| fault.can_happen(model)));
@@ -196,6 +201,9 @@ fn inject_into(server: &Running, model: &Model, faults: &[Fault], extent: Extent
             Err(reason) => return Ok(Err(reason)),
         };
         let victims = meet(server, fault, &mut strace).map_err(failure)?;
+        if fault.is_lasting() && (extent == Extent::All || ["ENOMEM", "ENFILE"].contains(&fault.error)) {
+            expect_pauses(&mut strace).map_err(failure)?;
+        }
         if extent == Extent::All && fault.is_lasting() {
             server.expect_no_spin("while it cannot wait or accept").map_err(failure)?;
         }
@@ -221,6 +229,15 @@ fn inject_into(server: &Running, model: &Model, faults: &[Fault], extent: Extent
         server.expect_no_spin("after the faults")?;
     }
     Ok(Ok(()))
+}
+
+/// A thread tries again after a pause, once or, with the descriptor that it has spare, twice. However slow this machine is, it makes no
+/// more calls in that time.
+fn expect_pauses(strace: &mut Strace) -> Result {
+    let (calls, time) = strace.most_of_a_thread(20 * PAUSE);
+    let at_most = 2 * (1 + time.div_duration_f64(PAUSE) as usize);
+    ensure!(calls <= at_most, "at most {at_most} calls of a thread within {time:?}, with a pause of {PAUSE:?} after each"; "{calls}");
+    Ok(())
 }
 
 /// Clients that make the server do everything: accept them, and read from, grow the buffer for, and write to those that it can.

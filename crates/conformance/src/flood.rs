@@ -10,7 +10,7 @@ use procfs::net::TcpState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    client::{Client, HEADER_BYTES, frame, numbered, tcp_sockets, wait_until_arrived},
+    client::{Client, HEADER_BYTES, frame, numbered, wait_until_arrived},
     failure::{Failure, Result, ensure},
     patience::wait_until,
     subject::Running,
@@ -41,7 +41,11 @@ impl Flood {
 
     /// Connects, and has one frame echoed: the server has accepted it.
     pub fn connect(server: &Running) -> Result<Flood> {
-        let mut client = Client::connect_with_small_buffers(server)?;
+        Flood::from(Client::connect_with_small_buffers(server)?)
+    }
+
+    /// Has one frame echoed by a client that has connected.
+    pub fn from(mut client: Client) -> Result<Flood> {
         client.echo(b"before the flood")?;
         Ok(Flood { client, sent_bytes: 0, answered: 0 })
     }
@@ -69,6 +73,19 @@ impl Flood {
         Ok(self.client.stream.set_nonblocking(false)?)
     }
 
+    /// Sends as much as the socket takes at once, up to so many frames.
+    pub fn send_at_once(&mut self, frames: usize) -> Result {
+        self.client.stream.set_nonblocking(true)?;
+        while self.sent_bytes < frames * Flood::FRAME_BYTES {
+            match self.client.stream.write(&self.rest_of_frame()) {
+                Ok(n) => self.sent_bytes += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(Failure::new("the server to keep a client that does not read", error.to_string())),
+            }
+        }
+        Ok(self.client.stream.set_nonblocking(false)?)
+    }
+
     /// Sends whole frames until one stays in the server's socket: the server has stopped reading. All it sends has room there.
     pub fn send_until_unread(&mut self) -> Result {
         loop {
@@ -83,7 +100,7 @@ impl Flood {
             self.sent_bytes += rest.len();
             wait_until_arrived(slice::from_ref(&self.client))?;
             let deadline = Instant::now() + Flood::UNREAD_AFTER;
-            while self.client.bytes_unread(&tcp_sockets()?)? > 0 {
+            while self.client.bytes_unread(&self.client.tcp_sockets()?)? > 0 {
                 if Instant::now() > deadline {
                     return Ok(());
                 }
@@ -111,7 +128,7 @@ impl Flood {
 
     /// Whole frames that have reached the server's socket.
     pub fn frames_arrived(&self) -> Result<usize> {
-        Ok((self.sent_bytes - self.client.bytes_under_way(&tcp_sockets()?)?) / Flood::FRAME_BYTES)
+        Ok((self.sent_bytes - self.client.bytes_under_way(&self.client.tcp_sockets()?)?) / Flood::FRAME_BYTES)
     }
 
     /// Reads, and expects the replies to the frames up to the `n`th, in order.

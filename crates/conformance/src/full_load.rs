@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use testbed::Signal;
 
 use crate::{
-    client::{Client, frame, joined, numbered, tcp_sockets},
+    client::{Client, frame, joined, numbered},
     failure::{Failure, Result, ensure, expect_bytes, expect_counters},
     patience::wait_until,
     subject::Subject,
@@ -83,7 +83,7 @@ fn stop_once(subject: &Subject, random: &mut Xoshiro256PlusPlus) -> Result<Stops
         let busy = wait_until("replies", || Ok(chosen.received.load(SeqCst) >= before_the_signal * FRAME_BYTES));
         // Read in this order, the difference is no more than has arrived: what is sent meanwhile is under way, or arrives.
         let sent: Vec<usize> = pipelines.iter().map(|pipeline| pipeline.sent.load(SeqCst)).collect();
-        let sockets = tcp_sockets()?;
+        let sockets = pipelines[0].client.tcp_sockets()?;
         let arrived = pipelines.iter().zip(sent).map(|(pipeline, sent)| {
             Ok::<_, Failure>(sent.saturating_sub(pipeline.client.bytes_under_way(&sockets)?) / FRAME_BYTES)
         });

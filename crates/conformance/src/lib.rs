@@ -23,12 +23,15 @@ mod flood;
 mod full_load;
 mod idle_timeout;
 mod model_truth;
+mod namespace;
+mod networks;
 mod one_per_connection;
 mod options;
 mod overload;
 mod patience;
 mod processes;
 mod refusal;
+mod short_transfers;
 mod shutdown;
 mod signals;
 mod strace;
@@ -53,6 +56,9 @@ pub use torture::{Ordeal, ordeal};
 /// The `main` of a test target: one test for each check that applies to the model. Understands what `cargo test` passes on, such
 /// as a filter, `--list` and `--test-threads`.
 pub fn test(model: &'static Model, program: &'static str) -> ExitCode {
+    if let Some(name) = namespace::check_to_run() {
+        return namespace::run_inside(&Subject::new(model, program), &name);
+    }
     let unavailable = testbed::check_available(model).err();
     if let Some(reason) = &unavailable {
         eprintln!("{} is skipped: {reason}", model.program());

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Longer than any check waits: it is not this timeout that ends the server.
-const NO_DRAIN_TIMEOUT: [&str; 2] = ["--drain-timeout", "60s"];
+pub const NO_DRAIN_TIMEOUT: [&str; 2] = ["--drain-timeout", "60s"];
 
 pub fn sigterm_when_idle(subject: &Subject) -> Result {
     stops_when_idle(subject, Signal::TERM)

@@ -1,6 +1,7 @@
 //! strace(1) as a source of faults: system calls of a running server return errors that the kernel has not produced.
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, ErrorKind},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -41,6 +42,9 @@ pub struct Strace {
     output: Receiver<Line>,
     /// Calls that have failed and were not waited for: the first ones may fail before strace is attached to all.
     failed: usize,
+    /// How many calls of each thread have failed, since before it was attached.
+    failed_of_thread: HashMap<String, usize>,
+    begin: Instant,
     /// What it printed that is neither of the lines that are looked for.
     last_line: String,
 }
@@ -48,7 +52,8 @@ pub struct Strace {
 #[derive(Debug)]
 enum Line {
     Attached,
-    Injected,
+    /// A call of this thread has failed.
+    Injected(String),
     /// It cannot attach to one of the processes.
     Refused(String),
     Other(String),
@@ -81,6 +86,7 @@ impl Strace {
         command.args(injection(calls, error, when)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         pids.iter().for_each(|pid| _ = command.arg("-p").arg(pid.as_raw_nonzero().to_string()));
         end_with_parent(&mut command);
+        let begin = Instant::now();
         let mut process = match command.spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err("strace is not installed".into())),
             spawned => spawned?,
@@ -90,7 +96,8 @@ impl Strace {
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let line = if line.ends_with("(INJECTED)") {
-                    Line::Injected
+                    // "[pid 123] ", unless there is one thread only.
+                    Line::Injected(line.split_once("] ").map_or_else(String::new, |(thread, _)| thread.into()))
                 } else if line.starts_with("strace: Process") && line.contains(" attached") {
                     Line::Attached
                 } else if line.starts_with("strace: attach: ") {
@@ -103,7 +110,8 @@ impl Strace {
                 }
             }
         });
-        let mut strace = Strace { process, output, failed: 0, last_line: String::new() };
+        let failed_of_thread = HashMap::new();
+        let mut strace = Strace { process, output, failed: 0, failed_of_thread, begin, last_line: String::new() };
         for _ in pids {
             if !strace.wait_for(PATIENCE, |line| matches!(line, Line::Attached)) {
                 return Ok(Err(format!("strace cannot attach: {}", strace.last_line)));
@@ -118,15 +126,26 @@ impl Strace {
         let left = || deadline.saturating_duration_since(Instant::now());
         let before = self.failed.min(calls);
         self.failed -= before;
-        (before..calls).all(|_| self.wait_for(left(), |line| matches!(line, Line::Injected)))
+        (before..calls).all(|_| self.wait_for(left(), |line| matches!(line, Line::Injected(_))))
+    }
+
+    /// Lets calls fail for a while. Returns how many of one thread have failed, of the one with the most, and since when, at the
+    /// earliest.
+    pub fn most_of_a_thread(&mut self, more: Duration) -> (usize, Duration) {
+        self.let_fail(usize::MAX, more);
+        (self.failed_of_thread.values().copied().max().unwrap_or(0), self.begin.elapsed())
     }
 
     fn wait_for(&mut self, timeout: Duration, is_it: impl Fn(&Line) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let received = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            if let Ok(Line::Injected(thread)) = &received {
+                *self.failed_of_thread.entry(thread.clone()).or_default() += 1;
+            }
+            match received {
                 Ok(line) if is_it(&line) => return true,
-                Ok(Line::Injected) => self.failed += 1,
+                Ok(Line::Injected(_)) => self.failed += 1,
                 Ok(Line::Other(line)) => self.last_line = line,
                 Ok(Line::Refused(line)) => {
                     self.last_line = line;

@@ -69,6 +69,16 @@ impl Subject {
         }
     }
 
+    /// As [`Subject::start`], on this address.
+    pub(crate) fn start_on(&self, address: &str, options: &[&str]) -> Result<Running> {
+        let mut command = self.command(&["--listen", address, "--stats", "-"]);
+        if let Some((option, number)) = own_option(self.model) {
+            command.args([option, &number.to_string()]);
+        }
+        command.args(options);
+        self.start_command(command)
+    }
+
     /// As [`Subject::start`], with these instead of the number of workers or loops that checks count on.
     pub(crate) fn start_with(&self, own_options: &[&str], options: &[&str]) -> Result<Running> {
         let mut command = self.command(&["--listen", "127.0.0.1:0", "--stats", "-"]);

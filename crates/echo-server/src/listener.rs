@@ -174,9 +174,7 @@ impl Listener {
     /// Accepts with the spare descriptor, and closes the client unless a descriptor has become free meanwhile.
     fn accept_with_spare(&self) -> Accepted {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.take().is_none() {
-            thread::sleep(SHORTAGE_PAUSE);
-        }
+        *spare = None;
         let accepted = self.accept_one();
         *spare = self.null.try_clone().ok();
         match accepted {

@@ -86,14 +86,21 @@ impl Connection {
         self.wait_for(working, worker);
     }
 
-    /// Of `handed_over` bytes, so many have been sent.
-    pub fn sent(&mut self, result: io::Result<usize>, handed_over: usize, worker: &mut Worker) {
-        self.is_sending = false;
+    /// So many bytes have been sent. The kernel sends all that was handed over, unless the connection breaks or a signal that suspends
+    /// the process interrupts it.
+    pub fn sent(&mut self, result: io::Result<usize>, ring: &mut Ring, worker: &mut Worker) {
         worker.counters().writes.add(1);
         worker.has_moved(&mut self.client);
-        let sent = result.unwrap_or(0);
-        if sent < handed_over {
-            worker.counters().bytes_out.take_back((handed_over - sent) as u64);
+        let may_go_on = result.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::Interrupted, |sent| *sent > 0);
+        let left_over = ring.left_over(self.key, result.unwrap_or(0));
+        if left_over > 0 && may_go_on && !self.is_broken {
+            ring.send_rest(self.key, &self.stream);
+            return;
+        }
+        ring.end_send(self.key);
+        self.is_sending = false;
+        if left_over > 0 {
+            worker.counters().bytes_out.take_back(left_over as u64);
             self.is_broken = true;
             worker.reset(&mut self.client);
         }

@@ -58,8 +58,8 @@ fn serve(server: &mut Server, mut ring: Ring) -> io::Result<()> {
                     changed.push(key);
                     continue;
                 }
-                Completion::Sent { key, handed_over, result } => {
-                    connections[key].sent(result, handed_over, worker);
+                Completion::Sent { key, result } => {
+                    connections[key].sent(result, &mut ring, worker);
                     changed.push(key);
                     continue;
                 }

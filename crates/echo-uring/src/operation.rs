@@ -59,8 +59,8 @@ pub enum Completion {
     Readable { key: usize },
     /// Bytes have come, or their end (`None`); if there is no `more` to come, receive again.
     Received { key: usize, result: io::Result<Option<Buffer>>, more: bool },
-    /// Of the bytes handed over, so many have been sent.
-    Sent { key: usize, handed_over: usize, result: io::Result<usize> },
+    /// So many bytes have been sent.
+    Sent { key: usize, result: io::Result<usize> },
     /// A cancellation has been carried out; what it cancelled has a completion of its own.
     Cancelled,
 }

@@ -88,7 +88,13 @@ impl Ring {
         // It stays here, and is not changed, until the completion.
         self.sending[key] = self.spare.pop().unwrap_or_default();
         self.sending[key].extend_from_slice(bytes);
-        let operation = opcode::Send::new(fd(socket), self.sending[key].as_ptr(), bytes.len() as u32);
+        self.send_rest(key, socket);
+    }
+
+    /// Sends what a completed send has left over.
+    pub fn send_rest(&mut self, key: usize, socket: &impl AsFd) {
+        let bytes = &self.sending[key];
+        let operation = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32);
         self.push(operation.flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build(), Operation::Send(key));
     }
 
@@ -132,9 +138,7 @@ impl Ring {
                 let buffer = |n: i32| cqueue::buffer_select(flags).map(|id| Buffer { id, bytes: n as usize });
                 Completion::Received { key, result: result.map(buffer), more }
             }
-            Operation::Send(key) => {
-                Completion::Sent { key, handed_over: self.take_back(key), result: result.map(|n| n as usize) }
-            }
+            Operation::Send(key) => Completion::Sent { key, result: result.map(|n| n as usize) },
             Operation::Cancel => Completion::Cancelled,
         })
     }
@@ -148,15 +152,19 @@ impl Ring {
         read
     }
 
-    /// The kernel has sent these bytes, or given up: their memory is used again, unless it is much. Returns how many there were.
-    fn take_back(&mut self, key: usize) -> usize {
+    /// A send has completed, and the first `sent` bytes are on their way. Returns how many are left.
+    pub fn left_over(&mut self, key: usize, sent: usize) -> usize {
+        self.sending[key].drain(..sent);
+        self.sending[key].len()
+    }
+
+    /// Nothing more of these bytes is to be sent: their memory is used again, unless it is much.
+    pub fn end_send(&mut self, key: usize) {
         let mut bytes = mem::take(&mut self.sending[key]);
-        let handed_over = bytes.len();
         if bytes.capacity() <= BUFFER_BYTES {
             bytes.clear();
             self.spare.push(bytes);
         }
-        handed_over
     }
 
     fn provide(&mut self, id: u16) {
