@@ -118,7 +118,7 @@ fn compare(options: &Options) -> Result<bool> {
     files::write_summaries(&folder, &summary, &findings)?;
     files::write_report(&folder, &findings)?;
     folder.close(complete)?;
-    print(terminal::screen(&findings));
+    print(terminal::screen(&findings, terminal::columns()));
     if !complete {
         let (done, all, path) = (summary.trials(), plan.trials.len(), folder.path().display());
         print(format!("interrupted: {done} of {all} trials are done and kept; continue with --resume {path}"));
@@ -239,7 +239,7 @@ pub fn rebuild(path: &Path) -> Result<String> {
     let findings = Findings::of(folder.run(), &summary);
     files::write_summaries(&folder, &summary, &findings)?;
     files::write_report(&folder, &findings)?;
-    Ok(format!("{}\n{}", terminal::screen(&findings), where_to_look(&folder)))
+    Ok(format!("{}\n{}", terminal::screen(&findings, terminal::columns()), where_to_look(&folder)))
 }
 
 fn where_to_look(folder: &RunFolder) -> String {
