@@ -1,10 +1,11 @@
-//! This machine: processors, limits, signals, files.
+//! This machine: processors and their pauses, limits, signals, files.
 #![forbid(unsafe_code)]
 
 mod control_groups;
 mod cpus;
 mod descriptors;
 mod output_file;
+mod pauses;
 mod signals;
 mod tasks;
 
@@ -12,5 +13,6 @@ pub use control_groups::CpuQuota;
 pub use cpus::Cpus;
 pub use descriptors::{descriptor_limit, raise_descriptor_limit};
 pub use output_file::{OutputFile, same_output};
+pub use pauses::{ProcessorPauses, SHORTEST_PAUSE, watch_pauses};
 pub use signals::stop_on_signals;
 pub use tasks::TaskLimit;
