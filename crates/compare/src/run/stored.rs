@@ -70,7 +70,8 @@ fn is_command(c: char) -> bool {
     c.is_control() && c != '\n' && c != '\t'
 }
 
-fn check_numbers(value: &Value) -> Result<()> {
+/// Checks that all numbers can have been measured.
+pub fn check_numbers(value: &Value) -> Result<()> {
     match value {
         Value::Number(number) => {
             let is_possible = number.as_f64().is_some_and(|number| (SMALLEST..=LARGEST).contains(&number));

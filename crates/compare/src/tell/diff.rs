@@ -15,6 +15,7 @@ use crate::{
     plan::place::Place,
     run::{manifest::Run, record::Trial},
     stats::diff::{Compared, Comparison, StoredRun, away_from_one, failures, good, median, shared},
+    tell::doctor,
 };
 
 const DIFFERENT_CONDITIONS: &str = "the measurements differ in these conditions, which alone may explain a change";
@@ -59,6 +60,7 @@ fn description(stored: &StoredRun) -> String {
 
 fn machine_differences(before: &Run, after: &Run) -> Vec<String> {
     let mut differences = before.machine.differences(&after.machine);
+    differences.extend(doctor::differences(before, after));
     if let Some(commit) = before.machine.commit.as_ref().filter(|commit| commit.ends_with("-dirty"))
         && after.machine.commit.as_ref() == Some(commit)
     {
