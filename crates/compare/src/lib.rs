@@ -289,7 +289,8 @@ mod tests {
     fn stored_run(results: &Path) -> RunFolder {
         let SyntheticRun { run, trials } =
             SyntheticRun::of(&["--experiment", "scaling", "--only", "poll,epoll", "--rounds", "2"]);
-        let mut folder = RunFolder::create(results, run).unwrap();
+        let condition = Some(Condition::look(&run.processors.used(), Duration::ZERO));
+        let mut folder = RunFolder::create(results, Run { condition, ..run }).unwrap();
         trials.iter().for_each(|trial| folder.keep(trial).unwrap());
         let calls = KINDS.map(|kind| json!({ "kind": kind, "counted_by_server": 1, "counted_by_strace": 2 }));
         let trace = json!([{ "name": "poll", "requests": 1, "calls": calls, "other_calls": 0 }]);
@@ -345,6 +346,7 @@ mod tests {
 
             if let Ok(screen) = rebuild(folder.path()) {
                 prop_assert!(!screen.contains(|c: char| c.is_control() && c != '\n'), "{screen:?}");
+                diff::report(folder.path(), folder.path()).unwrap();
             }
         }
     }

@@ -1,4 +1,4 @@
-//! This machine: processors and their pauses, limits, signals, files.
+//! This machine: processors, limits, signals, files.
 #![forbid(unsafe_code)]
 
 mod control_groups;

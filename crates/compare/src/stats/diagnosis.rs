@@ -198,7 +198,7 @@ fn smt(processors: &Processors, condition: &Condition) -> Finding {
         Some(unused) => finding(
             Subject::Smt,
             Severity::Note,
-            format!("processors {unused} are the second hardware threads of cores in use"),
+            format!("of cores in use, these hardware threads are not used: {unused}"),
             "A program on one of them slows the server or the generator by up to a half.",
             "Keep them idle, or switch them off as root:\necho off > /sys/devices/system/cpu/smt/control",
         ),
@@ -337,7 +337,7 @@ fn steal(condition: &Condition) -> Finding {
         condition,
         Subject::Steal,
         |processor| processor.steal_share,
-        "of the time was given to something else by the hypervisor",
+        "the hypervisor ran something else",
         "Server and generator stand still meanwhile: it shows as latency, and differences of that size cannot be seen.",
         "Use a guest whose processors are its own, or repeat when its neighbours are quiet.",
     )
@@ -348,7 +348,7 @@ fn other_load(condition: &Condition) -> Finding {
         condition,
         Subject::OtherLoad,
         |processor| processor.others_share,
-        "of the time other processes ran",
+        "other processes ran",
         "They take turns with server or generator, for milliseconds at a time: it shows as latency, and differences of that size \
          cannot be seen.",
         "Stop them, or choose other processors with --server-cpus and --generator-cpus; this lists them:\ntop",
@@ -365,8 +365,10 @@ fn taken(
     advice: &str,
 ) -> Finding {
     let Some((cpu, most)) = worst(condition, share) else { return unknown(subject, "the kernel does not count it") };
-    let of = of_how_many(condition);
-    let seen = format!("on processor {cpu}{of}, {} {what}", percent(most));
+    let seen = match most {
+        0.0 => "none was seen".into(),
+        most => format!("{what} for {} of the time on processor {cpu}{}", percent(most), of_how_many(condition)),
+    };
     let is_resolved = most * condition.watched_s >= TAKEN_SHORTEST_S;
     match severity(!is_resolved || most < TAKEN_NOTED, most < TAKEN_DISTURBING) {
         Severity::Fine => fine(subject, seen),
@@ -570,7 +572,7 @@ mod tests {
     #[test]
     fn hardware_threads_that_others_may_use_are_noted() {
         let finding = with(Subject::Smt, |condition| condition.processors[1].siblings = Some("1,5".into()));
-        assert_is(&finding, Severity::Note, "processors 5 are the second hardware threads of cores in use");
+        assert_is(&finding, Severity::Note, "of cores in use, these hardware threads are not used: 5");
         let finding = with(Subject::Smt, |condition| condition.processors[1].siblings = None);
         assert_eq!(finding.severity, Severity::Unknown);
     }
@@ -651,7 +653,8 @@ mod tests {
             assert_eq!((severity(0.019, 2.0), severity(0.02, 1.0)), (Severity::Fine, Severity::Note));
             assert_eq!((severity(0.049, 1.0), severity(0.05, 1.0)), (Severity::Note, Severity::Disturbs));
             assert_eq!((severity(0.199, 0.1), severity(0.2, 0.1)), (Severity::Fine, Severity::Disturbs));
-            assert!(of(0.123, 1.0).seen.starts_with("on processor 1 (the worst of 2), 12.3 % of the time "));
+            assert!(of(0.123, 1.0).seen.ends_with(" for 12.3 % of the time on processor 1 (the worst of 2)"));
+            assert_eq!(of(0.0, 1.0).seen, "none was seen");
         }
     }
 

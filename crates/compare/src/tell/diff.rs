@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         plan::{contestant::Contestant, experiment::CAPACITY, place::Place},
-        run::folder::RunFolder,
+        run::{condition::Condition, folder::RunFolder},
         synthetic::{SyntheticRun, measured, scale_throughput},
     };
 
@@ -426,6 +426,19 @@ mod tests {
                 DIFFERENT_CONDITIONS,
             ],
         );
+    }
+
+    #[test]
+    fn another_condition_of_the_machine_is_named() {
+        let on = |clock: &str, watched_s| {
+            let mut run = five_rounds();
+            run.run.condition = Some(Condition { clock_source: Some(clock.into()), watched_s, ..Condition::default() });
+            run
+        };
+        let report = diff(on("tsc", 1.0), on("hpet", 1.0));
+        assert_has(&report, &["clock source: tsc (fine) -> hpet (disturbs)"]);
+        assert_eq!(diff(on("tsc", 1.0), on("tsc", 0.9)).lines().filter(|line| line.trim() == "no difference").count(), 2);
+        assert_has(&diff(five_rounds(), on("tsc", 1.0)), &["condition of the machine: not kept in the earlier run"]);
     }
 
     #[test]
