@@ -57,8 +57,11 @@ use crate::{
 /// For how long the machine is watched: a hundred clock ticks, the resolution of the kernel's times.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Before a short run less, so that it takes no more than this share of the time under load.
+/// Before a short run less: this share of the time under load.
 const LOOK_SHARE: f64 = 0.05;
+
+/// But no less than this, which is five clock ticks.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// How old summary.md and summary.csv may get while trials run.
 const SUMMARY_AGE: Duration = Duration::from_secs(30);
@@ -185,7 +188,7 @@ fn begin(options: &Options) -> Result<Option<Begun>> {
     trial::try_external_servers(&bench, &plan.settings)?;
     let machine = Machine::look();
     let under_load_s = (plan.settings.warmup_s + plan.settings.window_s) * plan.trials.len() as f64;
-    let look = LOOK.min(Duration::from_secs_f64(LOOK_SHARE * under_load_s));
+    let look = Duration::from_secs_f64(LOOK_SHARE * under_load_s).clamp(SHORTEST_LOOK, LOOK);
     let (condition, findings) = examine(&machine, &processors, look);
     if let Some(disturbances) = doctor::disturbances(&findings) {
         print(disturbances);
