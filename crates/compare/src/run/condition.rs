@@ -335,7 +335,7 @@ mod tests {
         let text = |device: u64, timer: u64| {
             format!(
                 "           CPU0       CPU2\n 36:          7      {device} PCI-MSIX-0000:00:02.0   1-edge      virtio1-req.0\n\
-                 LOC:      10    {timer}   Local timer interrupts\nERR:          5\nMIS:          0\n"
+                 LOC:      10    {timer}   Local timer interrupts\nERR:   {timer}\nMIS:          0\n"
             )
         };
         let stat = ["0 0 0 0 0 0 0 0 0 0"; 2];
