@@ -2,7 +2,7 @@
 
 use crate::{
     Config, Load,
-    clock::nanoseconds,
+    clock::{Window, nanoseconds},
     content::Content,
     conversation::Conversation,
     record::{Cause, Outcome, Record},
@@ -67,6 +67,14 @@ impl<'a> Engine<'a> {
         };
         let slots = ids.map(|id| Slot { conversation: Conversation::new(id), lost: None }).collect();
         Engine { content, pace, window, churn: config.churn, drain_ns: nanoseconds(config.drain), slots, record }
+    }
+
+    /// A turn begins: its slice is the measured window, and the schedule goes on where the last slice ended.
+    pub(crate) fn begin_turn(&mut self, slice: Window, now_ns: u64) {
+        if let Pace::Schedule(schedule) = &mut self.pace {
+            schedule.postpone(now_ns.saturating_sub(self.record.window.until_ns));
+        }
+        self.record.begin_turn(slice, now_ns);
     }
 
     /// How many slots there are.
@@ -174,7 +182,7 @@ impl<'a> Engine<'a> {
     /// Whether the window has ended and no request is pending, or the drain is over.
     pub(crate) fn is_over(&self, now_ns: u64) -> bool {
         let until_ns = self.record.window.until_ns;
-        let is_done = self.record.pending == 0 && self.next_due_ns().is_none();
+        let is_done = self.record.is_drained() && self.next_due_ns().is_none();
         now_ns >= until_ns && (is_done || now_ns - until_ns >= self.drain_ns)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
+    mem,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -33,13 +34,20 @@ pub(crate) struct Common<'a> {
     /// When the first request is due: the threads' schedules of an open loop are parts of one.
     pub(crate) begins_ns: u64,
     /// When the measured window begins.
-    pub(crate) from_ns: u64,
+    pub(crate) from_ns: AtomicU64,
     /// When it ends: earlier than planned when the run is stopped.
     pub(crate) until_ns: AtomicU64,
     /// Active connections that are not lost.
     pub(crate) open: AtomicUsize,
     /// Whether pending replies are awaited after the window.
     pub(crate) may_drain: AtomicBool,
+}
+
+impl Common<'_> {
+    /// The measured window, or its next slice.
+    pub(crate) fn window(&self) -> Window {
+        Window { from_ns: self.from_ns.load(Ordering::Relaxed), until_ns: self.until_ns.load(Ordering::Relaxed) }
+    }
 }
 
 /// A thread that generates its share of the load.
@@ -57,8 +65,10 @@ pub(crate) struct Generator<'a> {
     single_use: SingleUse,
     /// The next of the window's beginning, its end and the drain's end.
     next_milestone_ns: u64,
+    /// The thread's cost at the beginning of the window, while it is open.
     cost_at_start: Option<Cost>,
-    cost_at_end: Option<Cost>,
+    cost: Cost,
+    pauses: Pauses,
 }
 
 /// A thread's connections, and the epoll instance in which they are registered.
@@ -129,14 +139,14 @@ impl<'a> Generator<'a> {
         handover: Option<Handover>,
     ) -> Generator<'a> {
         let Sockets { waiter, connections } = sockets;
-        let window = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
+        let window = common.window();
         let open_loop = config.rate_per_s().is_some();
         let mut timeline = Timeline::new(window, open_loop);
         if let Some(handover) = handover {
             timeline.hand_over(handover);
         }
         let record = Record::new(window, nanoseconds(config.timeout), timeline);
-        let watch = Watch::new(common.clock, common.from_ns);
+        let watch = Watch::new(common.clock, window.from_ns);
         Generator {
             common,
             engine: Engine::new(config, &common.content, shard, ids.take(shard.connections()), common.begins_ns, record),
@@ -149,7 +159,8 @@ impl<'a> Generator<'a> {
             single_use: SingleUse::default(),
             next_milestone_ns: 0,
             cost_at_start: None,
-            cost_at_end: None,
+            cost: Cost::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -158,9 +169,30 @@ impl<'a> Generator<'a> {
     ///
     /// # Errors
     /// When epoll, a timer or the thread's processor time fails.
-    pub(crate) fn run(mut self, mut check_phase: impl FnMut(u64)) -> io::Result<ThreadResult> {
-        let mut events = Events::with_capacity(EVENTS_PER_WAIT);
+    pub(crate) fn run(mut self, check_phase: impl FnMut(u64)) -> io::Result<ThreadResult> {
         self.watch.update();
+        self.exchange(check_phase)?;
+        Ok(self.finish())
+    }
+
+    /// As [`Generator::run`], but for one slice of the window, which the run's threads share; others follow.
+    ///
+    /// # Errors
+    /// As [`Generator::run`].
+    pub(crate) fn take_turn(&mut self, check_phase: impl FnMut(u64)) -> io::Result<()> {
+        let slice = self.common.window();
+        self.watch.begin(slice.from_ns);
+        self.engine.begin_turn(slice, self.watch.now_ns);
+        self.exchange(check_phase)?;
+        let pauses = mem::take(&mut self.watch.pauses);
+        self.engine.record.end_turn(pauses, self.watch.now_ns);
+        self.pauses.add(pauses);
+        Ok(())
+    }
+
+    /// Sends requests and takes replies until the window has ended and is drained.
+    fn exchange(&mut self, mut check_phase: impl FnMut(u64)) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_WAIT);
         self.notice_time(&mut check_phase)?;
         self.send_first_requests();
         while !self.engine.is_over(self.watch.now_ns) && self.common.may_drain.load(Ordering::Relaxed) {
@@ -179,7 +211,7 @@ impl<'a> Generator<'a> {
             }
             self.notice_time(&mut check_phase)?;
         }
-        Ok(self.finish())
+        Ok(())
     }
 
     /// Reads the only socket: that saves a system call before every reply.
@@ -229,11 +261,13 @@ impl<'a> Generator<'a> {
         record.window.until_ns = self.common.until_ns.load(Ordering::Relaxed);
         record.timeline.advance_to(now_ns);
         let window = record.window;
-        if self.cost_at_start.is_none() && now_ns >= window.from_ns {
+        if self.cost_at_start.is_none() && window.contains(now_ns) {
             self.cost_at_start = Some(Cost::of_this_thread(self.watch.idle_ns)?);
         }
-        if self.cost_at_end.is_none() && now_ns >= window.until_ns {
-            self.cost_at_end = self.cost_at_start.is_some().then(|| Cost::of_this_thread(self.watch.idle_ns)).transpose()?;
+        if now_ns >= window.until_ns
+            && let Some(start) = self.cost_at_start.take()
+        {
+            self.cost += Cost::of_this_thread(self.watch.idle_ns)?.since(start);
         }
         let [from_ns, until_ns, over_ns] = self.engine.milestones_ns();
         self.next_milestone_ns = [from_ns, until_ns].into_iter().find(|&ns| ns > now_ns).unwrap_or(over_ns);
@@ -324,7 +358,7 @@ impl<'a> Generator<'a> {
     }
 
     fn finish_opening(&mut self, slot: usize) {
-        let Connection::Opening(stream) = std::mem::replace(&mut self.connections[slot], Connection::None) else { return };
+        let Connection::Opening(stream) = mem::replace(&mut self.connections[slot], Connection::None) else { return };
         match connect::outcome(&stream) {
             Ok(true) => {
                 let in_window = self.engine.record.window.contains(self.watch.now_ns);
@@ -350,19 +384,17 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn finish(self) -> ThreadResult {
+    /// Ends the pending requests.
+    pub(crate) fn finish(mut self) -> ThreadResult {
+        self.pauses.add(self.watch.pauses);
         let (record, replies) = self.engine.finish(self.watch.now_ns);
-        let cost = match (self.cost_at_start, self.cost_at_end) {
-            (Some(start), Some(end)) => end.since(start),
-            _ => Cost::default(),
-        };
         ThreadResult {
             record,
             replies,
             lost: self.connections.iter().filter(|connection| matches!(connection, Connection::Lost)).count(),
             single_use: self.single_use,
-            cost,
-            pauses: self.watch.pauses,
+            cost: self.cost,
+            pauses: self.pauses,
             _connections: self.connections,
         }
     }
@@ -387,6 +419,11 @@ struct Watch {
 impl Watch {
     fn new(clock: Clock, from_ns: u64) -> Watch {
         Watch { clock, now_ns: clock.now_ns(), from_ns, pauses: Pauses::default(), idle_ns: 0 }
+    }
+
+    /// Reads the clock after a time in which nobody looked; pauses count from `from_ns` on.
+    fn begin(&mut self, from_ns: u64) {
+        (self.now_ns, self.from_ns) = (self.clock.now_ns(), from_ns);
     }
 
     /// Reads the clock.

@@ -31,6 +31,8 @@
 //! least their age". [`Measurement::report`] turns it into a [`Report`], which serializes to the JSON that `loadgen --json`
 //! writes, and deserializes from it. [`write_hgrm`] and [`write_hlog`] write HdrHistogram's formats.
 //!
+//! To compare servers, [`take_turns`] drives them at the same time, each in short slices while the others rest.
+//!
 //! Several processes can share one load: each does its part ([`run_part`], [`Config::part`]), and [`Part::add`] adds them up.
 //!
 //! # Source files, in the order in which a request meets them
@@ -39,6 +41,7 @@
 //! |---|---|
 //! | `config` | what a run does |
 //! | `run` | leads through the phases: connect, warm up, measure, drain |
+//! | `turns` | several runs at once that take turns, in slices |
 //! | `connect` | opens connections |
 //! | `schedule` | when a request is due, and on which connection |
 //! | `engine` | what to send and what a reply means, without sockets or clock |
@@ -98,6 +101,7 @@ mod simulated_calibration;
 mod simulation;
 mod timeline;
 mod times;
+mod turns;
 mod waiting;
 mod warning;
 mod warning_rules;
@@ -118,6 +122,7 @@ pub use readable::readable_ns;
 pub use report::{IntervalNs, Intervals, Mode, Report, ReportedWarning, Schema, Settings, Statistic, Summary};
 pub use run::{Log, Phase, run, run_part};
 pub use times::{Drift, Drifting, Extreme, Mean, Percentile, Times};
+pub use turns::{Moment, Slice, Turn, take_turns};
 pub use warning::Warning;
 pub use warning_rules::keeps_up;
 pub use wrong_reply::WrongReply;

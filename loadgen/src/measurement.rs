@@ -8,7 +8,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::{Pauses, Times, Wait, Warning, WrongReply};
+use crate::{Pauses, Slice, Times, Wait, Warning, WrongReply};
 
 /// The result of one run.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct Measurement {
     pub cpu: Cpu,
     /// When the generator threads stalled.
     pub pauses: Pauses,
+    /// The slices that the measured window consists of, see [`take_turns`](crate::take_turns); none if it is one piece.
+    pub slices: Vec<Slice>,
     /// The first reply with wrong bytes, of the warm-up too.
     pub first_wrong: Option<WrongReply>,
     /// Limits that the measurement ran into.

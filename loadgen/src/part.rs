@@ -37,12 +37,12 @@ pub struct Part {
 }
 
 /// The results of a process's attempts to connect.
-pub(crate) struct Attempts<'a> {
-    pub(crate) active: &'a Opened,
+pub(crate) struct Attempts {
+    pub(crate) active: Opened,
     /// The number of slots: connections that opened, or the number of single-use connections at a time.
     pub(crate) slots: usize,
     pub(crate) active_asked: usize,
-    pub(crate) idle: &'a Opened,
+    pub(crate) idle: Opened,
     pub(crate) idle_asked: usize,
 }
 
@@ -57,7 +57,7 @@ impl Part {
     ) -> Part {
         let threads = results.into_iter().map(|result| Part::of_thread(interrupted, started, window, result));
         let mut part = threads.reduce(Part::plus).expect("there is at least one thread");
-        let refusals = [attempts.active, attempts.idle].into_iter().filter_map(|opened| opened.first_refusal.as_ref());
+        let refusals = [&attempts.active, &attempts.idle].into_iter().filter_map(|opened| opened.first_refusal.as_ref());
         part.refusals.extend(refusals.filter_map(io::Error::raw_os_error));
         let connections = &mut part.connections;
         connections.asked = attempts.active_asked as u64;
@@ -159,6 +159,7 @@ impl Part {
             connections,
             cpu,
             pauses: self.pauses,
+            slices: self.record.slices,
             first_wrong: self.record.first_wrong,
             warnings: Vec::new(),
         };

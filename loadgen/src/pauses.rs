@@ -31,8 +31,8 @@ impl Pauses {
         }
     }
 
-    /// Adds the pauses of another thread.
-    pub(crate) fn add(&mut self, other: Pauses) {
+    /// Adds the pauses of another thread, or of another run.
+    pub fn add(&mut self, other: Pauses) {
         self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.over_1ms += other.over_1ms;
         self.over_1ms_total_ns += other.over_1ms_total_ns;

@@ -1,9 +1,11 @@
 //! The record of a generator thread: how requests ended, how long they took, how many were in flight.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Requests, WrongReply,
+    Pauses, Requests, Slice, WrongReply,
     clock::Window,
     measurement::Failures,
     timeline::{Ended, Timeline},
@@ -47,8 +49,17 @@ pub(crate) struct RequestTimes {
 /// What happened to the requests of a thread, counted separately for the warm-up and the measured window.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The measured window; a request belongs to it if it was due in it.
+    /// The measured window, or the slice of it that is under way or was last; a request belongs to it if it was due in it.
     pub(crate) window: Window,
+    /// The slices before that one, in order of time.
+    earlier: Vec<Window>,
+    /// What the slices brought, if the window has any.
+    pub(crate) slices: Vec<Slice>,
+    /// Of the pending requests, those of earlier turns, and when this turn began.
+    left_over: u64,
+    turn_began_ns: u64,
+    /// When the last turn ended, after its drain.
+    turn_ended_ns: u64,
     /// Longest time to a reply; later ones have timed out.
     timeout_ns: u64,
     /// Requests that have not ended yet.
@@ -84,6 +95,11 @@ impl Record {
     pub(crate) fn new(window: Window, timeout_ns: u64, timeline: Timeline) -> Record {
         Record {
             window,
+            earlier: Vec::new(),
+            slices: Vec::new(),
+            left_over: 0,
+            turn_began_ns: 0,
+            turn_ended_ns: 0,
             timeout_ns,
             pending: 0,
             warmup: Requests::default(),
@@ -94,6 +110,27 @@ impl Record {
             in_flight: InFlight::default(),
             first_wrong: None,
         }
+    }
+
+    /// A turn begins; its slice is the measured window from now on.
+    pub(crate) fn begin_turn(&mut self, slice: Window, now_ns: u64) {
+        self.earlier.push(mem::replace(&mut self.window, slice));
+        self.slices.push(Slice { length_ns: slice.length().as_nanos() as u64, ..Slice::default() });
+        (self.left_over, self.turn_began_ns) = (self.pending, now_ns);
+        self.timeline.begin_slice();
+    }
+
+    /// The turn that began last has ended, and what it left pending is no longer awaited.
+    pub(crate) fn end_turn(&mut self, pauses: Pauses, now_ns: u64) {
+        self.turn_ended_ns = now_ns;
+        if let Some(slice) = self.slices.last_mut() {
+            slice.pauses = pauses;
+        }
+    }
+
+    /// Whether all requests have ended but those that earlier turns left.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pending == self.left_over
     }
 
     /// A request became due at `due_ns`, as was noticed now.
@@ -117,8 +154,13 @@ impl Record {
     /// A request has ended.
     pub(crate) fn ended(&mut self, outcome: Outcome, request: RequestTimes, now_ns: u64) {
         self.pending -= 1;
-        let age_ns = now_ns.saturating_sub(request.due_ns);
-        let in_time = age_ns <= self.timeout_ns;
+        let is_left_over = request.due_ns < self.turn_began_ns;
+        self.left_over -= u64::from(is_left_over);
+        // Its reply came after its turn's drain, nobody knows when.
+        let is_late = is_left_over && outcome == Outcome::Answered;
+        let came_ns = if is_late { self.turn_ended_ns } else { now_ns };
+        let age_ns = came_ns.saturating_sub(request.due_ns);
+        let in_time = age_ns <= self.timeout_ns && !is_late;
         let answered = outcome == Outcome::Answered && in_time;
         let requests = self.requests_due_at(request.due_ns);
         match outcome {
@@ -129,10 +171,16 @@ impl Record {
             Outcome::Crossed => requests.crossed += 1,
             Outcome::Failed(cause) => requests.failed.count(cause),
         }
-        self.replies_in_window += u64::from(answered && self.window.contains(now_ns));
+        let in_window = answered && self.window.contains(now_ns);
+        self.replies_in_window += u64::from(in_window);
+        if let Some(slice) = self.slices.last_mut() {
+            slice.replies += u64::from(in_window);
+            slice.answered += u64::from(answered);
+        }
         if self.is_measured(request.due_ns) {
             self.in_flight.end(now_ns);
-            let service_ns = request.sent_ns.map(|sent_ns| now_ns.saturating_sub(sent_ns));
+            self.in_flight.integral_ns -= u128::from(now_ns.saturating_sub(came_ns));
+            let service_ns = request.sent_ns.map(|sent_ns| came_ns.saturating_sub(sent_ns));
             self.timeline.ended(Ended { at_ns: now_ns, latency_ns: age_ns, service_ns, answered });
         }
     }
@@ -152,13 +200,20 @@ impl Record {
         self.measured += other.measured;
         self.sent_in_window += other.sent_in_window;
         self.replies_in_window += other.replies_in_window;
+        self.slices.iter_mut().zip(&other.slices).for_each(|(slice, other)| slice.add(other));
         self.timeline.add(&other.timeline);
         self.in_flight.integral_ns += other.in_flight.integral_ns;
         self.note_wrong(|| other.first_wrong.clone());
     }
 
     fn is_measured(&self, due_ns: u64) -> bool {
-        due_ns >= self.window.from_ns
+        due_ns >= self.window.from_ns || self.was_measured(due_ns)
+    }
+
+    /// Whether a request that was due before this slice was due in an earlier one.
+    #[cold]
+    fn was_measured(&self, due_ns: u64) -> bool {
+        self.earlier.iter().rev().find(|slice| slice.from_ns <= due_ns).is_some_and(|slice| slice.contains(due_ns))
     }
 
     fn requests_due_at(&mut self, due_ns: u64) -> &mut Requests {

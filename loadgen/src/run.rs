@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     iter::StepBy,
+    mem,
     ops::RangeFrom,
     panic,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use mio::net::TcpStream;
 
 use crate::{
     Config, Error, Interval, Measurement, Part, PartOf,
-    clock::{Clock, Window, nanoseconds},
+    clock::{Clock, nanoseconds},
     collector::Collector,
     connect::{self, Dialer},
     content::Content,
@@ -85,53 +86,58 @@ pub fn run_part(
 
     observe(Phase::Connecting);
     let dialer = Dialer::new(&own);
-    let open = |count| connect::open(&dialer, count, own.connect_timeout, stop);
-    let idle = open(own.idle_connections)?;
-    // If every request opens a connection of its own, one to each target shows whether there is a server.
-    let mut active = open(if own.churn { own.targets.len() } else { own.connections })?;
-    let streams = std::mem::take(&mut active.streams);
-    if streams.is_empty()
-        && let Some(cause) = active.first_refusal.take()
-    {
-        return Err(Error::Connect { targets: config.targets.clone(), cause });
-    }
-    let (streams, slots) = match (own.churn, streams.len()) {
-        (true, _) => {
-            // Left open, they would block a server that serves one connection at a time.
-            drop(streams);
-            (Vec::new(), own.connections)
-        }
-        (false, opened) => (streams, opened),
-    };
+    let mut attempts = connect(&own, &dialer, stop)?;
+    let streams = mem::take(&mut attempts.active.streams);
 
     observe(Phase::Ready);
     let begins = begin();
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted);
     }
-    let attempts =
-        Attempts { active: &active, slots, active_asked: own.connections, idle: &idle, idle_asked: own.idle_connections };
-    let (own, schedule) = match slots == own.connections {
+    let (own, schedule) = match attempts.slots == own.connections {
         true => (Config { load: config.load, ..own }, Numbers { part: config.part, all: config.connections }),
         // Without some of its connections, a part has a schedule of its own, of its share of the rate.
-        false => (own, Numbers { part: PartOf::WHOLE, all: slots }),
+        false => (own, Numbers { part: PartOf::WHOLE, all: attempts.slots }),
     };
     Prepared { config: &own, dialer: &dialer, attempts: &attempts, schedule, begins }
         .generate(content, streams, stop, observe, log)
 }
 
+/// Opens a run's connections.
+///
+/// # Errors
+/// When no active connection opens, or when it is stopped.
+pub(crate) fn connect(config: &Config, dialer: &Dialer, stop: &AtomicBool) -> Result<Attempts, Error> {
+    let open = |count| connect::open(dialer, count, config.connect_timeout, stop);
+    let idle = open(config.idle_connections)?;
+    // If every request opens a connection of its own, one to each target shows whether there is a server.
+    let mut active = open(if config.churn { config.targets.len() } else { config.connections })?;
+    if active.streams.is_empty()
+        && let Some(cause) = active.first_refusal.take()
+    {
+        return Err(Error::Connect { targets: config.targets.clone(), cause });
+    }
+    let mut slots = active.streams.len();
+    if config.churn {
+        // Left open, they would block a server that serves one connection at a time.
+        active.streams.clear();
+        slots = config.connections;
+    }
+    Ok(Attempts { active, slots, active_asked: config.connections, idle, idle_asked: config.idle_connections })
+}
+
 /// Which connections of a schedule are this process's: every [`PartOf::parts`]th of `all`.
 #[derive(Clone, Copy)]
-struct Numbers {
-    part: PartOf,
-    all: usize,
+pub(crate) struct Numbers {
+    pub(crate) part: PartOf,
+    pub(crate) all: usize,
 }
 
 /// A run whose connections are open.
 struct Prepared<'a> {
     config: &'a Config,
     dialer: &'a Dialer,
-    attempts: &'a Attempts<'a>,
+    attempts: &'a Attempts,
     schedule: Numbers,
     /// When requests begin to flow; `None` for at once.
     begins: Option<SystemTime>,
@@ -162,7 +168,7 @@ impl Prepared<'_> {
         let left = begins.and_then(|begins| begins.duration_since(SystemTime::now()).ok()).unwrap_or_default();
         let started = SystemTime::now() + left + config.warmup;
         let common = &common(config, clock, content, dialer, attempts.slots, left);
-        let planned = Window { from_ns: common.from_ns, until_ns: common.until_ns.load(Ordering::Relaxed) };
+        let planned = common.window();
         let (mut collector, handovers) = match log {
             Some(log) => {
                 let (collector, handovers) = Collector::new(config, planned, shares.len(), started, log);
@@ -191,7 +197,7 @@ impl Prepared<'_> {
         });
         let mut results = results.map_err(Error::System)?;
         phases.enter(Phase::Finished);
-        let window = Window { until_ns: common.until_ns.load(Ordering::Relaxed), ..planned };
+        let window = common.window();
         if let Some(collector) = collector {
             collector.finish(results.iter_mut().map(|result| &mut result.record.timeline), window);
         }
@@ -209,7 +215,7 @@ fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Diale
         content,
         dialer,
         begins_ns,
-        from_ns,
+        from_ns: AtomicU64::new(from_ns),
         until_ns,
         open: AtomicUsize::new(slots),
         may_drain: AtomicBool::new(true),
@@ -217,16 +223,16 @@ fn common<'a>(config: &Config, clock: Clock, content: Content, dialer: &'a Diale
 }
 
 /// A thread's share of the slots.
-struct Share {
-    shard: Shard,
+pub(crate) struct Share {
+    pub(crate) shard: Shard,
     /// Unique in the run, across its processes.
-    ids: StepBy<RangeFrom<u64>>,
+    pub(crate) ids: StepBy<RangeFrom<u64>>,
     /// The slots' connections, if there are any.
-    streams: Vec<TcpStream>,
+    pub(crate) streams: Vec<TcpStream>,
 }
 
 /// Distributes the slots among at most as many threads as are configured.
-fn shares(config: &Config, streams: Vec<TcpStream>, slots: usize, schedule: Numbers) -> Vec<Share> {
+pub(crate) fn shares(config: &Config, streams: Vec<TcpStream>, slots: usize, schedule: Numbers) -> Vec<Share> {
     let threads = config.threads.min(slots);
     // Of the threads of all processes, which number their connections in turn.
     let thread_of_all = |thread, part: PartOf| (thread * part.parts + part.part, threads * part.parts);
@@ -257,7 +263,7 @@ fn work(
 }
 
 /// Does the work on the thread's processor, if processors are configured, and restores the thread's processors.
-fn run_pinned(cpus: Option<&Cpus>, thread: usize, work: impl FnOnce() -> io::Result<ThreadResult>) -> io::Result<ThreadResult> {
+pub(crate) fn run_pinned<T>(cpus: Option<&Cpus>, thread: usize, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let Some(cpus) = cpus.map(Cpus::as_slice) else { return work() };
     let before = Cpus::allowed()?;
     Cpus::new([cpus[thread % cpus.len()]]).map_or(Ok(()), |own| own.run_here())?;
@@ -289,7 +295,7 @@ impl Phases<'_> {
             }
             return;
         }
-        if self.phase == Phase::WarmingUp && now_ns >= self.common.from_ns {
+        if self.phase == Phase::WarmingUp && now_ns >= self.common.from_ns.load(Ordering::Relaxed) {
             self.enter(Phase::Measuring);
         }
         let is_over = now_ns >= self.common.until_ns.load(Ordering::Relaxed);
@@ -311,7 +317,7 @@ impl Phases<'_> {
 }
 
 /// Checks that the connections do not exceed this process's file descriptors.
-fn check_descriptors(config: &Config) -> Result<(), Error> {
+pub(crate) fn check_descriptors(config: &Config) -> Result<(), Error> {
     let limit = host::descriptor_limit();
     let in_use = fs::read_dir("/proc/self/fd").map_or(3, Iterator::count);
     // One more for the epoll instance while connecting.

@@ -70,6 +70,11 @@ impl Schedule {
         schedule
     }
 
+    /// All requests that have not been due yet are due later.
+    pub(crate) fn postpone(&mut self, by_ns: u64) {
+        self.begins_ns = self.begins_ns.saturating_add(by_ns);
+    }
+
     /// When the next request is due, in ns.
     pub(crate) fn next_due_ns(&self) -> u64 {
         let since_begin_ns = match &self.gaps {

@@ -339,9 +339,9 @@ impl<'a> Simulation<'a> {
         let stall_ns = self.agenda.stall.end - self.agenda.stall.start;
         let idle_ns = nanoseconds(self.window.length()).saturating_sub(stall_ns);
         let results = self.threads.into_iter().map(|thread| thread.result(idle_ns, stall_ns)).collect();
-        let none = Opened::default();
         let slots = config.connections;
-        let attempts = Attempts { active: &none, slots, active_asked: slots, idle: &none, idle_asked: 0 };
+        let attempts =
+            Attempts { active: Opened::default(), slots, active_asked: slots, idle: Opened::default(), idle_asked: 0 };
         let started = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.window.from_ns);
         Part::new(false, started, self.window, results, &attempts).measurement(config)
     }

@@ -41,6 +41,8 @@ pub(crate) struct Timeline {
     block_ends_ns: u64,
     /// The number of blocks that have begun.
     blocks_begun: usize,
+    /// How many of them are slices of the window: all, or none.
+    slices: usize,
     #[serde(with = "encoded_histogram::list")]
     blocks: Vec<Histogram<u32>>,
     without_answer: LowerBounds,
@@ -80,10 +82,20 @@ impl Timeline {
             block_ns,
             block_ends_ns: window.from_ns.saturating_add(block_ns),
             blocks_begun: 1,
+            slices: 0,
             blocks: (0..blocks).map(|_| Times::empty_block()).collect(),
             without_answer: LowerBounds::default(),
             without_answer_since_sent: LowerBounds::default(),
         }
+    }
+
+    /// A slice of the window begins: it is a block, whatever its length.
+    pub(crate) fn begin_slice(&mut self) {
+        self.block_ends_ns = u64::MAX;
+        self.blocks.truncate(self.slices);
+        self.blocks.push(Times::empty_block());
+        self.slices += 1;
+        self.blocks_begun = self.slices;
     }
 
     /// Hands over the times of each interval.

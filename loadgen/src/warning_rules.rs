@@ -176,6 +176,7 @@ pub(crate) mod tests {
             },
             cpu: Cpu { busy_share: 0.1, ..Cpu::default() },
             pauses: Pauses::default(),
+            slices: Vec::new(),
             first_wrong: None,
             warnings: Vec::new(),
         }

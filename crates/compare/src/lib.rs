@@ -42,6 +42,7 @@ use crate::{
         machine::Machine,
         manifest::Run,
         progress::Progress,
+        record::Trial,
         trace,
         trace::Trace,
         trial::{self, Runner},
@@ -54,7 +55,7 @@ use crate::{
     tell::{diff, doctor, files, findings::Findings, terminal},
 };
 
-/// For how long the machine is watched: a hundred clock ticks, the resolution of the kernel's times.
+/// For how long the machine is watched: a hundred clock ticks, which are the resolution of the kernel's times.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Before a short run less: this share of the time under load.
@@ -62,6 +63,9 @@ const LOOK_SHARE: f64 = 0.05;
 
 /// But no less than this, which is five clock ticks.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+
+/// Of so many groups of trials that meet the same machine, one that it spoiled is repeated.
+const GROUPS_PER_REPEAT: usize = 10;
 
 /// How old summary.md and summary.csv may get while trials run.
 const SUMMARY_AGE: Duration = Duration::from_secs(30);
@@ -94,6 +98,8 @@ fn act(options: &Options) -> Result<ExitCode> {
 /// What on this machine disturbs a comparison.
 fn doctors_report(sides: &Sides, json: bool) -> Result<String> {
     let processors = Processors::divide(sides.server_cpus.clone(), sides.generator_cpus.clone())?;
+    // As in a run.
+    let _ = host::raise_priority();
     let machine = Machine::look();
     let (condition, findings) = examine(&machine, &processors, LOOK);
     if json {
@@ -116,6 +122,8 @@ fn compare(options: &Options) -> Result<bool> {
     testbed::check_system()?;
     let interrupted = host::stop_on_signals().context("cannot handle signals")?;
     host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
+    // Where it is not allowed, other programs take what they get.
+    let _ = host::raise_priority();
     let (mut folder, plan, mut summary) = match &options.resume {
         Some(folder) => resume(folder)?,
         None => match begin(options)? {
@@ -154,22 +162,43 @@ fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mu
     print(runner.processors.to_string());
     let mut progress = Progress::start(plan, &steps);
     let mut summarized = Instant::now();
-    for step in &steps {
-        progress.begin(step);
-        let trial = runner.run(step, summary.capacity_per_s(step.round));
+    let groups = plan.groups(&steps, host::descriptor_limit());
+    let mut repeats = groups.len().div_ceil(GROUPS_PER_REPEAT);
+    for group in groups {
+        progress.begin(group);
+        let mut trials = runner.run(group, summary.capacity_per_s(group[0].round))?;
+        let spoiled = steps_of_void(group, &trials, plan);
+        if !spoiled.is_empty() && repeats > 0 && !runner.bench.interrupted.load(Relaxed) {
+            repeats -= 1;
+            keep(folder, summary, trials)?;
+            trials = runner.run(&spoiled, summary.capacity_per_s(group[0].round))?;
+        }
         if runner.bench.interrupted.load(Relaxed) {
             break;
         }
-        folder.keep(&trial)?;
-        progress.end(&trial);
-        let cell = summary.add(trial).context("the plan has no such trial")?;
-        files::write_histograms(folder, cell)?;
+        trials.iter().for_each(|trial| progress.end(trial));
+        keep(folder, summary, trials)?;
         if summarized.elapsed() >= SUMMARY_AGE {
             files::write_summaries(folder, summary, &Findings::of(folder.run(), summary))?;
             summarized = Instant::now();
         }
     }
     progress.finish();
+    Ok(())
+}
+
+/// The steps of those trials that the machine spoiled.
+fn steps_of_void(group: &[Step], trials: &[Trial], plan: &Plan) -> Vec<Step> {
+    let is_void = |name: &str| trials.iter().any(|trial| trial.is_void() && trial.server == name);
+    group.iter().filter(|step| is_void(&plan.settings.servers[step.server].name)).copied().collect()
+}
+
+fn keep(folder: &mut RunFolder, summary: &mut Summary, trials: Vec<Trial>) -> Result<()> {
+    for trial in trials {
+        folder.keep(&trial)?;
+        let cell = summary.add(trial).context("the plan has no such trial")?;
+        files::write_histograms(folder, cell)?;
+    }
     Ok(())
 }
 

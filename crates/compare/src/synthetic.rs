@@ -83,12 +83,15 @@ fn trial(step: &Step, server: &str, server_processors: u64) -> Trial {
         server: server.into(),
         round: step.round,
         failure: None,
+        disturbance: None,
+        void: None,
         measured: Some(Measured {
             connections_asked: u64::from(step.point.load.active),
             connections_unserved: 0,
             server_processors,
             bottleneck: Bottleneck::Server,
             capacity_derived_per_s: None,
+            slices: None,
             cost: Cost {
                 cpu_us_per_request: Some(10.0 / noise),
                 user_cpu_s: 0.1,

@@ -45,6 +45,7 @@ fn is_of(kind: &str, value: &Value) -> bool {
         "time" => value.as_str().is_some_and(|text| humantime::parse_rfc3339(text).is_ok()),
         "object" => value.is_object(),
         "array of integers" => value.as_array().is_some_and(|all| all.iter().all(Value::is_u64)),
+        "array of numbers" => value.as_array().is_some_and(|all| all.iter().all(Value::is_number)),
         "array of objects" => value.as_array().is_some_and(|all| all.iter().all(Value::is_object)),
         "array of strings" => value.as_array().is_some_and(|all| all.iter().all(Value::is_string)),
         // Its fields are documented, and tested, elsewhere.
@@ -139,7 +140,7 @@ fn csv_has_the_documented_columns_in_this_order() {
 }
 
 /// Columns that are not metrics.
-const KEYS: usize = 13;
+const KEYS: usize = 14;
 
 fn assert_columns(place: &Place, see: impl Fn(&csv::StringRecord)) {
     let mut expected = documented("The columns of summary.csv");

@@ -41,6 +41,13 @@ impl ControlGroup {
         fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
     }
 
+    /// Both versions have lines such as `nr_periods 12`.
+    fn throttling(&self) -> Option<Throttling> {
+        let text = fs::read_to_string(self.folder.join("cpu.stat")).ok()?;
+        let number = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        Some(Throttling { periods: number("nr_periods ")?, throttled: number("nr_throttled ")? })
+    }
+
     /// Version 2 has quota and period in one file, version 1 in two, with -1 for none.
     fn quota(&self) -> Option<CpuQuota> {
         let both = fs::read_to_string(self.folder.join("cpu.max")).ok();
@@ -83,6 +90,28 @@ impl CpuQuota {
     }
 }
 
+/// How often the CPU quotas around this process have held something back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttling {
+    /// Periods so far in which something ran.
+    pub periods: u64,
+    /// Those at whose end something was held back.
+    pub throttled: u64,
+}
+
+impl Throttling {
+    /// Of the group that has held back the most, of those that this process is in; `None` if none has a quota.
+    pub fn here() -> Option<Throttling> {
+        Throttling::in_root(Path::new("/"))
+    }
+
+    /// The same in a system whose proc and sys are in `root`.
+    fn in_root(root: &Path) -> Option<Throttling> {
+        let with_quota = ControlGroup::all_in(root, "cpu").into_iter().filter(|group| group.quota().is_some());
+        with_quota.filter_map(|group| group.throttling()).max_by_key(|throttling| throttling.throttled)
+    }
+}
+
 impl fmt::Display for CpuQuota {
     /// As version 2 writes it: `50000 100000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,5 +148,18 @@ mod tests {
         assert_eq!(quota(&v1), Some(("25000 100000".into(), 0.25, "/a".into())));
         assert_eq!(quota(&v1[..1]), None);
         assert_eq!(quota(&[]), None);
+    }
+
+    #[test]
+    fn what_a_quota_holds_back_is_counted() {
+        let files = [
+            ("proc/self/cgroup", "0::/jobs"),
+            ("sys/fs/cgroup/jobs/cpu.max", "50000 100000"),
+            ("sys/fs/cgroup/jobs/cpu.stat", "usage_usec 7\nnr_periods 12\nnr_throttled 5\nthrottled_usec 100\n"),
+            ("sys/fs/cgroup/cpu.stat", "usage_usec 9\n"),
+        ];
+        let throttling = |files: &[_]| Throttling::in_root(system(files).path());
+        assert_eq!(throttling(&files), Some(Throttling { periods: 12, throttled: 5 }));
+        assert_eq!(throttling(&files[..1]), None);
     }
 }

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::Cpus;
@@ -22,8 +21,6 @@ pub struct ProcessorPauses {
     pub cpu: usize,
     /// For how long the thread spun.
     pub watched_s: f64,
-    /// The processor time it got meanwhile.
-    pub cpu_s: f64,
     /// How many pauses there were.
     pub times: u64,
     /// What they took together.
@@ -62,7 +59,7 @@ fn watch_one(cpu: usize, start: &Barrier, duration: Duration) -> io::Result<Proc
     start.wait();
     pinned?;
     let mut gaps = Gaps::new(SHORTEST_PAUSE);
-    let (cpu_before, began) = (thread_cpu_time(), Instant::now());
+    let began = Instant::now();
     gaps.see(0);
     loop {
         let elapsed = began.elapsed();
@@ -71,14 +68,7 @@ fn watch_one(cpu: usize, start: &Barrier, duration: Duration) -> io::Result<Proc
             break;
         }
     }
-    let cpu_s = thread_cpu_time().saturating_sub(cpu_before).as_secs_f64();
-    Ok(gaps.on(cpu, cpu_s))
-}
-
-/// The processor time of the calling thread.
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Ok(gaps.on(cpu))
 }
 
 /// Those of a look at the machine fit.
@@ -114,13 +104,12 @@ impl Gaps {
         }
     }
 
-    /// The result, as that of a processor on which the thread ran for `cpu_s`.
-    fn on(self, cpu: usize, cpu_s: f64) -> ProcessorPauses {
+    /// The result, as that of a processor.
+    fn on(self, cpu: usize) -> ProcessorPauses {
         let (first_ns, last_ns) = self.first_and_last_ns.unwrap_or_default();
         ProcessorPauses {
             cpu,
             watched_s: Duration::from_nanos(last_ns - first_ns).as_secs_f64(),
-            cpu_s,
             times: self.pauses,
             total_ns: self.total_ns,
             longest_ns: self.longest_ns,
@@ -137,7 +126,7 @@ mod tests {
     fn seen(readings_ns: &[u64]) -> ProcessorPauses {
         let mut gaps = Gaps::new(THRESHOLD);
         readings_ns.iter().for_each(|&now_ns| gaps.see(now_ns));
-        gaps.on(3, 0.0)
+        gaps.on(3)
     }
 
     #[test]
@@ -173,7 +162,6 @@ mod tests {
             assert!(pauses.watched_s >= duration.as_secs_f64(), "{:?}", pauses.watched_s);
             let longest_or_all_ns = pauses.longest_ns.max(pauses.total_ns);
             assert!(longest_or_all_ns as f64 / 1e9 <= pauses.watched_s);
-            assert!(pauses.cpu_s > 0.0, "{pauses:?}");
         }
     }
 

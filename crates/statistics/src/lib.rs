@@ -1,6 +1,7 @@
 //! Statistics of rounds: estimates with intervals, ranks with ties, changes, outliers. Pure functions of numbers.
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod bootstrap;
 mod change;
 mod claim;
@@ -16,6 +17,7 @@ mod simulation;
 use statrs::statistics::{Data, OrderStatistics};
 
 pub use self::{
+    blocks::levels,
     change::{Change, changed},
     claim::{CLEAR_FACTOR, is_ahead, is_below, reaches},
     estimate::Estimate,

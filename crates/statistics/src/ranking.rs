@@ -10,7 +10,9 @@ use serde::Serialize;
 use statrs::statistics::Statistics;
 
 use super::{
-    Estimate, FEWEST_ROUNDS, have_ratios, logs, median,
+    Estimate, FEWEST_ROUNDS,
+    blocks::swings,
+    have_ratios, logs, median,
     significance::{SMALLEST_LOG_RATIO, critical_t},
     trimming::Trimming,
 };
@@ -114,12 +116,8 @@ fn slowest_to_fastest(contestants: &[&Contestant]) -> Option<Estimate> {
 
 /// The logarithms of contestants by rounds, with the levels of both taken away and each contestant's extreme rounds drawn in.
 fn residuals(contestants: &[&Contestant], trimming: Trimming) -> Vec<Vec<f64>> {
-    let rounds = 0..contestants[0].logs.len();
-    let levels: Vec<f64> = contestants.iter().map(|contestant| median(&contestant.logs)).collect();
-    // By medians, which one disturbed trial does not move.
-    let above_level =
-        |round: usize| contestants.iter().zip(&levels).map(move |(contestant, level)| contestant.logs[round] - level);
-    let swings: Vec<f64> = rounds.map(|round| median(&above_level(round).collect::<Vec<_>>())).collect();
+    let logs = |contestant: &&Contestant| contestant.logs.iter().copied().map(Some).collect();
+    let swings = swings(&contestants.iter().map(logs).collect::<Vec<_>>());
     let steady =
         |contestant: &&Contestant| contestant.logs.iter().zip(&swings).map(|(log, swing)| log - swing).collect::<Vec<_>>();
     let rows: Vec<Vec<f64>> = contestants.iter().map(|contestant| trimming.winsorized(&steady(contestant))).collect();

@@ -8,7 +8,7 @@ const LEVEL: f64 = 0.05;
 /// The smallest ratio that matters, as a logarithm: 1 %. A smaller one decides no choice, however significant it is.
 pub const SMALLEST_LOG_RATIO: f64 = 0.009_950_330_853_168_083;
 
-/// How many standard errors a difference must exceed, in either direction, when so many comparisons are made: Student's t at
+/// How many standard errors a difference must exceed, in either direction, when so many comparisons are open: Student's t at
 /// the level that is each one's share of the whole (C. E. Bonferroni, Teoria statistica delle classi e calcolo delle
 /// probabilità, 1936).
 pub fn critical_t(comparisons: usize, degrees_of_freedom: f64) -> f64 {

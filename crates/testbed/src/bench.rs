@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use loadgen::{Config, Measurement, Phase};
 use models::Model;
 
-use crate::{Cpus, ExternalServer, Server, Switches, Usage, softirq::softirq_time};
+use crate::{Cpus, ExternalServer, ProcessorTime, Server, Switches, Usage};
 
 /// How long a server may take to stop; it drains its connections for up to 5 s.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const PROCESS_START_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// Accepting so many connections may take longer than a warm-up.
-const MANY_CONNECTIONS: usize = 500;
+pub(crate) const MANY_CONNECTIONS: usize = 500;
 
 /// A server that accepts nothing for so long accepts nothing more.
 const ACCEPT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -92,6 +92,11 @@ impl Bench {
         Ok(Bench { programs, server_cpus, interrupted })
     }
 
+    /// The same bench with servers on other processors.
+    pub fn on(&self, server_cpus: &Cpus) -> Bench {
+        Bench { server_cpus: server_cpus.clone(), ..self.clone() }
+    }
+
     /// The path of a model's program, which must have been built.
     pub fn program(&self, model: &Model) -> Result<PathBuf> {
         let program = self.programs.join(model.program());
@@ -143,7 +148,7 @@ impl Bench {
             Phase::WarmingUp => seen.switches.push(server.switches()),
             Phase::Measuring | Phase::Draining => {
                 seen.usage.push(server.usage());
-                seen.softirq.extend(softirq_time(&self.server_cpus));
+                seen.softirq.extend(ProcessorTime::of(&self.server_cpus).map(|time| time.softirq));
             }
             Phase::Finished => {
                 seen.switches.push(server.switches());
@@ -156,7 +161,7 @@ impl Bench {
 
     /// Finds the processes of a server when it starts no further ones. Of those that it starts later, only the time of those that
     /// have ended is counted: as that of their parents.
-    fn find_processes(&self, server: &Server) {
+    pub(crate) fn find_processes(&self, server: &Server) {
         let mut found = 0;
         while let Ok(now) = server.find_processes()
             && now > found
@@ -188,21 +193,21 @@ impl Bench {
 
 /// What has been seen while a server is driven, first and last.
 #[derive(Default)]
-struct Seen {
-    usage: Vec<Result<Usage>>,
-    softirq: Vec<Duration>,
-    switches: Vec<Result<Switches>>,
+pub(crate) struct Seen {
+    pub(crate) usage: Vec<Result<Usage>>,
+    pub(crate) softirq: Vec<Duration>,
+    pub(crate) switches: Vec<Result<Switches>>,
     anonymous_bytes: Vec<u64>,
     sockets: Vec<u64>,
 }
 
 impl Seen {
-    fn look_at_memory(&mut self, server: &Server) {
+    pub(crate) fn look_at_memory(&mut self, server: &Server) {
         self.anonymous_bytes.extend(server.anonymous_bytes());
         self.sockets.extend(server.sockets().map(|sockets| sockets as u64));
     }
 
-    fn observed(self) -> Result<Observed> {
+    pub(crate) fn observed(self) -> Result<Observed> {
         Ok(Observed {
             usage: both_ends(self.usage)?,
             softirq: span(self.softirq),

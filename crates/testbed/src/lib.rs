@@ -7,21 +7,26 @@
 mod availability;
 mod bench;
 mod counters;
+mod disturbance;
 mod external;
 mod listening;
 mod process;
 mod processes;
+mod processor_time;
 mod server;
-mod softirq;
+mod turns;
 mod watch;
 
 pub use availability::check_available;
 pub use bench::{Bench, NothingMeasured, Observed, STOP_TIMEOUT, Span};
 pub use counters::Counters;
+pub use disturbance::{Disturbance, Look};
 pub use external::ExternalServer;
 pub use host::Cpus;
 pub use process::{check_system, end_with_parent};
 pub use processes::descendants;
+pub use processor_time::ProcessorTime;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use server::{Server, Stopped};
+pub use turns::{ObservedInTurns, Rested};
 pub use watch::{Switches, Thread, Usage};

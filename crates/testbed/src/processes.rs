@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
 use procfs::{
     ProcError, ProcResult,
     process::{Process, Stat, all_processes},
 };
-use rustix::{io::Errno, process::Pid};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 
 /// A process that belongs to a server. Its number may be reused after its end, as in a server that starts a process per connection,
 /// so its start time identifies it, too.
@@ -38,6 +41,15 @@ impl ServerProcess {
             Ok((process, stat))
         };
         Ok(unless_gone(read())?.filter(|(_, stat)| stat.starttime == self.started))
+    }
+
+    /// Sends it a signal; does nothing once it is gone.
+    pub fn signal(self, signal: Signal) -> Result<()> {
+        let is_here = self.read()?.is_some();
+        match Pid::from_raw(self.pid).filter(|_| is_here).map(|pid| kill_process(pid, signal)) {
+            None | Some(Ok(()) | Err(Errno::SRCH)) => Ok(()),
+            Some(Err(error)) => Err(error).with_context(|| format!("cannot signal process {}", self.pid)),
+        }
     }
 
     /// Processor time of all its threads, ended ones too, to the nanosecond; `None` once it is gone.

@@ -179,6 +179,20 @@ impl Server {
         self.process.signal(signal)
     }
 
+    /// Stops all processes that were found, as by a debugger, so that none of them uses any time.
+    pub fn pause(&self) -> Result<()> {
+        self.signal_each(Signal::STOP)
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) -> Result<()> {
+        self.signal_each(Signal::CONT)
+    }
+
+    fn signal_each(&self, signal: Signal) -> Result<()> {
+        self.processes().into_iter().try_for_each(|process| process.signal(signal))
+    }
+
     /// Changes one of its resource limits, and returns the previous one.
     pub fn set_limit(&self, resource: Resource, limit: Rlimit) -> Result<Rlimit> {
         Ok(prlimit(Some(self.pid()), resource, limit)?)

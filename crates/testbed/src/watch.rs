@@ -81,6 +81,14 @@ impl Server {
         Ok(sum)
     }
 
+    /// Processor time so far, as in [`Usage::cpu`], but of children that have ended only those of its first process. Quicker still.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut ended = Usage::default();
+        ended.add_ended_children(&self.process()?.stat()?);
+        let running = self.processes().into_iter().filter_map(|process| process.cpu_time().transpose());
+        Ok(running.sum::<nix::Result<Duration>>()? + ended.cpu)
+    }
+
     /// Its context switches so far. Reads a file of every thread: do not call it while something is measured.
     pub fn switches(&self) -> Result<Switches> {
         let mut sum = Switches::default();

@@ -98,6 +98,11 @@ impl Contestant {
         }
     }
 
+    /// Whether it is known to use all its time, whatever the load.
+    pub fn busy_polls(&self) -> bool {
+        matches!(self.program, Program::Model(model) if model.busy_polls())
+    }
+
     /// Whether it is known to need a thread or a process for each connection.
     pub fn needs_tasks(&self) -> bool {
         matches!(self.program, Program::Model(model) if model.runs_one_per_connection())

@@ -242,7 +242,14 @@ pub static EXPERIMENTS: [Experiment; 9] = {
             axis: "% of the best capacity",
             servers: Servers::All,
             ranked_by: &metric::P99,
-            shows: &[&metric::THROUGHPUT, &metric::MEAN, &metric::P50, &metric::P99_9, &metric::CPU_SHARE],
+            shows: &[
+                &metric::THROUGHPUT,
+                &metric::MEAN,
+                &metric::P50,
+                &metric::P99_WITH_PAUSES,
+                &metric::P99_9,
+                &metric::CPU_SHARE,
+            ],
             points: &[
                 point(Standard, 10, at_percent_of_capacity(10)),
                 point(Standard, 25, at_percent_of_capacity(25)),

@@ -15,6 +15,8 @@ pub struct Metric {
     /// Digits after the point in tables.
     pub digits: usize,
     pub better: Better,
+    /// Whether a trial that the machine spoiled has a value of it all the same: of what does not depend on time.
+    pub survives_disturbance: bool,
 }
 
 impl Metric {
@@ -35,11 +37,16 @@ impl Metric {
 }
 
 const fn higher(name: &'static str, noun: &'static str, unit: &'static str, digits: usize) -> Metric {
-    Metric { name, noun, unit, digits, better: Better::Higher }
+    Metric { name, noun, unit, digits, better: Better::Higher, survives_disturbance: false }
 }
 
 const fn lower(name: &'static str, noun: &'static str, unit: &'static str, digits: usize) -> Metric {
-    Metric { name, noun, unit, digits, better: Better::Lower }
+    Metric { name, noun, unit, digits, better: Better::Lower, survives_disturbance: false }
+}
+
+/// One that does not depend on time.
+const fn timeless(metric: Metric) -> Metric {
+    Metric { survives_disturbance: true, ..metric }
 }
 
 pub static THROUGHPUT: Metric = higher("throughput_per_s", "", "replies/s", 0);
@@ -50,26 +57,27 @@ pub static MEAN: Metric = lower("latency_mean_us", "mean", "µs", 1);
 pub static P50: Metric = lower("latency_p50_us", "p50", "µs", 1);
 pub static P90: Metric = lower("latency_p90_us", "p90", "µs", 1);
 pub static P99: Metric = lower("latency_p99_us", "p99", "µs", 1);
+pub static P99_WITH_PAUSES: Metric = lower("latency_p99_with_pauses_us", "p99 with the generator's pauses", "µs", 1);
 pub static P99_9: Metric = lower("latency_p99_9_us", "p99.9", "µs", 1);
 pub static MAX: Metric = lower("latency_max_us", "max", "µs", 1);
 pub static SERVED: Metric = higher("connections_served", "", "clients served", 0);
 pub static JAIN: Metric = higher("jain_index", "Jain's index", "", 3);
 pub static GREEDY_THROUGHPUT: Metric = higher("greedy_throughput_per_s", "greedy client's", "replies/s", 0);
-pub static CPU_US: Metric = lower("server_cpu_us_per_request", "CPU", "µs/request", 2);
+pub static CPU_US: Metric = timeless(lower("server_cpu_us_per_request", "CPU", "µs/request", 2));
 pub static CPU_SHARE: Metric = lower("server_cpu_share", "CPU share", "", 3);
 pub static USER_CPU_SHARE: Metric = lower("server_user_cpu_share", "user CPU share", "", 3);
 pub static SYSTEM_CPU_SHARE: Metric = lower("server_system_cpu_share", "system CPU share", "", 3);
 pub static SOFTIRQ_CPU_SHARE: Metric = lower("softirq_cpu_share", "softirq CPU share", "", 3);
 pub static SWITCHES: Metric = lower("switches_per_request", "", "switches/request", 2);
-pub static CALLS: Metric = lower("calls_per_request", "", "calls/request", 2);
-pub static WAITS: Metric = lower("waits_per_request", "", "waits/request", 2);
-pub static READS: Metric = lower("reads_per_request", "", "reads/request", 2);
-pub static WRITES: Metric = lower("writes_per_request", "", "writes/request", 2);
+pub static CALLS: Metric = timeless(lower("calls_per_request", "", "calls/request", 2));
+pub static WAITS: Metric = timeless(lower("waits_per_request", "", "waits/request", 2));
+pub static READS: Metric = timeless(lower("reads_per_request", "", "reads/request", 2));
+pub static WRITES: Metric = timeless(lower("writes_per_request", "", "writes/request", 2));
 pub static WOULD_BLOCK: Metric = lower("would_block_per_request", "", "would block/request", 2);
 pub static OVERFLOWS: Metric = lower("overflows", "", "overflows", 0);
-pub static PEAK_RSS: Metric = lower("server_peak_rss_bytes", "peak RSS", "bytes", 0);
-pub static CONNECTION_BYTES: Metric = lower("bytes_per_connection", "", "bytes/connection", 0);
-pub static THREADS: Metric = lower("server_threads", "", "threads", 0);
+pub static PEAK_RSS: Metric = timeless(lower("server_peak_rss_bytes", "peak RSS", "bytes", 0));
+pub static CONNECTION_BYTES: Metric = timeless(lower("bytes_per_connection", "", "bytes/connection", 0));
+pub static THREADS: Metric = timeless(lower("server_threads", "", "threads", 0));
 pub static BALANCE: Metric = higher("accept_balance", "balance", "", 2);
 pub static GENERATOR_BUSY: Metric = lower("generator_busy_share", "generator busy", "", 3);
 pub static GENERATOR_LAG: Metric = lower("send_lag_p99_us", "send lag p99", "µs", 1);

@@ -10,3 +10,4 @@ pub mod processors;
 pub mod schedule;
 pub mod settings;
 pub mod topology;
+pub mod turns;

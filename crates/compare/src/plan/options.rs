@@ -57,6 +57,10 @@ pub struct What {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..1 << 53))]
     pub seed: Option<u64>,
 
+    /// Count trials, too, that the machine spoiled: without it they are void, and repeated once if not too many are
+    #[arg(long)]
+    pub count_spoiled: bool,
+
     /// At the end, count the models' system calls with strace, too
     #[arg(long)]
     pub trace: bool,

@@ -105,6 +105,12 @@ impl Processors {
         point.loops.is_none_or(|loops| loops <= most)
     }
 
+    /// The server's and the generator's.
+    pub fn all(&self) -> Cpus {
+        let all = self.server.as_slice().iter().chain(self.generator.as_slice()).copied();
+        Cpus::new(all).expect("each side has a processor")
+    }
+
     /// Those for a trial at this point.
     pub fn at(&self, point: &Point) -> Processors {
         match self.halves.clone().filter(|_| point.loops.is_some()) {

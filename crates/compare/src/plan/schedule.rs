@@ -9,13 +9,24 @@ use crate::plan::{
     experiment::{self, CAPACITY, Experiment, Point, Profile},
     processors::Processors,
     settings::Settings,
+    turns::Turns,
 };
 
 /// Time that a trial takes beside warm-up and window: starting, draining, stopping.
 const TRIAL_OVERHEAD: Duration = Duration::from_millis(70);
 
+/// Time that a turn takes beside lead-in and slice: draining, observing.
+const TURN_OVERHEAD: Duration = Duration::from_millis(2);
+
 /// Time that a connection adds: opening, registering, closing, on both sides.
 const CONNECTION_OVERHEAD: Duration = Duration::from_micros(120);
+
+/// Descriptors that this process needs beside those for servers.
+const OTHER_DESCRIPTORS: u64 = 100;
+
+/// Descriptors that a server needs in this process beside its connections: pipes, a pidfd, an epoll instance and a timer of each
+/// generator thread.
+const DESCRIPTORS_OF_A_SERVER: u64 = 20;
 
 /// All trials of a run, in order.
 #[derive(Debug)]
@@ -84,11 +95,27 @@ impl Plan {
         lines.join("\n")
     }
 
+    /// These trials in the groups that run at the same time and take turns: the servers of a point in a round, as many as this
+    /// process has descriptors for. Trials that take no turns are alone.
+    pub fn groups<'a>(&self, steps: &'a [Step], descriptors: u64) -> Vec<&'a [Step]> {
+        let at_a_time = |point: &Point| {
+            let load = &point.load;
+            let connections = u64::from(load.active) + u64::from(load.idle);
+            let fitting = descriptors.saturating_sub(OTHER_DESCRIPTORS) / (connections + DESCRIPTORS_OF_A_SERVER);
+            self.settings.turns(load).map_or(1, |_| fitting.clamp(1, usize::MAX as u64) as usize)
+        };
+        let same = |one: &Step, next: &Step| ptr::eq(one.point, next.point) && one.round == next.round;
+        let points = steps.chunk_by(same);
+        points.flat_map(|steps| steps.chunks(at_a_time(steps[0].point))).collect()
+    }
+
     /// About how long these trials take, as text.
     pub fn duration_of(&self, steps: &[Step]) -> String {
         let trial = |step: &Step| {
             let load = &step.point.load;
-            let under_load = self.settings.warmup(load) + self.settings.window(load);
+            let alone = || self.settings.warmup(load) + self.settings.window(load);
+            let in_turns = |turns: Turns| turns.duration() + TURN_OVERHEAD * turns.blocks;
+            let under_load = self.settings.turns(load).map_or_else(alone, in_turns);
             under_load + TRIAL_OVERHEAD + CONNECTION_OVERHEAD * (load.active + load.idle)
         };
         humantime::format_duration(Duration::from_secs(steps.iter().map(trial).sum::<Duration>().as_secs())).to_string()

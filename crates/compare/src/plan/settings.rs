@@ -34,6 +34,9 @@ pub struct Settings {
     pub warmup_s: f64,
     pub window_s: f64,
     pub trace: bool,
+    /// Whether trials that the machine spoiled count.
+    #[serde(default)]
+    pub count_spoiled: bool,
 }
 
 impl Settings {
@@ -56,6 +59,7 @@ impl Settings {
             warmup_s: seconds(what.warmup, warmup_ms),
             window_s: seconds(what.window, window_ms),
             trace: what.trace,
+            count_spoiled: what.count_spoiled,
         };
         settings.check()?;
         Ok(settings)

@@ -4,20 +4,21 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use host::{CpuQuota, Cpus, ProcessorPauses};
-use procfs::{CpuTime, KernelStats, LocalSystemInfo, prelude::FromReadSI};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use testbed::ProcessorTime;
 
 use crate::plan::topology::Topology;
 
 /// What of the machine disturbs measurements on these processors; what cannot be read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// For how long the processors were watched.
+    /// For how long the processors were watched: for half of it from aside, then with a thread on each that wants all of it.
     pub watched_s: f64,
     /// Where the kernel has its time from, such as `tsc`.
     pub clock_source: Option<String>,
@@ -51,11 +52,11 @@ pub struct ProcessorCondition {
     pub siblings: Option<String>,
     /// Its frequency governor.
     pub governor: Option<String>,
-    /// The share of the time in which other processes ran on it, though a thread was there that wanted all of it.
+    /// The share of the first half in which something ran on it, interrupts included: this program did not.
     pub others_share: Option<f64>,
-    /// The share of the time in which the hypervisor ran something else.
+    /// The share of the second half in which the hypervisor ran something else.
     pub steal_share: Option<f64>,
-    /// Interrupts of all kinds.
+    /// Interrupts of all kinds, in the second half like all that follows.
     pub interrupts_per_s: Option<f64>,
     /// The most frequent of them, as /proc/interrupts names it.
     pub busiest_interrupt: Option<String>,
@@ -70,17 +71,22 @@ pub struct ProcessorCondition {
 }
 
 impl Condition {
-    /// Watches these processors for a while: a spinning thread on each shows what is taken from a program that wants all of it.
+    /// Watches these processors for a while. First from aside, which shows what other programs use; then with a spinning thread on
+    /// each, which shows what is taken from a program that wants all of it.
     pub fn look(used: &Cpus, duration: Duration) -> Condition {
-        let root = Path::new("/");
-        let (before, began) = (Counts::in_root(root), Instant::now());
-        let pauses = host::watch_pauses(used, duration).unwrap_or_default();
-        let (after, elapsed) = (Counts::in_root(root), began.elapsed());
-        let mut condition = Condition::look_in(root, used);
-        condition.watched_s = elapsed.as_secs_f64();
+        let (start, began) = (Counts::of(used), Instant::now());
+        thread::sleep(duration / 2);
+        let (middle, aside_s) = (Counts::of(used), began.elapsed().as_secs_f64());
+        let pauses = host::watch_pauses(used, duration / 2).unwrap_or_default();
+        let (end, watched_s) = (Counts::of(used), began.elapsed().as_secs_f64());
+
+        let mut condition = Condition { watched_s, ..Condition::look_in(Path::new("/"), used) };
         for processor in &mut condition.processors {
-            let spun = pauses.iter().find(|pauses| pauses.cpu == processor.cpu);
-            processor.add_happened(&before, &after, condition.watched_s, spun);
+            processor.add_from_aside(&start, &middle, aside_s);
+            processor.add_under_load(&middle, &end, watched_s - aside_s);
+            if let Some(pauses) = pauses.iter().find(|pauses| pauses.cpu == processor.cpu) {
+                processor.add_pauses(pauses);
+            }
         }
         condition
     }
@@ -110,23 +116,29 @@ impl Condition {
 }
 
 impl ProcessorCondition {
-    /// Adds what happened in `elapsed_s` between two counts, while a thread of this program spun.
-    fn add_happened(&mut self, before: &Counts, after: &Counts, elapsed_s: f64, spun: Option<&ProcessorPauses>) {
-        let growth =
-            |count: fn(&CpuTime) -> Option<f64>| Some(count(after.times_of(self.cpu)?)? - count(before.times_of(self.cpu)?)?);
-        let share = |seconds: f64| (seconds / elapsed_s).clamp(0.0, 1.0);
-        let own_s = spun.map_or(0.0, |spun| spun.cpu_s);
-        self.others_share = growth(|times| Some(process_s(times))).map(|all_s| share(all_s - own_s));
-        self.steal_share = growth(|times| Some(times.steal_duration()?.as_secs_f64())).map(share);
+    fn add_from_aside(&mut self, before: &Counts, after: &Counts, elapsed_s: f64) {
+        self.others_share = after.since(before, self.cpu).map(|spent| share(spent.busy, elapsed_s));
+    }
+
+    fn add_under_load(&mut self, before: &Counts, after: &Counts, elapsed_s: f64) {
+        self.steal_share = after.since(before, self.cpu).map(|spent| share(spent.steal, elapsed_s));
         if let Some(rates) = after.interrupts.since(&before.interrupts, self.cpu, elapsed_s) {
             self.interrupts_per_s = Some(rates.values().sum());
             let busiest = rates.into_iter().max_by(|(_, one), (_, other)| one.total_cmp(other));
             (self.busiest_interrupt, self.busiest_interrupt_per_s) = busiest.unzip();
         }
-        self.pauses = spun.map(|spun| spun.times);
-        self.paused_share = spun.map(ProcessorPauses::share);
-        self.longest_pause_ns = spun.map(|spun| spun.longest_ns);
     }
+
+    fn add_pauses(&mut self, pauses: &ProcessorPauses) {
+        self.pauses = Some(pauses.times);
+        self.paused_share = Some(pauses.share());
+        self.longest_pause_ns = Some(pauses.longest_ns);
+    }
+}
+
+/// The clock tick may count more than there was.
+fn share(time: Duration, elapsed_s: f64) -> f64 {
+    (time.as_secs_f64() / elapsed_s).min(1.0)
 }
 
 /// Intel's driver has a file of its own, with the opposite meaning.
@@ -139,32 +151,24 @@ fn read(path: PathBuf) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// Time in processes, in user mode and in the kernel.
-fn process_s(times: &CpuTime) -> f64 {
-    (times.user_duration() + times.nice_duration() + times.system_duration()).as_secs_f64()
-}
-
 /// What the kernel has counted so far.
 #[derive(Debug)]
 struct Counts {
-    online: Option<Cpus>,
-    stat: Option<KernelStats>,
+    times: BTreeMap<usize, ProcessorTime>,
     interrupts: Interrupts,
 }
 
 impl Counts {
-    fn in_root(root: &Path) -> Counts {
+    fn of(used: &Cpus) -> Counts {
+        let time = |&cpu: &usize| Some((cpu, ProcessorTime::of(&Cpus::new([cpu])?)?));
         Counts {
-            online: Topology::in_folder(root.join("sys/devices/system/cpu")).online(),
-            stat: KernelStats::from_file(root.join("proc/stat"), &LocalSystemInfo).ok(),
-            interrupts: Interrupts::parse(&read(root.join("proc/interrupts")).unwrap_or_default()),
+            times: used.as_slice().iter().filter_map(time).collect(),
+            interrupts: Interrupts::parse(&read("/proc/interrupts".into()).unwrap_or_default()),
         }
     }
 
-    /// /proc/stat has a line for each processor that is online, by their numbers.
-    fn times_of(&self, cpu: usize) -> Option<&CpuTime> {
-        let line = self.online.as_ref()?.as_slice().iter().position(|&online| online == cpu)?;
-        self.stat.as_ref()?.cpu_time.get(line)
+    fn since(&self, earlier: &Counts, cpu: usize) -> Option<ProcessorTime> {
+        Some(self.times.get(&cpu)?.since(*earlier.times.get(&cpu)?))
     }
 }
 
@@ -236,27 +240,17 @@ mod tests {
         format!("{CPU}/{file}")
     }
 
-    /// Processors 0 and 2 are online; these are the lines of /proc/stat from `cpu0` on, in clock ticks.
-    fn counts(lines: [&str; 2], interrupts: &str) -> Counts {
-        let stat = format!(
-            "cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 {}\ncpu2 {}\nintr 1\nctxt 1\nbtime 1\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n",
-            lines[0], lines[1]
-        );
-        let files = [(cpu("online"), "0,2\n"), ("proc/stat".into(), &stat), ("proc/interrupts".into(), interrupts)];
-        Counts::in_root(root(&files).path())
+    /// Processor 2 has been busy and taken away for so many milliseconds.
+    fn counts(busy_ms: u64, steal_ms: u64, interrupts: &str) -> Counts {
+        let [busy, steal] = [busy_ms, steal_ms].map(Duration::from_millis);
+        let time = ProcessorTime { busy, steal, ..ProcessorTime::default() };
+        Counts { times: BTreeMap::from([(2, time)]), interrupts: Interrupts::parse(interrupts) }
     }
 
-    fn happened(cpu: usize, before: &Counts, after: &Counts, own_cpu_s: Option<f64>) -> ProcessorCondition {
+    fn watched(cpu: usize, before: &Counts, after: &Counts) -> ProcessorCondition {
         let mut processor = ProcessorCondition { cpu, ..ProcessorCondition::default() };
-        let spun = own_cpu_s.map(|cpu_s| ProcessorPauses {
-            cpu,
-            watched_s: 2.0,
-            cpu_s,
-            times: 3,
-            total_ns: 500_000_000,
-            longest_ns: 300_000_000,
-        });
-        processor.add_happened(before, after, 2.0, spun.as_ref());
+        processor.add_from_aside(before, after, 2.0);
+        processor.add_under_load(before, after, 2.0);
         processor
     }
 
@@ -299,33 +293,23 @@ mod tests {
         let processor = |cpu| ProcessorCondition { cpu, ..ProcessorCondition::default() };
         let unknown = Condition { processors: vec![processor(0), processor(3)], ..Condition::default() };
         assert_eq!(look("0,3", &[]), unknown);
-        let nothing = Counts::in_root(root(&[]).path());
-        assert_eq!(happened(3, &nothing, &nothing, None), processor(3));
+        let nothing = counts(0, 0, "");
+        assert_eq!(watched(3, &nothing, &nothing), processor(3));
     }
 
     #[test]
-    fn time_of_others_is_that_of_all_processes_without_our_own() {
-        let per_s = procfs::ticks_per_second();
-        let line = |user, nice, system, steal| {
-            let [user, nice, system, steal] = [user, nice, system, steal].map(|s: f64| (s * per_s as f64) as u64);
-            format!("{user} {nice} {system} 900 900 900 900 {steal} 0 0")
-        };
-        let (idle, busy) = (line(1.0, 1.0, 1.0, 1.0), line(2.0, 1.5, 1.4, 1.2));
-        let (before, after) = (counts([&idle, &idle], ""), counts([&idle, &busy], ""));
-        let share = |cpu, own_s| {
-            let ProcessorCondition { others_share, steal_share, .. } = happened(cpu, &before, &after, own_s);
-            (others_share.map(|share| (share * 100.0).round()), steal_share.map(|share| (share * 100.0).round()))
-        };
-        assert_eq!(share(2, Some(1.5)), (Some(20.0), Some(10.0)));
-        assert_eq!(share(2, None), (Some(95.0), Some(10.0)));
-        assert_eq!(share(0, Some(1.9)), (Some(0.0), Some(0.0)), "the clock tick may count less than was used");
-        assert_eq!(share(1, Some(0.0)), (None, None), "it is not online");
+    fn shares_are_of_the_time_that_passed() {
+        let processor = watched(2, &counts(1000, 500, ""), &counts(1200, 600, ""));
+        assert_eq!((processor.others_share, processor.steal_share), (Some(0.1), Some(0.05)));
+        let processor = watched(2, &counts(0, 0, ""), &counts(2010, 0, ""));
+        assert_eq!((processor.others_share, processor.steal_share), (Some(1.0), Some(0.0)));
     }
 
     #[test]
     fn pauses_are_those_of_the_thread_that_spun() {
-        let nothing = Counts::in_root(root(&[]).path());
-        let processor = happened(0, &nothing, &nothing, Some(1.0));
+        let mut processor = ProcessorCondition::default();
+        let pauses = ProcessorPauses { cpu: 0, watched_s: 2.0, times: 3, total_ns: 500_000_000, longest_ns: 300_000_000 };
+        processor.add_pauses(&pauses);
         assert_eq!((processor.pauses, processor.paused_share), (Some(3), Some(0.25)));
         assert_eq!(processor.longest_pause_ns, Some(300_000_000));
     }
@@ -338,16 +322,15 @@ mod tests {
                  LOC:      10    {timer}   Local timer interrupts\nERR:   {timer}\nMIS:          0\n"
             )
         };
-        let stat = ["0 0 0 0 0 0 0 0 0 0"; 2];
-        let (before, after) = (counts(stat, &text(100, 1000)), counts(stat, &text(900, 1500)));
-        let busy = happened(2, &before, &after, None);
+        let (before, after) = (counts(0, 0, &text(100, 1000)), counts(0, 0, &text(900, 1500)));
+        let busy = watched(2, &before, &after);
         assert_eq!(busy.interrupts_per_s, Some((800.0 + 500.0) / 2.0));
         assert_eq!(busy.busiest_interrupt.as_deref(), Some("36 virtio1-req.0"));
         assert_eq!(busy.busiest_interrupt_per_s, Some(400.0));
-        let later = happened(2, &before, &counts(stat, &text(101, 2000)), None);
+        let later = watched(2, &before, &counts(0, 0, &text(101, 2000)));
         assert_eq!(later.busiest_interrupt.as_deref(), Some("LOC Local timer interrupts"));
-        assert_eq!(happened(0, &before, &after, None).interrupts_per_s, Some(0.0));
-        assert_eq!(happened(1, &before, &after, None).interrupts_per_s, None);
+        assert_eq!(watched(0, &before, &after).interrupts_per_s, Some(0.0));
+        assert_eq!(watched(1, &before, &after).interrupts_per_s, None);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use loadgen::{Config, Load, Phase, Report, Wait};
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use testbed::Cpus;
 
-/// The priority (nice) of its generator, lower than that of the modest clients, with which it may share a processor.
-const NICE: i32 = 10;
+/// By how much the priority (nice) of its generator is lower than that of the modest clients, with which it may share a processor.
+const NICER_BY: i32 = 10;
 
 /// Its load, on the last of the generator's processors, until it is stopped.
 pub fn config(modest: &Config, pipeline: usize, processors: &Cpus) -> Config {
@@ -48,7 +48,8 @@ pub fn beside<M>(greedy: Option<&Config>, measure: impl FnOnce() -> Result<M>) -
 
 fn send_requests(config: &Config, stop: &AtomicBool, sending: Sender<()>) -> Result<Report> {
     // On Linux this is about the calling thread alone.
-    setpriority_process(None, NICE).context("cannot lower the priority")?;
+    let nice = getpriority_process(None)? + NICER_BY;
+    setpriority_process(None, nice).context("cannot lower the priority")?;
     let measurement = loadgen::run(config, stop, &mut |phase| {
         if phase == Phase::WarmingUp {
             // An error means that the trial has been given up.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::PathBuf};
 
 use host::{CpuQuota, Cpus};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getpriority_process, getrlimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -39,6 +39,10 @@ pub struct Machine {
     pub port_range: Option<String>,
     /// The hard limit of descriptors per process; all programs of the suite raise theirs to it.
     pub descriptor_limit: Option<u64>,
+    /// The priority that the run had and its servers, as nice(2) counts it: -20 where it could be raised; unknown of runs that did not
+    /// keep it.
+    #[serde(default)]
+    pub priority: Option<i32>,
     /// Version of the suite.
     pub version: String,
     /// The compiler that built it.
@@ -76,6 +80,7 @@ impl Machine {
             somaxconn: files.whole("proc/sys/net/core/somaxconn").and_then(|number| number.parse().ok()),
             port_range: port_range.map(|ports| ports.split_whitespace().collect::<Vec<_>>().join("-")),
             descriptor_limit: getrlimit(Resource::Nofile).maximum,
+            priority: getpriority_process(None).ok(),
             version: env!("CARGO_PKG_VERSION").into(),
             rustc: option_env!("RUSTC_VERSION").map(Into::into),
             commit: option_env!("COMMIT").map(Into::into),

@@ -9,6 +9,8 @@ pub mod machine;
 pub mod manifest;
 pub mod progress;
 pub mod record;
+pub mod slices;
 pub mod stored;
 pub mod trace;
 pub mod trial;
+pub mod turns;

@@ -24,6 +24,7 @@ pub struct Progress<'a> {
     plan: &'a Plan,
     steps: &'a [Step],
     failures: usize,
+    void: usize,
     /// Of the server that failed last, and why.
     last_failure: String,
     wrote: Instant,
@@ -37,21 +38,26 @@ impl<'a> Progress<'a> {
             .progress_chars("=> ");
         let bar = ProgressBar::new(steps.len() as u64).with_style(style);
         bar.enable_steady_tick(Duration::from_millis(500));
-        Progress { bar, plan, steps, failures: 0, last_failure: String::new(), wrote: Instant::now() }
+        Progress { bar, plan, steps, failures: 0, void: 0, last_failure: String::new(), wrote: Instant::now() }
     }
 
-    /// Shows that this trial runs.
-    pub fn begin(&self, step: &Step) {
+    /// Shows that these trials run, at one point.
+    pub fn begin(&self, group: &[Step]) {
         self.bar.set_prefix(self.left());
-        let Step { experiment, point, round, .. } = step;
-        let server = &self.plan.settings.servers[step.server].name;
-        self.bar.set_message(format!("round {round}: {server}, {} {}{}", experiment.name, point.place, self.last_failure));
+        let Step { experiment, point, round, .. } = group[0];
+        let servers = match group {
+            [alone] => self.plan.settings.servers[alone.server].name.clone(),
+            _ => format!("{} servers in turns", group.len()),
+        };
+        self.bar.set_message(format!("round {round}: {servers}, {} {}{}", experiment.name, point.place, self.last_failure));
     }
 
     /// Counts a trial as done.
     pub fn end(&mut self, trial: &Trial) {
         self.bar.inc(1);
-        if let Some(failure) = &trial.failure {
+        if trial.is_void() {
+            self.void += 1;
+        } else if let Some(failure) = &trial.failure {
             self.failures += 1;
             self.last_failure = format!("; last failure: {}: {}", trial.server, shortened(failure));
         }
@@ -69,10 +75,8 @@ impl<'a> Progress<'a> {
 
     fn left(&self) -> String {
         let time = self.plan.duration_of(&self.steps[self.bar.position() as usize..]);
-        match self.failures {
-            0 => format!("{time} left"),
-            failed => format!("{time} left, {failed} failed"),
-        }
+        let counted = |count: usize, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+        format!("{time} left{}{}", counted(self.failures, "failed"), counted(self.void, "spoiled by the machine"))
     }
 }
 

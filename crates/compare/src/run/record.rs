@@ -3,9 +3,12 @@
 use anyhow::{Result, ensure};
 use loadgen::{EncodedHistogram, Report};
 use serde::{Deserialize, Serialize};
-use testbed::Counters;
+use testbed::{Counters, Disturbance};
 
-use crate::{plan::place::Place, run::bottleneck::Bottleneck};
+use crate::{
+    plan::place::Place,
+    run::{bottleneck::Bottleneck, slices::Slices},
+};
 
 /// One server at one point of an experiment, once.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,9 +26,37 @@ pub struct Trial {
     pub failure: Option<String>,
     /// What it gave.
     pub measured: Option<Measured>,
+    /// What disturbed the machine meanwhile; `None` in runs that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbance: Option<Disturbance>,
+    /// Why the trial says nothing about the server, which the machine alone decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void: Option<String>,
 }
 
 impl Trial {
+    /// The trial, with what disturbed it, and why that makes it void, if it does. Wrong replies are no machine's fault: they count in
+    /// any case.
+    pub fn disturbed_by(self, disturbance: Disturbance, void: Option<String>) -> Trial {
+        let has_wrong_replies = self.measured.as_ref().is_some_and(|measured| measured.wrong_replies() > 0);
+        Trial { disturbance: Some(disturbance), void: void.filter(|_| !has_wrong_replies), ..self }
+    }
+
+    /// Whether the machine spoiled it.
+    pub fn is_void(&self) -> bool {
+        self.void.is_some()
+    }
+
+    /// Whether it says all about its server.
+    pub fn is_good(&self) -> bool {
+        self.is_known() && !self.is_void()
+    }
+
+    /// Whether it gave something: at least what a request costs the server, which a disturbed machine changes little.
+    pub fn is_known(&self) -> bool {
+        self.failure.is_none()
+    }
+
     /// Checks that it can be a trial: it may come from elsewhere.
     pub fn check(&self) -> Result<()> {
         /// From 1970 to the year 5138.
@@ -39,6 +70,9 @@ impl Trial {
         }
         if let Some(Measured { connections_asked: asked, connections_unserved: unserved, .. }) = self.measured {
             ensure!(unserved <= asked, "of {asked} connections, {unserved} were not served");
+        }
+        if let Some(slices) = self.measured.as_ref().and_then(|measured| measured.slices.as_ref()) {
+            slices.check()?;
         }
         Ok(())
     }
@@ -61,6 +95,9 @@ pub struct Measured {
     pub capacity_derived_per_s: Option<f64>,
     /// What the server cost.
     pub cost: Cost,
+    /// The slices of the window, of a server that took turns with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Slices>,
     /// The generator's report.
     pub load: Report,
     /// The report of the greedy client's generator, if there was one.
@@ -69,6 +106,14 @@ pub struct Measured {
     pub latency_hdr: EncodedHistogram,
     /// The same from when each was sent; `None` where it is the same, as in a closed loop.
     pub service_hdr: Option<EncodedHistogram>,
+}
+
+impl Measured {
+    /// How many replies were wrong, at any time.
+    pub fn wrong_replies(&self) -> u64 {
+        let (requests, warmup) = (&self.load.requests, &self.load.warmup_requests);
+        requests.altered + requests.crossed + warmup.altered + warmup.crossed
+    }
 }
 
 /// What a server cost, in the measured window unless stated otherwise. A quotient "per request" is `None` when no request was

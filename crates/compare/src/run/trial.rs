@@ -4,21 +4,23 @@ use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use host::TaskLimit;
-use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Wait, Warning};
-use testbed::{Bench, Counters, Cpus, NothingMeasured, Observed, STOP_TIMEOUT, Server};
+use loadgen::{Arrival, Config, EncodedHistogram, Load as Loop, Measurement, OpenLoop, Pauses, Report, Wait, Warning};
+use testbed::{Bench, Counters, Cpus, Look, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::{
     plan::{
         contestant::{Contestant, Program},
-        experiment::{Demand, Load, Point, Work},
+        experiment::{Demand, Load, Work},
         processors::{Processors, Sharing},
         schedule::Step,
         settings::Settings,
+        turns::Turns,
     },
     run::{
         bottleneck::{self, Bottleneck},
         greedy,
         record::{Cost, Measured, Trial},
+        slices::Slices,
     },
 };
 
@@ -39,6 +41,25 @@ const FEW_CONNECTIONS: u64 = 100;
 /// How often a trial is tried in which the generator does not get to run.
 const MAX_TRIES: usize = 3;
 
+/// What was measured, and why it is not usable, if it is not.
+pub(super) type Outcome = (Measured, Option<String>);
+
+/// What driving a server gave.
+pub(super) struct Driven {
+    pub measurement: Measurement,
+    pub observed: Observed,
+    pub spent: Spent,
+    pub greedy: Option<Report>,
+    pub slices: Option<Slices>,
+}
+
+/// Processor time that a server used, in how much time, and for how many requests.
+pub(super) struct Spent {
+    pub cpu: Duration,
+    pub time: Duration,
+    pub requests: u64,
+}
+
 /// What all trials of a run have in common.
 #[derive(Debug)]
 pub struct Runner<'a> {
@@ -50,8 +71,30 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Runs one trial. What goes wrong in it is its result. `capacity_per_s` is the best server's, if it is known.
-    pub fn run(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
+    /// Runs trials at one point: one alone, or several that take turns. What goes wrong in one is its result. `capacity_per_s` is the
+    /// best server's, if it is known.
+    ///
+    /// # Errors
+    /// When the machine cannot be looked at.
+    pub fn run(&self, steps: &[Step], capacity_per_s: Option<f64>) -> Result<Vec<Trial>> {
+        let look = Look::at(self.processors.at(steps[0].point).all()).context("cannot look at the machine")?;
+        let trials = match self.settings.turns(&steps[0].point.load) {
+            Some(turns) => self.run_in_turns(steps, turns, capacity_per_s),
+            None => steps.iter().map(|step| self.run_alone(step, capacity_per_s)).collect(),
+        };
+        // Those that took turns met the same machine.
+        let (mut pauses, mut measured, mut threads) = (Pauses::default(), Duration::ZERO, 1);
+        for Measured { load, .. } in trials.iter().filter_map(|trial| trial.measured.as_ref()) {
+            pauses.add(load.pauses);
+            measured += Duration::from_secs_f64(load.elapsed_s);
+            threads = threads.max(load.config.threads);
+        }
+        let disturbance = look.disturbance().context("cannot look at the machine")?.with_pauses(pauses, measured, threads);
+        let void = disturbance.spoils().filter(|_| !self.settings.count_spoiled);
+        Ok(trials.into_iter().map(|trial| trial.disturbed_by(disturbance, void.clone())).collect())
+    }
+
+    fn run_alone(&self, step: &Step, capacity_per_s: Option<f64>) -> Trial {
         let mut outcome = self.measure(step, capacity_per_s);
         for _ in 1..MAX_TRIES {
             // Most likely the machine's fault, and none of the server's.
@@ -60,6 +103,11 @@ impl Runner<'_> {
             }
             outcome = self.measure(step, capacity_per_s);
         }
+        self.trial(step, outcome)
+    }
+
+    /// The record of what a trial gave.
+    pub(super) fn trial(&self, step: &Step, outcome: Result<Outcome>) -> Trial {
         let (failure, measured) = match outcome {
             Ok((measured, failure)) => (failure, Some(measured)),
             Err(error) => (Some(format!("{error:#}")), None),
@@ -71,63 +119,69 @@ impl Runner<'_> {
             round: step.round,
             failure,
             measured,
+            disturbance: None,
+            void: None,
         }
     }
 
-    /// What was measured, and why it is not usable, if it is not.
-    fn measure(&self, step: &Step, capacity_per_s: Option<f64>) -> Result<(Measured, Option<String>)> {
-        let (contestant, load) = (&self.settings.servers[step.server], &step.point.load);
-        if load.work != Work::None && !contestant.does_work() {
-            bail!("its command has no {{work}}, so it would do less than the others");
-        }
+    fn measure(&self, step: &Step, capacity_per_s: Option<f64>) -> Result<Outcome> {
         let processors = self.processors.at(step.point);
-        let mut bench = self.bench.clone();
-        bench.server_cpus = processors.server.clone();
-        let mut server = self.start(&bench, contestant, step.point)?;
+        let bench = self.bench.on(&processors.server);
+        let mut server = self.start(&bench, step)?;
         let config = self.config(step, &server, &processors, capacity_per_s)?;
-        let greedy = load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
+        let greedy = step.point.load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
         let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &processors.generator));
         let driven = greedy::beside(greedy.as_ref(), || bench.drive(&mut server, &config));
+        let driven = driven.map(|((measurement, observed), greedy)| {
+            let spent = Spent { cpu: observed.cpu(), time: measurement.elapsed, requests: measurement.replies_in_window };
+            Driven { measurement, observed, spent, greedy, slices: None }
+        });
+        self.outcome(step, &config, server, driven)
+    }
 
+    /// Stops a server that was driven, and puts together what that gave.
+    pub(super) fn outcome(&self, step: &Step, config: &Config, server: Server, driven: Result<Driven>) -> Result<Outcome> {
+        let (contestant, load) = (&self.settings.servers[step.server], &step.point.load);
+        let server_processors = self.processors.at(step.point).server.as_slice().len();
         let stopped = server.stop(STOP_TIMEOUT).context("the server did not stop");
         let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
         let turned_away = turned_away(contestant, counters.as_ref().ok().and_then(Option::as_ref));
         // What went wrong first explains what went wrong after it.
-        let ((measurement, observed), greedy) =
+        let Driven { measurement, observed, spent, greedy, slices } =
             driven.map_err(|error| if turned_away.is_empty() { error } else { anyhow!("{error:#}{turned_away}") })?;
         let counters = counters?;
-        let cost = cost(load, &measurement, &observed, counters)?;
-        let busy_share = bottleneck::server_busy_share(
-            cost.cpu_share,
-            cost.threads,
-            processors.server.as_slice().len(),
-            cost.counters.as_ref(),
-        );
+        let cost = cost(load, &measurement, &observed, &spent, counters)?;
+        let busy_share = bottleneck::server_busy_share(cost.cpu_share, cost.threads, server_processors, cost.counters.as_ref());
         let bottleneck = Bottleneck::of(busy_share, measurement.cpu.busy_share);
         let (latency_hdr, service_hdr) =
             (EncodedHistogram::new(&measurement.latency.all), EncodedHistogram::new(&measurement.service.all));
         let measured = Measured {
             connections_asked: clients(load),
             connections_unserved: unserved(load, &measurement, &observed),
-            server_processors: processors.server.as_slice().len() as u64,
+            server_processors: server_processors as u64,
             bottleneck,
             capacity_derived_per_s: match bottleneck {
                 Bottleneck::Generator => bottleneck::derived_capacity(measurement.throughput_per_s(), busy_share),
                 _ => None,
             },
-            load: measurement.report(&config),
+            load: measurement.report(config),
             greedy,
             service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
             latency_hdr,
             cost,
+            slices,
         };
         let rejected = measured.cost.counters.as_ref().map_or(0, |counters| counters.connections_rejected);
         Ok((measured, failure(load, &measurement, rejected).map(|failure| failure + &turned_away)))
     }
 
-    /// Starts a contestant's server with the options that the point has for it.
-    fn start(&self, bench: &Bench, contestant: &Contestant, point: &Point) -> Result<Server> {
+    /// Starts the server of a trial with the options that the point has for it.
+    pub(super) fn start(&self, bench: &Bench, step: &Step) -> Result<Server> {
+        let (contestant, point) = (&self.settings.servers[step.server], step.point);
         let work = point.load.work.option();
+        if point.load.work != Work::None && !contestant.does_work() {
+            bail!("its command has no {{work}}, so it would do less than the others");
+        }
         match &contestant.program {
             Program::Model(model) => {
                 let loops = point.loops.filter(|_| model.runs_loops()).map(|loops| loops.to_string());
@@ -140,7 +194,13 @@ impl Runner<'_> {
         }
     }
 
-    fn config(&self, step: &Step, server: &Server, processors: &Processors, capacity_per_s: Option<f64>) -> Result<Config> {
+    pub(super) fn config(
+        &self,
+        step: &Step,
+        server: &Server,
+        processors: &Processors,
+        capacity_per_s: Option<f64>,
+    ) -> Result<Config> {
         let load = &step.point.load;
         let open = |rate_per_s, arrival| Loop::Open(OpenLoop { rate_per_s, arrival, one_outstanding: false });
         let (cpus, wait) = generator(processors, load);
@@ -161,7 +221,7 @@ impl Runner<'_> {
             payload_bytes: load.payload_bytes as usize,
             wire: self.settings.servers[step.server].wire(),
             warmup: self.settings.warmup(load),
-            duration: self.settings.window(load),
+            duration: self.settings.turns(load).map_or_else(|| self.settings.window(load), Turns::measured),
             drain: REPLY_TIMEOUT.mul_f64(load.stretch()),
             connect_timeout: CONNECT_TIMEOUT,
             threads: cpus.as_slice().len().min(load.active as usize),
@@ -222,20 +282,28 @@ fn unserved(load: &Load, measurement: &Measurement, observed: &Observed) -> u64 
     }
 }
 
-fn cost(load: &Load, measurement: &Measurement, observed: &Observed, counters: Option<Counters>) -> Result<Cost> {
+fn cost(
+    load: &Load,
+    measurement: &Measurement,
+    observed: &Observed,
+    spent: &Spent,
+    counters: Option<Counters>,
+) -> Result<Cost> {
     let elapsed_s = measurement.elapsed.as_secs_f64();
     ensure!(elapsed_s > 0.0, "the measured window was empty");
-    let (usage, switches, cpu) = (&observed.usage, &observed.switches, observed.cpu());
+    let (usage, switches) = (&observed.usage, &observed.switches);
+    // Of a window in slices, lead-ins and drains cost time, too.
+    let in_window = |time: Duration| time.as_secs_f64() * elapsed_s / spent.time.as_secs_f64();
     let all_requests = measurement.requests.answered + measurement.warmup_requests.answered;
     let per = |requests: u64, cost: f64| (requests > 0).then(|| cost / requests as f64);
     let voluntary = switches.after.voluntary.saturating_sub(switches.before.voluntary);
     let involuntary = switches.after.involuntary.saturating_sub(switches.before.involuntary);
     Ok(Cost {
-        cpu_us_per_request: per(measurement.replies_in_window, cpu.as_secs_f64() * 1e6),
-        user_cpu_s: usage.after.user.saturating_sub(usage.before.user).as_secs_f64(),
-        system_cpu_s: usage.after.system.saturating_sub(usage.before.system).as_secs_f64(),
-        cpu_share: cpu.as_secs_f64() / elapsed_s,
-        softirq_cpu_s: observed.softirq.map(|softirq| softirq.after.saturating_sub(softirq.before).as_secs_f64()),
+        cpu_us_per_request: per(spent.requests, spent.cpu.as_secs_f64() * 1e6),
+        user_cpu_s: in_window(usage.after.user.saturating_sub(usage.before.user)),
+        system_cpu_s: in_window(usage.after.system.saturating_sub(usage.before.system)),
+        cpu_share: spent.cpu.as_secs_f64() / spent.time.as_secs_f64(),
+        softirq_cpu_s: observed.softirq.map(|softirq| in_window(softirq.after.saturating_sub(softirq.before))),
         voluntary_switches_per_request: per(all_requests, voluntary as f64),
         involuntary_switches_per_request: per(all_requests, involuntary as f64),
         bytes_per_connection: bytes_per_connection(load, measurement, observed),

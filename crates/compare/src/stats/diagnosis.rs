@@ -15,27 +15,18 @@ use crate::{
     },
 };
 
-/// Processor time that is taken away from the comparison is noted from this share on: two clock ticks (of 10 ms) in the second for
-/// which the processors are watched. One tick is the resolution of /proc/stat.
-const TAKEN_NOTED: f64 = 0.02;
+/// A machine that takes this share of the time away, in one of the ways that are measured, disturbs a comparison. Medians over many
+/// short turns bear less than that.
+pub const DISTURBING: f64 = 0.05;
 
-/// From this share on it disturbs: taken in bursts, it moves some rounds by several times as much.
-const TAKEN_DISTURBING: f64 = 0.05;
-
-/// What lasted less than two clock ticks may be none, however short the look was.
-const TAKEN_SHORTEST_S: f64 = 0.02;
+/// Processor time that is taken away is noted from two clock ticks (of 10 ms) on: one may be chance.
+const TAKEN_NOTED_S: f64 = 0.02;
 
 /// With pauses for this share of the time, one request in a thousand meets one: p99.9 is the machine's.
 const PAUSED_NOTED: f64 = 0.001;
 
-/// With this share p99 is, too; and throughput varies by more than the 1 % below which a difference does not matter.
-const PAUSED_DISTURBING: f64 = 0.01;
-
 /// A pause of this length is noted: a hundred round trips on loopback.
 const PAUSE_NOTED_NS: u64 = 1_000_000;
-
-/// A pause of this length disturbs: a fifteenth of the standard window (150 ms), so that a single one moves its trial by 7 %.
-const PAUSE_DISTURBING_NS: u64 = 10_000_000;
 
 /// Interrupts are noted from this rate on: twice that of the fastest usual timer (1000 Hz). At 1 to 5 µs each they take up to 1 %.
 const INTERRUPTS_NOTED_PER_S: f64 = 2000.0;
@@ -349,8 +340,8 @@ fn other_load(condition: &Condition) -> Finding {
         Subject::OtherLoad,
         |processor| processor.others_share,
         "other processes ran",
-        "They take turns with server or generator, for milliseconds at a time: it shows as latency, and differences of that size \
-         cannot be seen.",
+        "They take turns with server or generator, and empty their caches: it shows as latency, and differences of that size cannot \
+         be seen.",
         "Stop them, or choose other processors with --server-cpus and --generator-cpus; this lists them:\ntop",
     )
 }
@@ -369,8 +360,8 @@ fn taken(
         0.0 => "none was seen".into(),
         most => format!("{what} for {} of the time on processor {cpu}{}", percent(most), of_how_many(condition)),
     };
-    let is_resolved = most * condition.watched_s >= TAKEN_SHORTEST_S;
-    match severity(!is_resolved || most < TAKEN_NOTED, most < TAKEN_DISTURBING) {
+    let taken_s = most * condition.watched_s / 2.0;
+    match severity(taken_s < TAKEN_NOTED_S, most < DISTURBING) {
         Severity::Fine => fine(subject, seen),
         severity => finding(subject, severity, seen, effect, advice),
     }
@@ -415,9 +406,7 @@ fn pauses(condition: &Condition) -> Finding {
         percent(share),
         readable_ns(longest_ns)
     );
-    let of_share = severity(share < PAUSED_NOTED, share < PAUSED_DISTURBING);
-    let of_longest = severity(longest_ns < PAUSE_NOTED_NS, longest_ns < PAUSE_DISTURBING_NS);
-    let severity = of_share.max(of_longest);
+    let severity = severity(share < PAUSED_NOTED && longest_ns < PAUSE_NOTED_NS, share < DISTURBING);
     if severity == Severity::Fine {
         return fine(subject, seen);
     }
@@ -650,9 +639,9 @@ mod tests {
                 })
             };
             let severity = |taken, watched_s| of(taken, watched_s).severity;
-            assert_eq!((severity(0.019, 2.0), severity(0.02, 1.0)), (Severity::Fine, Severity::Note));
+            assert_eq!((severity(0.039, 1.0), severity(0.041, 1.0)), (Severity::Fine, Severity::Note));
             assert_eq!((severity(0.049, 1.0), severity(0.05, 1.0)), (Severity::Note, Severity::Disturbs));
-            assert_eq!((severity(0.199, 0.1), severity(0.2, 0.1)), (Severity::Fine, Severity::Disturbs));
+            assert_eq!((severity(0.39, 0.1), severity(0.41, 0.1)), (Severity::Fine, Severity::Disturbs));
             assert!(of(0.123, 1.0).seen.ends_with(" for 12.3 % of the time on processor 1 (the worst of 2)"));
             assert_eq!(of(0.0, 1.0).seen, "none was seen");
         }
@@ -675,10 +664,10 @@ mod tests {
                 condition.processors[1].longest_pause_ns = Some(longest_ns);
             })
         };
-        let shares = [0.0009, 0.001, 0.0099, 0.01].map(|share| of(share, 0).severity);
+        let shares = [0.0009, 0.001, 0.049, 0.05].map(|share| of(share, 0).severity);
         assert_eq!(shares, [Severity::Fine, Severity::Note, Severity::Note, Severity::Disturbs]);
-        let longest = [999_999, 1_000_000, 9_999_999, 10_000_000].map(|longest_ns| of(0.0, longest_ns).severity);
-        assert_eq!(longest, [Severity::Fine, Severity::Note, Severity::Note, Severity::Disturbs]);
+        let longest = [999_999, 1_000_000, 100_000_000].map(|longest_ns| of(0.0, longest_ns).severity);
+        assert_eq!(longest, [Severity::Fine, Severity::Note, Severity::Note]);
         let finding = of(0.38, 48_000_000);
         let seen =
             "processor 0 (the worst of 2) stood still for 38.0 % of the time; the longest pause was 48.0 ms, on processor 1";

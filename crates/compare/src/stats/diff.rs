@@ -90,7 +90,8 @@ pub struct CommonFactor {
 impl StoredRun {
     pub fn read(folder: &Path) -> Result<StoredRun> {
         let run = Run::read(folder)?;
-        let all = read_trials(folder)?;
+        let mut all = read_trials(folder)?;
+        all.retain(|trial| !trial.is_void());
         let (trials, failed) = (all.len(), failures(&all).count());
         let mut cells: BTreeMap<CellKey, Vec<Trial>> = BTreeMap::new();
         for trial in all.into_iter().filter(|trial| trial.experiment != CAPACITY.name) {

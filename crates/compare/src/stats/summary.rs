@@ -1,6 +1,7 @@
 //! The trials of a run, by experiment, point and server: medians of the rounds, and ranks at each point.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     ptr,
     time::{Duration, SystemTime},
@@ -10,10 +11,11 @@ use hdrhistogram::Histogram;
 use loadgen::{Interval, Times};
 
 use statistics::{Better, Estimate, Ranking, outliers, rank};
+use testbed::Disturbance;
 
 use crate::{
     plan::{
-        experiment::{self, CAPACITY, Experiment, Point},
+        experiment::{self, CAPACITY, EXPERIMENTS, Experiment, Point},
         metric::{self, Metric},
         place::Place,
         schedule::{Plan, Step},
@@ -26,18 +28,24 @@ use crate::{
 };
 
 /// All finished trials, in the order of the plan's lists.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Summary {
     servers: Vec<String>,
     rounds: u32,
     comparisons: usize,
     cells: BTreeMap<CellKey, Cell>,
+    /// What disturbed the machine during the trials, those too that were repeated.
+    disturbances: Vec<Disturbance>,
+    void: usize,
+    /// How many comparisons are not decided yet; unknown after a trial was added.
+    undecided: OnceCell<usize>,
 }
 
 /// Experiment, point and server, by their indices in the lists.
 type CellKey = (usize, usize, usize);
 
-/// One server at one point: its trials, one per round.
+/// One server at one point: its trials, one per round. A trial that the machine spoiled is void: it says how much a request costs the
+/// server, and nothing that depends on time.
 #[derive(Debug)]
 pub struct Cell {
     pub experiment: &'static Experiment,
@@ -68,16 +76,21 @@ impl Summary {
     /// Without any trial.
     pub fn new(plan: &Plan) -> Summary {
         let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
-        Summary { servers, rounds: plan.settings.rounds, comparisons: plan.comparisons(), cells: BTreeMap::new() }
+        Summary { servers, rounds: plan.settings.rounds, comparisons: plan.comparisons(), ..Summary::default() }
     }
 
-    /// Adds a trial, and returns its cell; `None` when the plan has no such trial, or it has been added already.
+    /// Adds a trial, and returns its cell; `None` when the plan has no such trial, or it has been added already. A void trial may be
+    /// repeated.
     pub fn add(&mut self, trial: Trial) -> Option<&Cell> {
         let key = self.key(&trial.experiment, &trial.place, &trial.server)?;
-        let is_twice = self.cells.get(&key).is_some_and(|cell| cell.trials.contains_key(&trial.round));
+        let is_twice =
+            self.cells.get(&key).is_some_and(|cell| cell.trials.get(&trial.round).is_some_and(|first| !first.is_void()));
         if is_twice || !(1..=self.rounds).contains(&trial.round) {
             return None;
         }
+        self.undecided.take();
+        self.disturbances.extend(trial.disturbance);
+        self.void += usize::from(trial.is_void());
         let experiment = experiment::all().nth(key.0).expect("the key was made from this list");
         let cell = self.cells.entry(key).or_insert_with(|| Cell {
             experiment,
@@ -100,9 +113,19 @@ impl Summary {
         self.cells.values().map(|cell| cell.trials.len()).sum()
     }
 
+    /// How many trials the machine spoiled, those too that were repeated.
+    pub fn void_trials(&self) -> usize {
+        self.void
+    }
+
+    /// What disturbed the machine during each trial, those too that were repeated.
+    pub fn disturbances(&self) -> &[Disturbance] {
+        &self.disturbances
+    }
+
     /// Whether any trial has not failed.
     pub fn has_any_success(&self) -> bool {
-        self.cells.values().any(|cell| cell.good().next().is_some())
+        self.cells.values().any(|cell| cell.known().next().is_some())
     }
 
     /// Whether the trial of this step is finished.
@@ -119,7 +142,7 @@ impl Summary {
     /// The highest throughput in this round of a server that served all its clients.
     pub fn capacity_per_s(&self, round: u32) -> Option<f64> {
         let cells = self.cells.values().filter(|cell| cell.experiment.name == CAPACITY.name);
-        let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.failure.is_none());
+        let trials = cells.filter_map(|cell| cell.trials.get(&round)).filter(|trial| trial.is_known());
         let serving = trials.filter_map(|trial| trial.measured.as_ref()).filter(|measured| measured.connections_unserved == 0);
         serving.filter_map(|measured| value(&metric::THROUGHPUT, measured)).max_by(f64::total_cmp)
     }
@@ -132,8 +155,30 @@ impl Summary {
         Some((least, capacities.into_iter().max_by(f64::total_cmp)?))
     }
 
+    /// Among how many comparisons the probability of an error is shared: those that are decided already ask nothing of the others (S.
+    /// Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979). His steps, each of which takes all that are significant at
+    /// once.
+    fn undecided(&self) -> usize {
+        *self.undecided.get_or_init(|| {
+            let mut undecided = self.comparisons;
+            loop {
+                let fields = EXPERIMENTS.iter().flat_map(|experiment| self.fields_at(experiment, undecided));
+                let decided: usize = fields.map(|field| field.better.iter().map(Vec::len).sum::<usize>()).sum();
+                let left = self.comparisons.saturating_sub(decided).max(1);
+                if left >= undecided {
+                    return undecided;
+                }
+                undecided = left;
+            }
+        })
+    }
+
     /// The points of an experiment that have trials, with all servers and their ranks.
     pub fn fields(&self, experiment: &Experiment) -> Vec<Field<'_>> {
+        self.fields_at(experiment, self.undecided())
+    }
+
+    fn fields_at(&self, experiment: &Experiment, comparisons: usize) -> Vec<Field<'_>> {
         let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
         for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
             match fields.last_mut() {
@@ -141,14 +186,14 @@ impl Summary {
                 _ => fields.push((point, vec![cell])),
             }
         }
-        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, self.comparisons)).collect()
+        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, comparisons)).collect()
     }
 
     /// All servers at a point, ranked by any metric.
     pub fn field(&self, experiment: &Experiment, point: &Point, metric: &'static Metric) -> Option<Field<'_>> {
         let at = |cell: &&Cell| cell.experiment.name == experiment.name && ptr::eq(cell.point, point);
         let cells: Vec<&Cell> = self.cells().filter(at).collect();
-        (!cells.is_empty()).then(|| Field::new(cells, metric, self.comparisons))
+        (!cells.is_empty()).then(|| Field::new(cells, metric, self.undecided()))
     }
 }
 
@@ -170,12 +215,9 @@ pub fn servers_of<'a>(fields: &[&Field<'a>]) -> Vec<&'a str> {
 
 impl<'a> Field<'a> {
     fn new(cells: Vec<&'a Cell>, metric: &'static Metric, comparisons: usize) -> Field<'a> {
-        let rows: Vec<Option<Vec<f64>>> = cells.iter().map(|cell| cell.row(metric)).collect();
-        // In an unfinished run, some servers have one round more.
-        let rounds = rows.iter().flatten().map(Vec::len).min().unwrap_or(0);
+        let rows: Vec<Option<Row>> = cells.iter().map(|cell| cell.row(metric)).collect();
         let in_play: Vec<usize> = (0..rows.len()).filter(|&index| rows[index].is_some()).collect();
-        let ranked: Vec<Vec<f64>> = rows.iter().flatten().map(|row| row[..rounds].to_vec()).collect();
-        let ranking = rank(&ranked, metric.better, comparisons);
+        let ranking = rank(&in_common_rounds(&rows.iter().flatten().collect::<Vec<_>>()), metric.better, comparisons);
         let (mut ranks, mut better) = (vec![None; rows.len()], vec![Vec::new(); rows.len()]);
         for (place, &index) in in_play.iter().enumerate() {
             ranks[index] = ranking.ranks[place];
@@ -201,11 +243,10 @@ impl<'a> Field<'a> {
     /// How many times better one is than another, round by round: less than 1 when it is worse. `None` unless both have ranks.
     pub fn times_better(&self, one: &str, other: &str) -> Option<Estimate> {
         self.is_ahead(one, other)?;
-        let (one, other) = (self.cell(one)?.row(self.metric)?, self.cell(other)?.row(self.metric)?);
-        let rounds = one.len().min(other.len());
+        let rows = in_common_rounds(&[&self.cell(one)?.row(self.metric)?, &self.cell(other)?.row(self.metric)?]);
         match self.metric.better {
-            Better::Higher => Estimate::of_ratio(&one[..rounds], &other[..rounds]),
-            Better::Lower => Estimate::of_ratio(&other[..rounds], &one[..rounds]),
+            Better::Higher => Estimate::of_ratio(&rows[0], &rows[1]),
+            Better::Lower => Estimate::of_ratio(&rows[1], &rows[0]),
         }
     }
 
@@ -238,8 +279,7 @@ impl Cell {
 
     /// The same of each round in turn; empty of one that failed.
     pub fn latency_of_rounds(&self) -> impl Iterator<Item = Histogram<u64>> {
-        let good =
-            |trial: &Trial| trial.measured.as_ref().filter(|_| trial.failure.is_none()).map(|it| it.latency_hdr.decode());
+        let good = |trial: &Trial| trial.measured.as_ref().filter(|_| trial.is_good()).map(|it| it.latency_hdr.decode());
         self.trials.values().map(move |trial| good(trial).unwrap_or_else(|| Times::default().all))
     }
 
@@ -268,14 +308,24 @@ impl Cell {
         format!("{}-{}-{}", self.experiment.name, self.point.place.slug(), self.server)
     }
 
-    /// The number of its rounds.
+    /// The number of its rounds that are not void.
     pub fn rounds(&self) -> usize {
-        self.trials.len()
+        self.trials.values().filter(|trial| !trial.is_void()).count()
+    }
+
+    /// Why rounds are void.
+    pub fn void_rounds(&self) -> Vec<&str> {
+        self.trials.values().filter_map(|trial| trial.void.as_deref()).collect()
     }
 
     /// The reasons of the rounds that failed.
     pub fn failures(&self) -> Vec<&str> {
-        self.trials.values().filter_map(|trial| trial.failure.as_deref()).collect()
+        self.trials.values().filter(|trial| !trial.is_void()).filter_map(|trial| trial.failure.as_deref()).collect()
+    }
+
+    /// Whether it has rounds, and all of them failed.
+    pub fn failed(&self) -> bool {
+        self.rounds() > 0 && self.failures().len() == self.rounds()
     }
 
     /// How many clients were to be served, and how many were not, in the median round.
@@ -299,7 +349,7 @@ impl Cell {
 
     /// The estimate from the rounds that did not fail.
     pub fn estimate(&self, metric: &Metric) -> Option<Estimate> {
-        Estimate::of(&self.values(metric).into_iter().map(|(_, value)| value).collect::<Vec<_>>())
+        Estimate::of(&self.values(metric).into_values().collect::<Vec<_>>())
     }
 
     /// Which figures of the latency, such as `p99`, are lower bounds in some round, because of requests without an answer.
@@ -322,9 +372,8 @@ impl Cell {
 
     /// Rounds with an outlying value, and that value.
     pub fn outliers(&self, metric: &Metric) -> Vec<(u32, f64)> {
-        let values = self.values(metric);
-        let of_rounds: Vec<f64> = values.iter().map(|&(_, value)| value).collect();
-        outliers(&of_rounds).into_iter().map(|index| values[index]).collect()
+        let (rounds, values): (Vec<u32>, Vec<f64>) = self.values(metric).into_iter().unzip();
+        outliers(&values).into_iter().map(|index| (rounds[index], values[index])).collect()
     }
 
     /// Whether every client was served in every round.
@@ -338,18 +387,92 @@ impl Cell {
     }
 
     /// The values of all rounds, of a server that can be ranked.
-    fn row(&self, metric: &Metric) -> Option<Vec<f64>> {
-        let values: Vec<f64> = self.values(metric).into_iter().map(|(_, value)| value).collect();
-        (self.serves_all() && values.len() == self.rounds()).then_some(values)
+    fn row(&self, metric: &Metric) -> Option<Row> {
+        let values = self.values(metric);
+        let rounds = if metric.survives_disturbance { self.known().count() } else { self.rounds() };
+        (self.serves_all() && rounds > 0 && values.len() == rounds).then_some(values)
     }
 
-    /// Rounds that did not fail and have a value, and that value.
-    fn values(&self, metric: &Metric) -> Vec<(u32, f64)> {
-        let good = self.trials.values().filter(|trial| trial.failure.is_none());
-        good.filter_map(|trial| Some((trial.round, value(metric, trial.measured.as_ref()?)?))).collect()
+    /// The values of rounds that did not fail and have one.
+    fn values(&self, metric: &Metric) -> Row {
+        let counts = |trial: &&Trial| if metric.survives_disturbance { trial.is_known() } else { trial.is_good() };
+        let of = |trial: &Trial| Some((trial.round, value(metric, trial.measured.as_ref()?)?));
+        self.trials.values().filter(counts).filter_map(of).collect()
     }
 
+    /// What trials gave that neither failed nor are void.
     fn good(&self) -> impl Iterator<Item = &Measured> {
-        self.trials.values().filter(|trial| trial.failure.is_none()).filter_map(|trial| trial.measured.as_ref())
+        self.trials.values().filter(|trial| trial.is_good()).filter_map(|trial| trial.measured.as_ref())
+    }
+
+    /// What trials gave that did not fail.
+    fn known(&self) -> impl Iterator<Item = &Measured> {
+        self.trials.values().filter(|trial| trial.is_known()).filter_map(|trial| trial.measured.as_ref())
+    }
+}
+
+/// Values by round.
+type Row = BTreeMap<u32, f64>;
+
+/// The values of the rounds that all have: a void one, or the last of an unfinished run, some do not.
+fn in_common_rounds(rows: &[&Row]) -> Vec<Vec<f64>> {
+    let is_common = |round: &u32| rows.iter().all(|row| row.contains_key(round));
+    rows.iter().map(|row| row.iter().filter(|(round, _)| is_common(round)).map(|(_, value)| *value).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        run::record::Trial,
+        synthetic::{SyntheticRun, measured},
+    };
+
+    fn run() -> SyntheticRun {
+        SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"])
+    }
+
+    fn void(trial: &mut Trial) {
+        trial.void = Some("the machine was elsewhere".into());
+    }
+
+    #[test]
+    fn what_is_decided_asks_nothing_of_the_rest() {
+        let smallest = |run: &SyntheticRun| {
+            let summary = run.summary();
+            let fields = summary.fields(Experiment::named("scaling").unwrap());
+            fields[0].smallest_detectable.unwrap()
+        };
+        let equal = run();
+        let apart = run().scaled(|trial| if trial.place.x > 1 { 2_f64.powi(trial.server.len() as i32) } else { 1.0 });
+        assert!(smallest(&apart) < smallest(&equal), "{} {}", smallest(&apart), smallest(&equal));
+    }
+
+    #[test]
+    fn a_void_round_counts_for_costs_alone_and_a_repeat_takes_its_place() {
+        let mut run = run();
+        let is_first = |trial: &&mut Trial| trial.round == 1 && trial.place.x == 100;
+        run.trials.iter_mut().filter(is_first).for_each(|trial| {
+            void(trial);
+            measured(trial).connections_unserved = 7;
+        });
+        let experiment = Experiment::named("scaling").unwrap();
+        let point = experiment.points.iter().find(|point| point.place.x == 100).unwrap();
+        let mut summary = run.summary();
+        let rounds = |summary: &Summary, metric| {
+            let field = summary.field(experiment, point, metric).unwrap();
+            assert!(field.ranks.iter().all(Option::is_some), "a spoiled round takes nobody's rank: {:?}", field.ranks);
+            (field.cells[0].rounds(), field.cells[0].values(metric).len())
+        };
+        assert_eq!(rounds(&summary, &metric::THROUGHPUT), (8, 8));
+        assert_eq!(rounds(&summary, &metric::CPU_US), (8, 9));
+        assert_eq!(summary.void_trials(), 5);
+
+        let again = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"]).trials;
+        let again = again.into_iter().filter(|trial| trial.round == 1 && trial.place.x == 100);
+        again.for_each(|trial| _ = summary.add(trial).expect("a void trial may be repeated"));
+        assert_eq!(rounds(&summary, &metric::THROUGHPUT), (9, 9));
+        let third = SyntheticRun::of(&["--experiment", "scaling", "--rounds", "9"]).trials.remove(0);
+        assert!(summary.add(third).is_none(), "one that counts may not");
     }
 }

@@ -7,7 +7,7 @@ use testbed::Counters;
 
 use crate::{
     plan::metric::{self, Metric},
-    run::record::Measured,
+    run::{record::Measured, slices::Undisturbed},
 };
 
 const NS_PER_US: f64 = 1e3;
@@ -21,10 +21,10 @@ const FEW_REQUESTS: u64 = 100;
 type ValueOf = fn(&Measured) -> Option<f64>;
 
 /// All metrics, in the order of summary.csv, each with its value.
-static VALUES: [(&Metric, ValueOf); 31] = [
-    (&metric::THROUGHPUT, |measured| Some(measured.load.throughput_per_s)),
+static VALUES: [(&Metric, ValueOf); 32] = [
+    (&metric::THROUGHPUT, |measured| Some(throughput_per_s(measured))),
     (&metric::GOODPUT, |measured| {
-        Some(measured.load.throughput_per_s * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
+        Some(throughput_per_s(measured) * measured.load.config.payload_bytes as f64 / f64::from(1 << 20))
     }),
     (&metric::ANSWERED, |measured| {
         let load = &measured.load;
@@ -32,16 +32,23 @@ static VALUES: [(&Metric, ValueOf); 31] = [
         Some(load.throughput_per_s / (load.requests.due as f64 / load.elapsed_s)).filter(|share| share.is_finite())
     }),
     (&metric::CAPACITY, |measured| measured.capacity_derived_per_s),
-    (&metric::MEAN, |measured| Some(measured.load.latency_ns.as_ref()?.mean / NS_PER_US)),
-    (&metric::P50, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p50)),
-    (&metric::P90, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p90)),
-    (&metric::P99, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p99)),
+    (&metric::MEAN, |measured| undisturbed(measured, |calm| calm.mean_us, |latency| Some(latency.mean as u64))),
+    (&metric::P50, |measured| {
+        let level = measured.slices.as_ref().and_then(|slices| slices.level_p50_us);
+        level.or_else(|| latency_us(&measured.load.latency_ns, |latency| latency.p50))
+    }),
+    (&metric::P90, |measured| undisturbed(measured, |calm| calm.p90_us, |latency| latency.p90)),
+    (&metric::P99, |measured| undisturbed(measured, |calm| calm.p99_us, |latency| latency.p99)),
+    (&metric::P99_WITH_PAUSES, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p99)),
     (&metric::P99_9, |measured| latency_us(&measured.load.latency_ns, |latency| latency.p99_9)),
     (&metric::MAX, |measured| latency_us(&measured.load.latency_ns, |latency| Some(latency.max))),
     (&metric::SERVED, |measured| Some(measured.connections_asked as f64 - measured.connections_unserved as f64)),
     (&metric::JAIN, |measured| measured.load.connections.jain_index),
     (&metric::GREEDY_THROUGHPUT, |measured| Some(measured.greedy.as_ref()?.throughput_per_s)),
-    (&metric::CPU_US, |measured| measured.cost.cpu_us_per_request),
+    (&metric::CPU_US, |measured| {
+        let level = measured.slices.as_ref().and_then(|slices| slices.level_cpu_us_per_request);
+        level.or(measured.cost.cpu_us_per_request)
+    }),
     (&metric::CPU_SHARE, |measured| Some(measured.cost.cpu_share)),
     (&metric::USER_CPU_SHARE, |measured| Some(measured.cost.user_cpu_s / measured.load.elapsed_s)),
     (&metric::SYSTEM_CPU_SHARE, |measured| Some(measured.cost.system_cpu_s / measured.load.elapsed_s)),
@@ -83,6 +90,17 @@ pub fn metrics() -> impl Iterator<Item = &'static Metric> {
 pub fn value(metric: &Metric, measured: &Measured) -> Option<f64> {
     let (_, value) = VALUES.iter().find(|(one, _)| ptr::eq(*one, metric)).expect("every metric is in the list");
     value(measured)
+}
+
+/// Of a server that took turns, its level in the slices.
+fn throughput_per_s(measured: &Measured) -> f64 {
+    measured.slices.as_ref().map_or(measured.load.throughput_per_s, |slices| slices.level_throughput_per_s)
+}
+
+/// A latency in the slices in which the generator did not stand still, if there were such; else of the whole window.
+fn undisturbed(measured: &Measured, of_slices: fn(&Undisturbed) -> f64, ns: fn(&Summary) -> Option<u64>) -> Option<f64> {
+    let of_all = latency_us(&measured.load.latency_ns, ns)?;
+    Some(measured.slices.as_ref().and_then(|slices| slices.undisturbed.as_ref()).map_or(of_all, of_slices))
 }
 
 fn latency_us(times: &Option<Summary>, ns: fn(&Summary) -> Option<u64>) -> Option<f64> {

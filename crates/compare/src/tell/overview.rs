@@ -13,6 +13,7 @@ use crate::{
     run::manifest::Run,
     stats::summary::{Cell, Field, Summary, servers_of},
     tell::{
+        disturbed,
         sentences::sentences,
         text::{capitalized, clause, listed, place, ratio},
     },
@@ -27,7 +28,7 @@ pub struct Overview<'a> {
     pub machine: String,
     /// How it was measured, and how to read the numbers.
     pub method: String,
-    /// At most three sentences.
+    /// Whether the machine was quiet, and at most three sentences.
     pub answer: Vec<String>,
     pub standings: Vec<Standing<'a>>,
 }
@@ -95,7 +96,7 @@ impl<'a> Overview<'a> {
             title: listed(run.plan.servers.iter().map(|server| &server.name)),
             machine: machine(run),
             method: format!("{}. {}", run.plan.described(), how_to_read(run.plan.rounds)),
-            answer: answer(concerns.first(), fields),
+            answer: disturbed::sentence(summary, fields).into_iter().chain(answer(concerns.first(), fields)).collect(),
             standings: concerns.into_iter().map(standing).collect(),
         }
     }
@@ -179,6 +180,9 @@ fn remark(cell: &Cell) -> Option<String> {
     if let [first, ..] = failures[..] {
         return Some(format!("{} of {} rounds failed: {first}", failures.len(), cell.rounds()));
     }
+    if cell.rounds() == 0 {
+        return cell.void_rounds().first().map(|reason| format!("spoiled in all rounds: {reason}"));
+    }
     if cell.serves_all() {
         return None;
     }
@@ -198,7 +202,7 @@ fn answer(first: Option<&(&Experiment, &Concern, Field)>, fields: &[(&Experiment
     if fields.is_empty() {
         return vec!["There are no trials yet.".into()];
     }
-    let failed = |field: &Field| field.cells.iter().all(|cell| cell.failures().len() == cell.rounds());
+    let failed = |field: &Field| field.cells.iter().all(|cell| cell.failed());
     let mut reasons = fields.iter().filter_map(|(_, field)| field.cells[0].failures().first().copied());
     if let (true, Some(reason)) = (fields.iter().all(|(_, field)| failed(field)), reasons.next()) {
         return vec![format!("Every trial failed (first reason: {}).", clause(reason))];

@@ -57,7 +57,7 @@ fn outcome<'a>(field: &Field<'a>) -> Option<Outcome<'a>> {
         all.iter().filter(|(cell, _)| cell.serves_all() && cell.estimate(field.metric).is_some()).copied().collect();
     let first: Vec<_> = served.iter().filter(|(_, rank)| *rank == Some(1)).map(server).collect();
     Some(match &served[..] {
-        [] if all.iter().all(|(cell, _)| cell.failures().len() == cell.rounds()) => Outcome::AllFailed,
+        [] if all.iter().all(|(cell, _)| cell.failed()) => Outcome::AllFailed,
         [] if all.iter().any(|(cell, _)| cell.serves_all()) => return None,
         [] => Outcome::NoneServedAll,
         [alone] => Outcome::Alone(server(alone)),

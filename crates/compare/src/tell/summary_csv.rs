@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// The columns of summary.csv that are not metrics.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "experiment",
     "variant",
     "point",
     "server",
     "rounds",
     "failed_rounds",
+    "void_rounds",
     "connections_asked",
     "connections_unserved",
     "bottleneck",
@@ -52,8 +53,9 @@ fn row(cell: &Cell, rank: Option<usize>) -> Vec<String> {
         cell.point.place.variant.to_string(),
         cell.point.place.x.to_string(),
         cell.server.clone(),
-        cell.rounds().to_string(),
+        (cell.rounds() + cell.void_rounds().len()).to_string(),
         cell.failures().len().to_string(),
+        cell.void_rounds().len().to_string(),
         text(clients.map(|(asked, _)| asked.to_string())),
         text(clients.map(|(_, unserved)| unserved.to_string())),
         text(cell.bottleneck().map(|bottleneck| bottleneck.to_string())),

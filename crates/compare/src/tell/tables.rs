@@ -75,7 +75,9 @@ fn limit(cell: &Cell) -> String {
 
 /// How many clients were served at all, and whether the server kept up with the rate requested.
 pub fn clients(cell: &Cell) -> String {
-    let Some((asked, unserved)) = cell.clients() else { return "failed".into() };
+    let Some((asked, unserved)) = cell.clients() else {
+        return if cell.rounds() == 0 { "void" } else { "failed" }.into();
+    };
     let behind = if is_saturated(cell) { ", saturated" } else { "" };
     let failed = if cell.failures().is_empty() { String::new() } else { format!(", {} failed", rounds_failed(cell)) };
     match unserved {
@@ -105,6 +107,10 @@ pub fn notes(experiment: &Experiment, fields: &[Field]) -> Vec<String> {
         for cell in &field.cells {
             if let [first, ..] = cell.failures()[..] {
                 notes.push(format!("{place}, {}: {} failed: {first}", cell.server, rounds_failed(cell)));
+            }
+            if let [first, ..] = cell.void_rounds()[..] {
+                let (void, all) = (cell.void_rounds().len(), cell.void_rounds().len() + cell.rounds());
+                notes.push(format!("{place}, {}: {void} of {all} rounds are void: {first}", cell.server));
             }
             let median = cell.estimate(metric).map(|estimate| metric.number(estimate.median)).unwrap_or_default();
             for (round, value) in cell.outliers(metric) {

@@ -519,6 +519,7 @@ mod tests {
             connections: Connections::default(),
             cpu: Cpu::default(),
             pauses: Pauses::default(),
+            slices: Vec::new(),
             first_wrong: None,
             warnings: Vec::new(),
         };

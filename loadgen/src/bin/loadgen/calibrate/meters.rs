@@ -286,8 +286,7 @@ mod tests {
     fn the_meters_are_readable_as_text_and_as_json() {
         let spread = Spread { p50: 1000, p99: 2000, max: 3000 };
         let lags = WAITS.map(|wait| SendLag { rate_per_s: 1000.0, wait, lag_ns: spread, busy_share: 0.5 });
-        let busy =
-            ProcessorPauses { cpu: 0, watched_s: 1.0, cpu_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
+        let busy = ProcessorPauses { cpu: 0, watched_s: 1.0, times: 9, total_ns: 11_000_000, longest_ns: 2_000_000 };
         let meters = Meters {
             clock_step_ns: None,
             clock_reading_ns: 20.0,

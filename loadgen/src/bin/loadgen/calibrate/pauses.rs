@@ -5,7 +5,7 @@ use loadgen::readable_ns as readable;
 
 /// How often, how long, and beyond which percentile latencies are the machine's.
 pub fn describe(pauses: &ProcessorPauses) -> String {
-    let ProcessorPauses { cpu, watched_s, times, total_ns, longest_ns, .. } = *pauses;
+    let ProcessorPauses { cpu, watched_s, times, total_ns, longest_ns } = *pauses;
     let share = 100.0 * pauses.share();
     match times {
         0 => {
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn pauses_of_a_processor_bound_the_percentiles() {
-        let some = ProcessorPauses { cpu: 1, watched_s: 2.0, cpu_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
+        let some = ProcessorPauses { cpu: 1, watched_s: 2.0, times: 14, total_ns: 2_000_000, longest_ns: 900_000 };
         assert_eq!(
             describe(&some),
             "processor 1 had 14 pauses of 2.00 ms in total within 2 s (0.10 %), the longest of 900 µs: \
