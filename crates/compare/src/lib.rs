@@ -49,6 +49,7 @@ use crate::{
     },
     stats::{
         diagnosis::{self, Finding},
+        power,
         summary::Summary,
         textbook,
     },
@@ -66,6 +67,9 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// Of so many groups of trials that meet the same machine, one that it spoiled is repeated.
 const GROUPS_PER_REPEAT: usize = 10;
+
+/// How many times the rounds of the plan are made at most to tell smaller differences.
+const MOST_TIMES_THE_ROUNDS: u32 = 5;
 
 /// How old summary.md and summary.csv may get while trials run.
 const SUMMARY_AGE: Duration = Duration::from_secs(30);
@@ -124,7 +128,7 @@ fn compare(options: &Options) -> Result<bool> {
     host::raise_descriptor_limit().context("cannot raise the descriptor limit")?;
     // Where it is not allowed, other programs take what they get.
     let _ = host::raise_priority();
-    let (mut folder, plan, mut summary) = match &options.resume {
+    let (mut folder, mut plan, mut summary) = match &options.resume {
         Some(folder) => resume(folder)?,
         None => match begin(options)? {
             Some(begun) => begun,
@@ -134,9 +138,17 @@ fn compare(options: &Options) -> Result<bool> {
     let run = folder.run().clone();
     let bench = bench(options, &run.processors, &plan.settings, interrupted)?;
     let logs = folder.path().join("servers");
-    let runner = Runner { settings: &plan.settings, bench: &bench, processors: &run.processors, logs };
+    let settings = plan.settings.clone();
+    let runner = Runner { settings: &settings, bench: &bench, processors: &run.processors, logs };
 
     run_trials(&runner, &plan, &mut folder, &mut summary)?;
+    while let Some(further) = further_rounds(&plan, &summary, &run.processors)? {
+        plan = further;
+        folder.extend(&plan)?;
+        summary.extend(&plan);
+        run_trials(&runner, &plan, &mut folder, &mut summary)?;
+    }
+    let run = folder.run().clone();
     let complete = summary.trials() == plan.trials.len();
     if complete && plan.settings.trace {
         folder.keep_traces(traces(&runner))?;
@@ -185,6 +197,30 @@ fn run_trials(runner: &Runner, plan: &Plan, folder: &mut RunFolder, summary: &mu
     }
     progress.finish();
     Ok(())
+}
+
+/// The plan with so many further rounds as it should take to tell the differences that are to be told; `None` when that is done,
+/// was not asked for, or would take too many.
+fn further_rounds(plan: &Plan, summary: &Summary, processors: &Processors) -> Result<Option<Plan>> {
+    let settings = &plan.settings;
+    let is_complete = summary.trials() == plan.trials.len();
+    let (Some(wanted), Some(now), true) = (settings.resolve, power::of_run(summary, settings), is_complete) else {
+        return Ok(None);
+    };
+    let (rounds, most) = (settings.all_rounds(), settings.rounds.saturating_mul(MOST_TIMES_THE_ROUNDS));
+    let needed = power::rounds_for(wanted, now, rounds);
+    let told = |ratio: f64| format!("{:.1} %", 100.0 * (ratio - 1.0));
+    if now <= wanted {
+        print(format!("after {rounds} rounds, differences of {} can be told", told(now)));
+        return Ok(None);
+    }
+    if rounds >= most {
+        let (now, wanted) = (told(now), told(wanted));
+        print(format!("after {rounds} rounds, differences of {now} can be told; {wanted} would take about {needed} rounds"));
+        return Ok(None);
+    }
+    let further_rounds = needed.clamp(rounds + 1, most) - settings.rounds;
+    Ok(Some(Plan::new(Settings { further_rounds, ..settings.clone() }, processors)?))
 }
 
 /// The steps of those trials that the machine spoiled.

@@ -282,6 +282,19 @@ fn a_run_from_elsewhere_is_checked_and_never_leads_out_of_its_folder() {
 }
 
 #[test]
+fn a_run_goes_on_until_it_can_tell_what_it_is_to_tell() {
+    let place = Place::new();
+    let output = place.run(&["--experiment", "churn", "--only", "poll,epoll", "--rounds", "5", "--resolve", "1%"]);
+    // Nothing tells differences of one percent from so short windows.
+    assert!(output.contains("after 25 rounds, differences of ") && output.contains(" would take about "), "{output}");
+    let run = place.run_json();
+    assert_eq!((&run["plan"]["rounds"], &run["plan"]["further_rounds"], &run["trials"]), (&json!(5), &json!(20), &json!(50)));
+    assert_eq!((place.trials().len(), &run["complete"]), (50, &json!(true)));
+    // What was made in the end is what any later reader makes of it.
+    succeeded(Command::new(env!("CARGO_BIN_EXE_compare")).arg("report").arg(place.latest("")).output().unwrap());
+}
+
+#[test]
 fn listing_and_dry_run_create_no_folder() {
     let place = Place::new();
     let list = succeeded(place.compare().arg("--list").output().unwrap());

@@ -5,21 +5,21 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     os::fd::AsFd,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use host::Cpus;
-use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, Wait};
+use loadgen::{Arrival, Config, Load, Measurement, OpenLoop, Pauses, Wait};
 use models::{Model, Set};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
     time::{ClockId, clock_gettime},
 };
-use testbed::{Bench, Counters, NothingMeasured, Observed, STOP_TIMEOUT, Server};
+use testbed::{Bench, Counters, Disturbance, Look, NothingMeasured, Observed, STOP_TIMEOUT, Server};
 
 use crate::picture::Picture;
 
@@ -45,6 +45,8 @@ pub struct Lab {
     pauses: bool,
     /// Whether everything is much shorter than usual, for tests: the numbers then mean nothing.
     is_short: bool,
+    /// When generators stood still, and how long they measured.
+    paused: Mutex<(Pauses, Duration)>,
 }
 
 /// The reason why a lesson's experiment cannot run on this machine. Not a failure: other lessons go on.
@@ -68,7 +70,8 @@ impl Lab {
         let cpu = |index: usize| Cpus::new([allowed[index % allowed.len()]]).expect("one processor is not none");
         let is_animated = io::stdout().is_terminal();
         let pauses = pauses && is_animated && io::stdin().is_terminal();
-        Ok(Lab { bench: Bench::new(None, cpu(0), interrupted)?, generator_cpus: cpu(1), is_animated, pauses, is_short })
+        let bench = Bench::new(None, cpu(0), interrupted)?;
+        Ok(Lab { bench, generator_cpus: cpu(1), is_animated, pauses, is_short, paused: Mutex::default() })
     }
 
     /// Prints a line.
@@ -130,19 +133,41 @@ impl Lab {
     pub fn drive(&self, config: &Config) -> Result<Measurement> {
         let measurement = loadgen::run(config, &self.bench.interrupted, &mut |_| {})?;
         ensure!(!measurement.interrupted, "interrupted");
+        self.note_pauses(&measurement);
         Ok(measurement)
     }
 
     /// Generates a load and observes what it costs the server. Tries again when the machine was so busy that the generator did not
     /// run in the measured window at all: the windows of many lessons are short.
     pub fn drive_and_observe(&self, server: &mut Server, config: &Config) -> Result<(Measurement, Observed)> {
+        let mut driven = self.bench.drive(server, config);
         for _ in 1..ATTEMPTS {
-            match self.bench.drive(server, config) {
-                Err(error) if error.is::<NothingMeasured>() => {}
-                result => return result,
+            if !driven.as_ref().is_err_and(|error| error.is::<NothingMeasured>()) {
+                break;
             }
+            driven = self.bench.drive(server, config);
         }
-        self.bench.drive(server, config)
+        driven.inspect(|(measurement, _)| self.note_pauses(measurement))
+    }
+
+    fn note_pauses(&self, measurement: &Measurement) {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.0.add(measurement.pauses);
+        paused.1 += measurement.elapsed * measurement.threads as u32;
+    }
+
+    /// A look at the machine, before an experiment.
+    pub fn look(&self) -> Result<Look> {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        let cpus = self.bench.server_cpus.as_slice().iter().chain(self.generator_cpus.as_slice());
+        let cpus = Cpus::new(cpus.copied()).expect("there is a processor");
+        Look::at(cpus).context("cannot look at the machine")
+    }
+
+    /// What has disturbed the experiment since then; its servers have ended.
+    pub fn disturbance(&self, look: Look) -> Result<Disturbance> {
+        let (pauses, measured) = *self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(look.disturbance().context("cannot look at the machine")?.with_pauses(pauses, measured, 1))
     }
 
     /// Waits until servers that share processors use no processor time, for at most a second: closing the connections of the

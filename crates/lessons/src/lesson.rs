@@ -18,6 +18,8 @@ pub struct Lesson {
     pub prediction: &'static str,
     /// Shows what is measured, and judges it.
     pub experiment: fn(&Lab) -> Result<Finding>,
+    /// Whether its verdict depends on times, which a disturbed machine changes.
+    pub is_timed: bool,
     pub read_next: &'static [Passage],
 }
 
@@ -41,6 +43,16 @@ pub struct Finding {
     pub reason: String,
 }
 
+impl Finding {
+    /// The same numbers, of a machine that was disturbed.
+    pub fn of_disturbed_machine(self, disturbance: &str) -> Finding {
+        let reason = format!(
+            "While the experiment ran, {disturbance}: its times are not those of the servers. Run it again when the machine is quiet."
+        );
+        Finding { verdict: Verdict::Disturbed, reason, ..self }
+    }
+}
+
 /// Whether the claim holds on this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -50,6 +62,8 @@ pub enum Verdict {
     DoesNotHold,
     /// The data do not decide it.
     Inconclusive,
+    /// The machine was disturbed, so the data say nothing about it.
+    Disturbed,
 }
 
 impl Verdict {
@@ -74,6 +88,7 @@ impl fmt::Display for Verdict {
             Verdict::HoldsOnly(when) => write!(f, "holds only when {when}"),
             Verdict::DoesNotHold => f.write_str("does not hold here"),
             Verdict::Inconclusive => f.write_str("remains undecided (inconclusive)"),
+            Verdict::Disturbed => f.write_str("remains undecided (inconclusive: this machine was disturbed)"),
         }
     }
 }
@@ -81,6 +96,16 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disturbed_machine_decides_nothing_and_its_numbers_are_kept() {
+        let numbers = vec![("p50".into(), "3 µs".into())];
+        let finding = Finding { numbers: numbers.clone(), verdict: Verdict::Holds, reason: "it is so".into() };
+        let finding = finding.of_disturbed_machine("other programs used 50 % of the processors' time");
+        assert_eq!((finding.numbers, &finding.verdict), (numbers, &Verdict::Disturbed));
+        assert!(finding.reason.starts_with("While the experiment ran, other programs used 50 %"), "{}", finding.reason);
+        assert!(finding.verdict.to_string().ends_with("(inconclusive: this machine was disturbed)"));
+    }
 
     #[test]
     fn a_verdict_on_cases_needs_a_decided_one() {

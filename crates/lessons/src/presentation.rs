@@ -20,8 +20,9 @@ pub fn run(lesson: &Lesson, lab: &Lab) -> Result<Outcome> {
     lab.print(part("Prediction", lesson.prediction));
     lab.wait_for_prediction()?;
     lab.print(part("Experiment", ""));
+    let look = lab.look()?;
     let outcome = match (lesson.experiment)(lab) {
-        Ok(finding) => Ok(finding),
+        Ok(finding) => Ok(judged_by_machine(lesson, finding, lab.disturbance(look)?.spoils())),
         Err(error) => Err(error.downcast::<Unavailable>()?),
     };
     match &outcome {
@@ -33,6 +34,14 @@ pub fn run(lesson: &Lesson, lab: &Lab) -> Result<Outcome> {
     }
     lab.print(part("Read next", &read_next(lesson, "")));
     Ok(outcome)
+}
+
+/// The finding, unless the machine was so disturbed that its times say nothing.
+fn judged_by_machine(lesson: &Lesson, finding: Finding, spoiled: Option<String>) -> Finding {
+    match spoiled {
+        Some(reason) if lesson.is_timed => finding.of_disturbed_machine(&reason),
+        _ => finding,
+    }
 }
 
 /// The longest line, however wide the terminal is: longer ones are hard to read on a projector.

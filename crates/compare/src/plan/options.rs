@@ -8,6 +8,10 @@ use testbed::ExternalServer;
 
 use crate::plan::experiment::Profile;
 
+/// Smaller differences are never told, see [`statistics::rank`].
+const SMALLEST_PERCENT: f64 = 1.0;
+const MOST_PERCENT: f64 = 100.0;
+
 /// What is compared, and how thoroughly.
 #[derive(Debug, Args)]
 pub struct What {
@@ -45,6 +49,11 @@ pub struct What {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
 
+    /// Go on in further rounds until differences of this size in replies/s can be told, in the median of the points, e.g. 2%; at most
+    /// five times the rounds
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub resolve: Option<f64>,
+
     /// Warm-up before each trial's measured window, e.g. 200ms. Default: the profile's
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub warmup: Option<Duration>,
@@ -64,4 +73,27 @@ pub struct What {
     /// At the end, count the models' system calls with strace, too
     #[arg(long)]
     pub trace: bool,
+}
+
+/// A difference such as `2%`, as a ratio: 1.02.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: f64 =
+        text.trim_end_matches('%').trim().parse().map_err(|_| "it should be a percentage, such as 2%".to_owned())?;
+    match (SMALLEST_PERCENT..=MOST_PERCENT).contains(&percent) {
+        true => Ok(1.0 + percent / 100.0),
+        false => Err(format!("it should be {SMALLEST_PERCENT} to {MOST_PERCENT} percent: smaller differences do not matter")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentage_has_a_sign_or_none() {
+        assert_eq!([percent("2%"), percent("2.5"), percent("30 %")], [Ok(1.02), Ok(1.025), Ok(1.3)]);
+        for wrong in ["", "0.5%", "200%", "two", "NaN"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl Plan {
         }
         let mut order = StdRng::seed_from_u64(settings.seed);
         let mut trials = Vec::new();
-        for round in 1..=settings.rounds {
+        for round in 1..=settings.all_rounds() {
             let mut groups: Vec<_> =
                 settings.experiments().flat_map(|experiment| groups(experiment, settings.profile, &mut order)).collect();
             groups.shuffle(&mut order);

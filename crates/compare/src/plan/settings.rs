@@ -30,6 +30,12 @@ pub struct Settings {
     pub experiments: Vec<String>,
     pub servers: Vec<Contestant>,
     pub rounds: u32,
+    /// Rounds beyond these, which it took to tell smaller differences.
+    #[serde(default)]
+    pub further_rounds: u32,
+    /// The ratio that is to be told, such as 1.02, with further rounds if it takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve: Option<f64>,
     pub seed: u64,
     pub warmup_s: f64,
     pub window_s: f64,
@@ -55,6 +61,8 @@ impl Settings {
             experiments: experiments(&what.experiment, &servers)?,
             servers,
             rounds: what.rounds.unwrap_or(rounds),
+            further_rounds: 0,
+            resolve: what.resolve,
             seed: what.seed.unwrap_or_else(|| rand::random::<u64>() >> 11),
             warmup_s: seconds(what.warmup, warmup_ms),
             window_s: seconds(what.window, window_ms),
@@ -70,7 +78,8 @@ impl Settings {
         let is_time = |seconds: f64| (0.0..=LONGEST_S).contains(&seconds);
         ensure!(self.window_s > 0.0 && is_time(self.window_s), "the window must be longer than 0 and at most an hour");
         ensure!(is_time(self.warmup_s), "the warm-up must be at most an hour");
-        ensure!((1..=MOST_ROUNDS).contains(&self.rounds), "there must be 1 to {MOST_ROUNDS} rounds");
+        let is_possible = self.rounds >= 1 && self.all_rounds() <= MOST_ROUNDS;
+        ensure!(is_possible, "there must be 1 to {MOST_ROUNDS} rounds");
         ensure!(self.servers.len() <= MOST_SERVERS, "there may be at most {MOST_SERVERS} servers");
         match self.servers.iter().find(|server| !can_be_in_a_file_name(&server.name)) {
             Some(server) => bail!("'{}' cannot be the name of a server", server.name.escape_debug()),
@@ -86,9 +95,14 @@ impl Settings {
     /// Rounds, times and seed, as text.
     pub fn described(&self) -> String {
         let time = |seconds| humantime::format_duration(Duration::from_secs_f64(seconds));
-        let rounds = if self.rounds == 1 { "1 round".into() } else { format!("{} rounds", self.rounds) };
+        let rounds = if self.all_rounds() == 1 { "1 round".into() } else { format!("{} rounds", self.all_rounds()) };
         let (warmup, window) = (time(self.warmup_s), time(self.window_s));
         format!("{rounds} of {window} after {warmup} of warm-up, order shuffled by seed {}", self.seed)
+    }
+
+    /// All rounds.
+    pub fn all_rounds(&self) -> u32 {
+        self.rounds.saturating_add(self.further_rounds)
     }
 
     /// How long this load's requests flow before they are measured.

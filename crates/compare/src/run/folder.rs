@@ -16,7 +16,10 @@ use rustix::{
 };
 use serde::Serialize;
 
-use crate::run::{manifest::Run, record::Trial, stored, trace::Trace};
+use crate::{
+    plan::schedule::Plan,
+    run::{manifest::Run, record::Trial, stored, trace::Trace},
+};
 
 /// The folder of one run. Every file in it is complete at any time, except for the last line of trials.jsonl: an interrupted
 /// run keeps its finished trials.
@@ -139,6 +142,13 @@ impl RunFolder {
 
     fn write_json(&self, name: &str, content: &impl Serialize) -> Result<()> {
         self.write(name, |out| Ok(serde_json::to_writer_pretty(out, content)?))
+    }
+
+    /// Records a plan with further rounds in run.json.
+    pub fn extend(&mut self, plan: &Plan) -> Result<()> {
+        self.run.plan = plan.settings.clone();
+        self.run.trials = plan.trials.len();
+        self.write_run()
     }
 
     /// Records the end of the run in run.json.

@@ -3,6 +3,7 @@
 pub mod claim;
 pub mod diagnosis;
 pub mod diff;
+pub mod power;
 pub mod summary;
 pub mod textbook;
 pub mod values;

@@ -73,10 +73,15 @@ pub struct Field<'a> {
 }
 
 impl Summary {
+    /// Makes room for the trials of a plan with further rounds.
+    pub fn extend(&mut self, plan: &Plan) {
+        self.rounds = plan.settings.all_rounds();
+    }
+
     /// Without any trial.
     pub fn new(plan: &Plan) -> Summary {
         let servers = plan.settings.servers.iter().map(|server| server.name.clone()).collect();
-        Summary { servers, rounds: plan.settings.rounds, comparisons: plan.comparisons(), ..Summary::default() }
+        Summary { servers, rounds: plan.settings.all_rounds(), comparisons: plan.comparisons(), ..Summary::default() }
     }
 
     /// Adds a trial, and returns its cell; `None` when the plan has no such trial, or it has been added already. A void trial may be
@@ -162,7 +167,8 @@ impl Summary {
         *self.undecided.get_or_init(|| {
             let mut undecided = self.comparisons;
             loop {
-                let fields = EXPERIMENTS.iter().flat_map(|experiment| self.fields_at(experiment, undecided));
+                let fields =
+                    EXPERIMENTS.iter().flat_map(|experiment| self.fields_at(experiment, experiment.ranked_by, undecided));
                 let decided: usize = fields.map(|field| field.better.iter().map(Vec::len).sum::<usize>()).sum();
                 let left = self.comparisons.saturating_sub(decided).max(1);
                 if left >= undecided {
@@ -175,10 +181,15 @@ impl Summary {
 
     /// The points of an experiment that have trials, with all servers and their ranks.
     pub fn fields(&self, experiment: &Experiment) -> Vec<Field<'_>> {
-        self.fields_at(experiment, self.undecided())
+        self.fields_at(experiment, experiment.ranked_by, self.undecided())
     }
 
-    fn fields_at(&self, experiment: &Experiment, comparisons: usize) -> Vec<Field<'_>> {
+    /// The same, ranked by any metric.
+    pub fn fields_by(&self, experiment: &Experiment, metric: &'static Metric) -> Vec<Field<'_>> {
+        self.fields_at(experiment, metric, self.undecided())
+    }
+
+    fn fields_at(&self, experiment: &Experiment, metric: &'static Metric, comparisons: usize) -> Vec<Field<'_>> {
         let mut fields: Vec<(usize, Vec<&Cell>)> = Vec::new();
         for (&(_, point, _), cell) in self.cells.iter().filter(|(_, cell)| cell.experiment.name == experiment.name) {
             match fields.last_mut() {
@@ -186,7 +197,7 @@ impl Summary {
                 _ => fields.push((point, vec![cell])),
             }
         }
-        fields.into_iter().map(|(_, cells)| Field::new(cells, experiment.ranked_by, comparisons)).collect()
+        fields.into_iter().map(|(_, cells)| Field::new(cells, metric, comparisons)).collect()
     }
 
     /// All servers at a point, ranked by any metric.

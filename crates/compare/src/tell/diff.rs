@@ -75,7 +75,7 @@ fn plan_differences(before: &StoredRun, after: &StoredRun) -> Vec<String> {
     // Which points there are depends on these, and how precise their numbers are; not the numbers themselves.
     let extent = [
         difference("profile", format!("{:?}", plan.profile), format!("{:?}", other.profile)),
-        difference("rounds", plan.rounds.to_string(), other.rounds.to_string()),
+        difference("rounds", plan.all_rounds().to_string(), other.all_rounds().to_string()),
     ];
     let conditions = [
         difference("window", format!("{} s", plan.window_s), format!("{} s", other.window_s)),

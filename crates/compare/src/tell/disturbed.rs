@@ -4,13 +4,10 @@ use testbed::Disturbance;
 
 use crate::{
     plan::{
-        experiment::Experiment,
         metric::{self, Metric},
+        settings::Settings,
     },
-    stats::{
-        diagnosis::DISTURBING,
-        summary::{Field, Summary},
-    },
+    stats::{diagnosis::DISTURBING, power::smallest_detectable, summary::Summary},
     tell::{text::listed, tie::noise},
 };
 
@@ -18,7 +15,7 @@ use crate::{
 static METRICS: [&Metric; 4] = [&metric::THROUGHPUT, &metric::CPU_US, &metric::P50, &metric::P99];
 
 /// Whether the machine was quiet, and which differences can be told; `None` of runs that did not keep it.
-pub fn sentence(summary: &Summary, fields: &[(&Experiment, &Field)]) -> Option<String> {
+pub fn sentence(summary: &Summary, settings: &Settings) -> Option<String> {
     let of_run = mean(summary.disturbances())?;
     let Disturbance { paused_share, longest_pause_ms, others_share, steal_share, throttled_share, .. } = of_run;
     let percent = |share: f64| if share < 0.1 { format!("{:.1} %", 100.0 * share) } else { format!("{:.0} %", 100.0 * share) };
@@ -37,7 +34,7 @@ pub fn sentence(summary: &Summary, fields: &[(&Experiment, &Field)]) -> Option<S
         told.push(void(summary));
     }
     let state = if is_disturbed { "disturbed" } else { "quiet" };
-    let power = power(summary, fields).map(|power| format!(" {power}")).unwrap_or_default();
+    let power = power(summary, settings).map(|power| format!(" {power}")).unwrap_or_default();
     Some(format!("The machine was {state}: {}.{power}", listed(told)))
 }
 
@@ -50,18 +47,12 @@ fn void(summary: &Summary) -> String {
 }
 
 /// The smallest differences that could be told, in the median of the points.
-fn power(summary: &Summary, fields: &[(&Experiment, &Field)]) -> Option<String> {
-    let of_metric = |metric: &'static Metric| {
-        let shows = |experiment: &Experiment| {
-            [experiment.ranked_by].iter().chain(experiment.shows).any(|shown| shown.name == metric.name)
-        };
-        let smallest = |(experiment, field): &(&Experiment, &Field)| {
-            summary.field(experiment, field.point, metric).and_then(|field| field.smallest_detectable)
-        };
-        let all: Vec<f64> = fields.iter().filter(|(experiment, _)| shows(experiment)).filter_map(smallest).collect();
-        (!all.is_empty()).then(|| format!("{} in {}", noise(statistics::median(&all)), metric.title()))
+fn power(summary: &Summary, settings: &Settings) -> Option<String> {
+    let of_metric = |metric: &&'static Metric| {
+        let smallest = smallest_detectable(summary, settings, metric)?;
+        Some(format!("{} in {}", noise(smallest), metric.title()))
     };
-    let all: Vec<String> = METRICS.iter().filter_map(|metric| of_metric(metric)).collect();
+    let all: Vec<String> = METRICS.iter().filter_map(of_metric).collect();
     (!all.is_empty())
         .then(|| format!("The smallest differences that can be told, in the median of the points: {}.", listed(all)))
 }
@@ -106,9 +97,7 @@ mod tests {
             })
             .collect();
         let summary = run.summary();
-        let experiment = Experiment::named("scaling").unwrap();
-        let fields = summary.fields(experiment);
-        sentence(&summary, &fields.iter().map(|field| (experiment, field)).collect::<Vec<_>>())
+        sentence(&summary, &run.run.plan)
     }
 
     #[test]

@@ -95,8 +95,8 @@ impl<'a> Overview<'a> {
         Overview {
             title: listed(run.plan.servers.iter().map(|server| &server.name)),
             machine: machine(run),
-            method: format!("{}. {}", run.plan.described(), how_to_read(run.plan.rounds)),
-            answer: disturbed::sentence(summary, fields).into_iter().chain(answer(concerns.first(), fields)).collect(),
+            method: format!("{}. {}", run.plan.described(), how_to_read(run.plan.all_rounds())),
+            answer: disturbed::sentence(summary, &run.plan).into_iter().chain(answer(concerns.first(), fields)).collect(),
             standings: concerns.into_iter().map(standing).collect(),
         }
     }

@@ -20,6 +20,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "No connection is idle now: each always has a request in flight. There are 1, 10, 100 and 1,000 of them.\n\
                  From how many connections on does epoll send more replies per second than poll?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-poll/src/main.rs",

@@ -28,6 +28,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A program calls listen with a backlog of 5 and never accepts. Clients connect, one after the other.\n\
                  For how many does connect succeed, and what does the next one see?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/listener.rs",

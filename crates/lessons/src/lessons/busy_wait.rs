@@ -26,6 +26,7 @@ pub static LESSON: Lesson = Lesson {
                  How much of a processor does a server use that busy-polls every socket, and one that waits in epoll?\n\
                  And when one client sends requests: which of the two has the lower latency?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-nonblocking/src/main.rs",

@@ -19,6 +19,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A server stalls for one of five seconds. One benchmark sends a request when it has the previous reply (a closed loop),\n\
                  another sends 1,000 requests per second, with or without replies (an open loop). Which p99 does each report?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "loadgen/src/schedule.rs",

@@ -22,6 +22,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A client sends 100 requests, each of which is 10 ms of work, and shuts down its sending side (SHUT_WR).\n\
                  The server's read returns 0. How many replies does the client get from each server?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-protocol/src/session.rs",

@@ -22,6 +22,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A client connects to a blocking server and is idle for three seconds. A second one connects and sends a request.\n\
                  Does its connect succeed? And when does its reply arrive, from this server and from one that waits in epoll?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-blocking/src/main.rs",

@@ -24,6 +24,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "32 clients send requests to a server on one processor. Each request blocks for 1 ms (as for a disk), or computes for 100 us.\n\
                  For which of the two does one thread per connection answer more requests per second than one loop?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/worker.rs",

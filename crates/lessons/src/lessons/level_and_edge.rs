@@ -30,6 +30,7 @@ pub static LESSON: Lesson = Lesson {
                  How often per second does it wake up if notification is level-triggered (as long as the socket is writable)?\n\
                  And how often if it is edge-triggered (when the socket becomes writable)?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-poll/src/main.rs",

@@ -24,6 +24,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A program sends eight million bytes to a receiver that starts reading half a second late, and ignores\n\
                  what send returns. How many bytes arrive if its socket is blocking, and how many if it is nonblocking?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",

@@ -21,6 +21,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "Ten connections each always have a request in flight. 1,000 others are idle, then 4,000, then 10,000.\n\
                  By what factor does the CPU per request of the ten grow: with poll, and with epoll?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-poll/src/main.rs",

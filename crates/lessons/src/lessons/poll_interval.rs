@@ -28,6 +28,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A nonblocking server sleeps for 1 ms before it tries every socket again.\n\
                  By how much does the median latency rise, by how much with a sleep of 10 ms, and how much processor time does it save?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/lessons/src/lessons/poll_interval.rs",

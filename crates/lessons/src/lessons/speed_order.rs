@@ -20,6 +20,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "Four loads: 1 client; 100 clients; 100 clients among 1,000 idle ones; 50 clients whose requests each block for 1 ms.\n\
                  For which of them is the order as claimed, and which model is first where every request blocks?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-blocking/src/main.rs",

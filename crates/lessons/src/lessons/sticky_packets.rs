@@ -22,6 +22,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A client sends \"milk\", \"bread\" and \"eggs\" in quick succession to an echo server and reads what\n\
                  it sends back. How many reads does that take, and what does each return? And if it waits for each echo first?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",

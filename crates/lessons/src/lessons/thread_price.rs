@@ -28,6 +28,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A server has one thread per connection, and 4,000 clients connect and send requests. Are all of them served?\n\
                  And by what factor is the CPU per request higher than with 10 clients: with threads, and with epoll?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-thread-per-conn/src/main.rs",

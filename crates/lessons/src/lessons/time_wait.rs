@@ -22,6 +22,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "300 short connections, one at a time and all at the same time, closed first by the client and by the server.\n\
                  In which of the four cases does the server keep sockets in TIME_WAIT?",
     experiment,
+    is_timed: false,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",

@@ -28,6 +28,7 @@ pub static LESSON: Lesson = Lesson {
     prediction: "A client connects, is idle for 50 ms, and then sends 40,000 bytes at once; a server reads 16 KiB at a time.\n\
                  How long does each of the two phases take, in which system call, and does every read have both?",
     experiment,
+    is_timed: true,
     read_next: &[
         Passage {
             file: "crates/echo-server/src/connection.rs",
