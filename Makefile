@@ -21,6 +21,10 @@ bench-all: release ## Compare all models, also those that are not in `make bench
 bench-quick: release ## The same with one round and fewer points (under a minute)
 	$(RUN) compare -- --profile quick
 
+.PHONY: doctor
+doctor: release ## Show what on this machine disturbs a comparison, and what to do about it
+	@$(RUN) compare -- doctor
+
 .PHONY: truth
 truth: release ## Check the load generator against servers of known behaviour (about five minutes, on an idle machine)
 	$(RUN) loadgen -- calibrate

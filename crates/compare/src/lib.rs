@@ -23,10 +23,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use serde_json::json;
 use testbed::Bench;
 
 use crate::{
-    options::{Action, Options},
+    options::{Action, Options, Sides},
     plan::{
         contestant::{self, Contestant, Program},
         experiment,
@@ -35,6 +36,7 @@ use crate::{
         settings::Settings,
     },
     run::{
+        condition::Condition,
         folder::RunFolder,
         guard,
         machine::Machine,
@@ -45,9 +47,23 @@ use crate::{
         trace::Trace,
         trial::{self, Runner},
     },
-    stats::{power, summary::Summary, textbook},
-    tell::{diff, files, findings::Findings, terminal},
+    stats::{
+        diagnosis::{self, Finding},
+        power,
+        summary::Summary,
+        textbook,
+    },
+    tell::{diff, doctor, files, findings::Findings, terminal},
 };
+
+/// For how long the machine is watched: a hundred clock ticks, which are the resolution of the kernel's times.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Before a short run less: this share of the time under load.
+const LOOK_SHARE: f64 = 0.05;
+
+/// But no less than this, which is five clock ticks.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// Of so many groups of trials that meet the same machine, one that it spoiled is repeated.
 const GROUPS_PER_REPEAT: usize = 10;
@@ -74,12 +90,35 @@ pub fn main() -> ExitCode {
 /// Carries out the command. Only an incomplete comparison fails without an error.
 fn act(options: &Options) -> Result<ExitCode> {
     match &options.command {
+        Some(Action::Doctor { sides, json }) => print(doctors_report(sides, *json)?),
         Some(Action::Report { run }) => print(rebuild(run)?),
         Some(Action::Diff { before, after }) => print(diff::report(before, after)?),
         None if options.list => print(format!("experiments:\n{}\n\nservers:\n{}", experiment::list(), contestant::list())),
         None => return compare(options).map(|complete| if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What on this machine disturbs a comparison.
+fn doctors_report(sides: &Sides, json: bool) -> Result<String> {
+    let processors = Processors::divide(sides.server_cpus.clone(), sides.generator_cpus.clone())?;
+    // As in a run.
+    let _ = host::raise_priority();
+    let machine = Machine::look();
+    let (condition, findings) = examine(&machine, &processors, LOOK);
+    if json {
+        let data = json!({ "machine": machine, "condition": condition, "processors": processors });
+        return Ok(serde_json::to_string_pretty(&data)?);
+    }
+    Ok(doctor::report(&findings, condition.watched_s))
+}
+
+/// Watches the processors for that long, and judges what was seen.
+fn examine(machine: &Machine, processors: &Processors, duration: Duration) -> (Condition, Vec<Finding>) {
+    let mut condition = Condition::look(&processors.used(), duration);
+    let findings = diagnosis::findings(machine, processors, &condition);
+    condition.findings = findings.iter().map(|finding| json!(finding)).collect();
+    (condition, findings)
 }
 
 /// Runs the comparison; true when every trial of the plan was run, whatever its result.
@@ -203,7 +242,7 @@ type Begun = (RunFolder, Plan, Summary);
 
 /// A new run; `None` with `--dry-run`.
 fn begin(options: &Options) -> Result<Option<Begun>> {
-    let processors = Processors::divide(options.server_cpus.clone(), options.generator_cpus.clone())?;
+    let processors = Processors::divide(options.sides.server_cpus.clone(), options.sides.generator_cpus.clone())?;
     let plan = Plan::new(Settings::new(&options.what)?, &processors)?;
     if options.dry_run {
         print(format!("{processors}\n{}", plan.described()));
@@ -212,7 +251,15 @@ fn begin(options: &Options) -> Result<Option<Begun>> {
     // Missing servers, and those that do not start, are reported before anything is written.
     let bench = bench(options, &processors, &plan.settings, Arc::default())?;
     trial::try_external_servers(&bench, &plan.settings)?;
-    let run = Run::new(Machine::look(), processors, &plan, textbook::descriptions(&plan.settings));
+    let machine = Machine::look();
+    let under_load_s = (plan.settings.warmup_s + plan.settings.window_s) * plan.trials.len() as f64;
+    let look = Duration::from_secs_f64(LOOK_SHARE * under_load_s).clamp(SHORTEST_LOOK, LOOK);
+    let (condition, findings) = examine(&machine, &processors, look);
+    if let Some(disturbances) = doctor::disturbances(&findings) {
+        print(disturbances);
+    }
+    let run = Run::new(machine, processors, &plan, textbook::descriptions(&plan.settings));
+    let run = Run { condition: Some(condition), ..run };
     let folder = RunFolder::create(&options.results, run)?;
     let summary = Summary::new(&plan);
     Ok(Some((folder, plan, summary)))
@@ -301,7 +348,7 @@ mod tests {
     use std::fs;
 
     use proptest::{prelude::*, sample::Index};
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::{run::trace::KINDS, synthetic::SyntheticRun};
@@ -310,7 +357,8 @@ mod tests {
     fn stored_run(results: &Path) -> RunFolder {
         let SyntheticRun { run, trials } =
             SyntheticRun::of(&["--experiment", "scaling", "--only", "poll,epoll", "--rounds", "2"]);
-        let mut folder = RunFolder::create(results, run).unwrap();
+        let condition = Some(Condition::look(&run.processors.used(), Duration::ZERO));
+        let mut folder = RunFolder::create(results, Run { condition, ..run }).unwrap();
         trials.iter().for_each(|trial| folder.keep(trial).unwrap());
         let calls = KINDS.map(|kind| json!({ "kind": kind, "counted_by_server": 1, "counted_by_strace": 2 }));
         let trace = json!([{ "name": "poll", "requests": 1, "calls": calls, "other_calls": 0 }]);
@@ -366,6 +414,7 @@ mod tests {
 
             if let Ok(screen) = rebuild(folder.path()) {
                 prop_assert!(!screen.contains(|c: char| c.is_control() && c != '\n'), "{screen:?}");
+                diff::report(folder.path(), folder.path()).unwrap();
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use testbed::Cpus;
 
 use crate::plan::options::What;
@@ -18,16 +18,11 @@ pub struct Options {
     pub what: What,
 
     /// Finish the interrupted run in this folder, with its own plan
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["What", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["What", "Sides", "dry_run"])]
     pub resume: Option<PathBuf>,
 
-    /// Processors for the servers, e.g. 0 or 0-3. Default: one, chosen by the machine's topology
-    #[arg(long, value_name = "LIST", conflicts_with = "resume")]
-    pub server_cpus: Option<Cpus>,
-
-    /// Processors for the load generator. Default: one of each other core, at most 4
-    #[arg(long, value_name = "LIST", conflicts_with = "resume")]
-    pub generator_cpus: Option<Cpus>,
+    #[command(flatten)]
+    pub sides: Sides,
 
     /// List the experiments with their questions and the built-in servers, and exit
     #[arg(long)]
@@ -46,8 +41,29 @@ pub struct Options {
     pub servers: Option<PathBuf>,
 }
 
+/// Where server and generator run.
+#[derive(Debug, Args)]
+pub struct Sides {
+    /// Processors for the servers, e.g. 0 or 0-3. Default: one, chosen by the machine's topology
+    #[arg(long, value_name = "LIST")]
+    pub server_cpus: Option<Cpus>,
+
+    /// Processors for the load generator. Default: one of each other core, at most 4
+    #[arg(long, value_name = "LIST")]
+    pub generator_cpus: Option<Cpus>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Action {
+    /// Watch the machine for a second, and show what on it disturbs a comparison, with its effect and what to do
+    Doctor {
+        #[command(flatten)]
+        sides: Sides,
+
+        /// Print it as JSON, with the fields of run.json
+        #[arg(long)]
+        json: bool,
+    },
     /// Rebuild a run's page (report.html), pictures, summaries and histograms from its trials
     Report {
         /// Folder of the run, e.g. results/latest

@@ -167,6 +167,37 @@ fn a_run_that_cannot_be_resumed_is_reported_in_one_line() {
 }
 
 #[test]
+fn the_machine_is_judged_by_doctor_and_before_the_trials() {
+    let place = Place::new();
+    let doctor = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_compare")).arg("doctor").args(args).output().unwrap();
+    let text = succeeded(doctor(&[]));
+    // A name that is longer than a line has one of its own.
+    assert!(text.lines().all(|line| line.chars().count() <= 80 || !line.trim().contains(' ')), "{text}");
+    let json: Value = serde_json::from_str(&succeeded(doctor(&["--json"]))).unwrap();
+    let output = place.run(&["--experiment", "churn", "--only", "epoll"]);
+    let run = place.run_json();
+
+    let sorted = |condition: &Value| {
+        let subject = |finding: &Value| finding["subject"].as_str().unwrap().replace('_', " ");
+        condition["findings"].as_array().unwrap().iter().map(subject).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(sorted(&json["condition"]).len(), 12);
+    assert_eq!(sorted(&run["condition"]), sorted(&json["condition"]));
+    for subject in sorted(&run["condition"]) {
+        assert!(text.lines().any(|line| line.to_lowercase().starts_with(&subject)), "{subject} in {text}");
+    }
+    for field in ["machine", "processors"] {
+        assert_eq!(run[field], json[field]);
+    }
+
+    let is_bad = |finding: &&Value| finding["severity"] == "disturbs";
+    let bad = run["condition"]["findings"].as_array().unwrap().iter().filter(is_bad).count();
+    let (before, _) = output.split_once(" trials, about ").unwrap();
+    assert_eq!(before.lines().filter(|line| line.starts_with("disturbed by ")).count(), bad, "{output}");
+    assert_fails(&doctor(&["--server-cpus", "1000"]), 1, "--server-cpus 1000: 1000 is not ");
+}
+
+#[test]
 fn files_are_rebuilt_from_the_trials() {
     let place = Place::new();
     place.run(&["--experiment", "churn,footprint", "--only", "poll,epoll"]);
@@ -200,6 +231,9 @@ fn a_run_from_elsewhere_is_checked_and_never_leads_out_of_its_folder() {
             report("run.json is damaged");
         }
     }
+    let watched_s = number(&run_before, "watched_s");
+    fs::write(&run, run_before.replace(&format!("\"watched_s\": {watched_s}"), "\"watched_s\": 1e300")).unwrap();
+    report("cannot have been measured");
     for name in ["../../x", "/tmp/x", "a\\nb", "\\u001b[2J", ""] {
         fs::write(&run, run_before.replace("\"name\": \"epoll\"", &format!("\"name\": \"{name}\""))).unwrap();
         report("cannot be the name of a server");

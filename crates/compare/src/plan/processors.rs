@@ -91,6 +91,13 @@ impl Processors {
         Ok(Processors { server: cpus(&server), generator: cpus(&generator), sharing, halves })
     }
 
+    /// All that some trial may use.
+    pub fn used(&self) -> Cpus {
+        let halves = self.halves.iter().flat_map(|halves| [&halves.server, &halves.generator]);
+        let sides = [&self.server, &self.generator].into_iter().chain(halves);
+        Cpus::new(sides.flat_map(Cpus::as_slice).copied()).expect("each side has a processor")
+    }
+
     /// Whether there are processors for all loops of this point. Where each loop cannot have one, what a few loops cost on the
     /// same processor is still measured.
     pub fn suffice_for(&self, point: &Point) -> bool {

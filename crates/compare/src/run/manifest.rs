@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     plan::{processors::Processors, schedule::Plan, settings::Settings},
-    run::{machine::Machine, stored},
+    run::{condition::Condition, machine::Machine, stored},
 };
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the previous one would be misled.
@@ -23,6 +23,9 @@ pub struct Run {
     /// Whether every trial of the plan was run.
     pub complete: bool,
     pub machine: Machine,
+    /// Right before the first trial; `None` in runs that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
     pub processors: Processors,
     pub plan: Settings,
     /// How many trials the plan has.
@@ -40,6 +43,7 @@ impl Run {
             finished: None,
             complete: false,
             machine,
+            condition: None,
             processors,
             plan: plan.settings.clone(),
             trials: plan.trials.len(),
@@ -62,6 +66,7 @@ impl Run {
         );
         let plan = Settings::deserialize(&value["plan"]).with_context(damaged)?;
         plan.check().with_context(damaged)?;
+        stored::check_numbers(&value["condition"]).with_context(damaged)?;
         stored::make_printable(&mut value);
         serde_json::from_value(value).with_context(damaged)
     }

@@ -1,6 +1,7 @@
 //! Making the trials, and the folder that keeps them.
 
 pub mod bottleneck;
+pub mod condition;
 pub mod folder;
 pub mod greedy;
 pub mod guard;

@@ -1,6 +1,7 @@
 //! What the trials show: medians, ranks, and whether the textbooks' claims hold.
 
 pub mod claim;
+pub mod diagnosis;
 pub mod diff;
 pub mod power;
 pub mod summary;

@@ -15,6 +15,7 @@ use crate::{
     plan::place::Place,
     run::{manifest::Run, record::Trial},
     stats::diff::{Compared, Comparison, StoredRun, away_from_one, failures, good, median, shared},
+    tell::doctor,
 };
 
 const DIFFERENT_CONDITIONS: &str = "the measurements differ in these conditions, which alone may explain a change";
@@ -59,6 +60,7 @@ fn description(stored: &StoredRun) -> String {
 
 fn machine_differences(before: &Run, after: &Run) -> Vec<String> {
     let mut differences = before.machine.differences(&after.machine);
+    differences.extend(doctor::differences(before, after));
     if let Some(commit) = before.machine.commit.as_ref().filter(|commit| commit.ends_with("-dirty"))
         && after.machine.commit.as_ref() == Some(commit)
     {
@@ -254,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         plan::{contestant::Contestant, experiment::CAPACITY, place::Place},
-        run::folder::RunFolder,
+        run::{condition::Condition, folder::RunFolder},
         synthetic::{SyntheticRun, measured, scale_throughput},
     };
 
@@ -424,6 +426,19 @@ mod tests {
                 DIFFERENT_CONDITIONS,
             ],
         );
+    }
+
+    #[test]
+    fn another_condition_of_the_machine_is_named() {
+        let on = |clock: &str, watched_s| {
+            let mut run = five_rounds();
+            run.run.condition = Some(Condition { clock_source: Some(clock.into()), watched_s, ..Condition::default() });
+            run
+        };
+        let report = diff(on("tsc", 1.0), on("hpet", 1.0));
+        assert_has(&report, &["clock source: tsc (fine) -> hpet (disturbs)"]);
+        assert_eq!(diff(on("tsc", 1.0), on("tsc", 0.9)).lines().filter(|line| line.trim() == "no difference").count(), 2);
+        assert_has(&diff(five_rounds(), on("tsc", 1.0)), &["condition of the machine: not kept in the earlier run"]);
     }
 
     #[test]

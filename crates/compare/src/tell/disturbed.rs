@@ -7,12 +7,9 @@ use crate::{
         metric::{self, Metric},
         settings::Settings,
     },
-    stats::{power::smallest_detectable, summary::Summary},
+    stats::{diagnosis::DISTURBING, power::smallest_detectable, summary::Summary},
     tell::{text::listed, tie::noise},
 };
-
-/// From this share of the time on, a run was disturbed.
-const DISTURBED: f64 = 0.05;
 
 /// What the run's power is told for.
 static METRICS: [&Metric; 4] = [&metric::THROUGHPUT, &metric::CPU_US, &metric::P50, &metric::P99];
@@ -29,9 +26,9 @@ pub fn sentence(summary: &Summary, settings: &Settings) -> Option<String> {
         (steal_share, format!("the hypervisor took {} of them", percent(steal_share))),
         (throttled_share, format!("a CPU quota held the run back in {} of its periods", percent(throttled_share))),
     ];
-    let is_disturbed = summary.void_trials() > 0 || all.iter().any(|(share, _)| *share >= DISTURBED);
+    let is_disturbed = summary.void_trials() > 0 || all.iter().any(|(share, _)| *share >= DISTURBING);
     // Of a quiet machine, what a reader would ask first.
-    let told = all.iter().enumerate().filter(|(index, (share, _))| *share >= DISTURBED || !is_disturbed && *index < 2);
+    let told = all.iter().enumerate().filter(|(index, (share, _))| *share >= DISTURBING || !is_disturbed && *index < 2);
     let mut told: Vec<String> = told.map(|(_, (_, text))| text.clone()).collect();
     if summary.void_trials() > 0 {
         told.push(void(summary));

@@ -3,6 +3,7 @@
 mod claim;
 pub mod diff;
 pub mod disturbed;
+pub mod doctor;
 pub mod files;
 pub mod findings;
 mod legend;

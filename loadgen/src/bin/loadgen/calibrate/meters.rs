@@ -9,21 +9,16 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
+use host::{Cpus, ProcessorPauses};
 use loadgen::{Arrival, Config, Error, Load, Measurement, OpenLoop, Wait, readable_ns as readable};
 use serde::Serialize;
 
-use super::{
-    behaviour::Behaviour,
-    bench::Bench,
-    hiccups::{self, HICCUP, ProcessorPauses},
-    resolution,
-    trial::Trial,
-};
+use super::{behaviour::Behaviour, bench::Bench, pauses, resolution, trial::Trial};
 
 const WAITS: [Wait; 3] = [Wait::Spin, Wait::Hybrid, Wait::Sleep];
 const METERED: Duration = Duration::from_secs(1);
 const WARMUP: Duration = Duration::from_millis(200);
-const HICCUPS_WATCHED: Duration = Duration::from_secs(5);
+const PAUSES_WATCHED: Duration = Duration::from_secs(5);
 /// If a processor is taken away for a larger share of the time, something else runs on it.
 const BUSY_MACHINE: f64 = 0.01;
 const SLEEP: Duration = Duration::from_millis(1);
@@ -114,7 +109,8 @@ pub fn read(bench: Bench, stop: &AtomicBool, show_progress: &mut dyn FnMut(&str)
     let clock = resolution::clock();
     let timer = resolution::timerfd_lateness(SLEEP, SLEEPS).map_err(Error::System)?;
     next("pauses of the processors")?;
-    let hiccups = hiccups::watch(HICCUPS_WATCHED, HICCUP).map_err(Error::System)?;
+    let watched = Cpus::allowed().and_then(|cpus| host::watch_pauses(&cpus, PAUSES_WATCHED));
+    let processors = watched.map_err(Error::System)?;
     next("round trips")?;
     let round_trips = |wait| resolution::round_trips(wait, METERED).map_err(Error::System);
     let (spinning, blocking) = (round_trips(Wait::Spin)?, round_trips(Wait::Sleep)?);
@@ -137,7 +133,7 @@ pub fn read(bench: Bench, stop: &AtomicBool, show_progress: &mut dyn FnMut(&str)
         round_trip_spinning_ns: Spread::of(&spinning),
         round_trip_blocking_ns: Spread::of(&blocking),
         generator_round_trips,
-        processors: hiccups,
+        processors,
         closed_loop,
         highest_rate_per_s,
         send_lags,
@@ -236,7 +232,7 @@ impl fmt::Display for Meters {
             writeln!(f, "             {generator:<24}{}", trip.latency_ns)?;
         }
         for (line, processor) in self.processors.iter().enumerate() {
-            writeln!(f, "{:<13}{processor}", if line == 0 { "pauses" } else { "" })?;
+            writeln!(f, "{:<13}{}", if line == 0 { "pauses" } else { "" }, pauses::describe(processor))?;
         }
         if self.processors.iter().any(|processor| processor.share() > BUSY_MACHINE) {
             writeln!(f, "             the machine is not idle: do not rely on anything below")?;

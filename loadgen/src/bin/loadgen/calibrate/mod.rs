@@ -2,7 +2,7 @@
 //!
 //! `behaviour` holds the rules by which known servers answer, `known_server` is such a server in this process, and on the
 //! `bench` the generator drives it in a `trial`. `experiments` lists the trials and what their outcomes must be, `expectation`
-//! compares, with the theory of `md1` and `kolmogorov_smirnov`, and `table` prints. `hiccups`, `resolution` and `meters`
+//! compares, with the theory of `md1` and `kolmogorov_smirnov`, and `table` prints. `pauses`, `resolution` and `meters`
 //! measure what the machine itself adds.
 
 mod behaviour;
@@ -10,11 +10,11 @@ mod bench;
 mod clock;
 mod expectation;
 mod experiments;
-mod hiccups;
 mod known_server;
 mod kolmogorov_smirnov;
 mod md1;
 mod meters;
+mod pauses;
 mod resolution;
 mod table;
 mod trial;
