@@ -1,15 +1,18 @@
 //! The bench on which the generator is tested: itself on one processor, a known server on another.
 
-use std::{io, sync::atomic::AtomicBool, thread};
+use std::{io, iter, sync::atomic::AtomicBool, thread, time::Duration};
 
 use echo_protocol::HEADER_BYTES;
 use host::Cpus;
-use loadgen::{Config, Error, Phase, run};
+use loadgen::{Config, Error, Phase, Turn, run, take_turns};
 
 use super::{
     known_server::KnownServer,
     trial::{Outcome, Trial},
 };
+
+/// How long requests flow before a slice.
+const LEAD_IN: Duration = Duration::from_millis(2);
 
 /// The processors of the two sides; the same if they have to share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +55,19 @@ impl Bench {
         let server = KnownServer::start(trial.behaviour, message_bytes, Some(self.server_cpu), trial.logged_arrivals)
             .map_err(Error::System)?;
         let config = Config { targets: vec![server.address()], cpus: Cpus::new([self.generator_cpu]), ..trial.config.clone() };
-        let measurement = run(&config, stop, &mut |phase| {
-            if phase == Phase::Measuring {
-                server.set_zero_now();
-                thread::sleep(trial.standstill);
+        let measurement = match trial.slice {
+            Some(slice) => {
+                let turns = (config.duration.as_nanos() / slice.as_nanos()) as usize;
+                let turn = Turn { run: 0, lead_in: LEAD_IN, length: slice };
+                take_turns(&[config], iter::repeat_n(turn, turns), stop, &mut |_, _| {}).remove(0)?
             }
-        })?;
+            None => run(&config, stop, &mut |phase| {
+                if phase == Phase::Measuring {
+                    server.set_zero_now();
+                    thread::sleep(trial.standstill);
+                }
+            })?,
+        };
         let arrivals_ns = server.stop().map_err(Error::System)?;
         if measurement.interrupted { Err(Error::Interrupted) } else { Ok(Outcome { measurement, arrivals_ns }) }
     }
@@ -80,7 +90,7 @@ mod tests {
             duration: Duration::from_millis(200),
             ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0)))
         };
-        Trial { config, behaviour, standstill: Duration::ZERO, logged_arrivals: 0 }
+        Trial { config, behaviour, standstill: Duration::ZERO, slice: None, logged_arrivals: 0 }
     }
 
     fn measure(trial: &Trial) -> Outcome {

@@ -27,6 +27,9 @@ const STANDSTILL: Duration = Duration::from_millis(50);
 /// Longer than most pauses of the machine, so that one does not make a long queue, nor shift a median that lies at the edge
 /// between waiting and not waiting (at 50 %).
 const SERVICE: Duration = Duration::from_millis(2);
+const QUICK_SERVICE: Duration = Duration::from_micros(200);
+/// So many requests that the server always has one.
+const IN_FLIGHT: usize = 8;
 const QUEUE_WATCHED: Duration = Duration::from_secs(32);
 const QUEUE_WARMUP: Duration = Duration::from_secs(1);
 /// Of the seeds up to 2000 the one whose arrivals come closest to infinitely many, at every utilization tested: within 1 %. An
@@ -51,6 +54,8 @@ const QUEUE_TOLERANCE: f64 = 0.05;
 const QUEUE_MEAN_TOLERANCE: f64 = 0.1;
 /// Tolerance of a rate.
 const RATE_TOLERANCE: f64 = 0.001;
+/// Tolerance of the rate in slices: a pause of the machine is as long as a part of one.
+const SLICE_TOLERANCE: f64 = 0.02;
 /// Upper bound for a request that need not wait, in ms.
 const NEAR_NOTHING_MS: f64 = 1.0;
 
@@ -69,7 +74,7 @@ pub struct Experiment {
 }
 
 /// All experiments, in the order of the truth table.
-pub const EXPERIMENTS: [Experiment; 11] = [
+pub const EXPERIMENTS: [Experiment; 12] = [
     Experiment {
         name: "freeze",
         why: "A server that freezes 100 ms in every second delays a tenth of the requests that are due at a constant rate, \
@@ -119,6 +124,14 @@ pub const EXPERIMENTS: [Experiment; 11] = [
         rows: |_, outcomes| standstill_rows(&outcomes[0]),
     },
     Experiment {
+        name: "slices",
+        why: "A server that takes 0.2 ms for each request answers as many in a window cut into slices of 10 to 200 ms as in one \
+              piece.",
+        needs_highest_rate: false,
+        trials: |_| slice_trials(),
+        rows: |trials, outcomes| trials.iter().zip(outcomes).map(|(trial, outcome)| slice_row(trial, outcome)).collect(),
+    },
+    Experiment {
         name: "rates",
         why: "The configured rate is sent, from 1,000 requests per second to 90 % of the highest rate.",
         needs_highest_rate: true,
@@ -161,7 +174,7 @@ fn closed(behaviour: Behaviour) -> Trial {
 
 fn trial(behaviour: Behaviour, load: Load, connections: usize) -> Trial {
     let config = Config { load, connections, warmup: WARMUP, ..Config::new(SocketAddr::from(([127, 0, 0, 1], 0))) };
-    Trial { config, behaviour, standstill: Duration::ZERO, logged_arrivals: 0 }
+    Trial { config, behaviour, standstill: Duration::ZERO, slice: None, logged_arrivals: 0 }
 }
 
 fn lasting(mut trial: Trial, duration: Duration) -> Trial {
@@ -241,6 +254,25 @@ fn queue_trials(rho: f64) -> Vec<Trial> {
         lasting(poisson(Behaviour::Prompt), Duration::from_secs(2)),
         lasting(poisson(Behaviour::Queue { service: SERVICE }), QUEUE_WATCHED),
     ]
+}
+
+/// The same load in one piece, and in slices.
+fn slice_trials() -> Vec<Trial> {
+    let slices = [None].into_iter().chain([10, 20, 50, 200].map(|ms| Some(Duration::from_millis(ms))));
+    let of_slice = |slice| Trial {
+        slice,
+        ..lasting(
+            trial(Behaviour::Queue { service: QUICK_SERVICE }, Load::Closed { pipeline: 1 }, IN_FLIGHT),
+            Duration::from_secs(2),
+        )
+    };
+    slices.map(of_slice).collect()
+}
+
+fn slice_row(trial: &Trial, outcome: &Outcome) -> Row {
+    let name = trial.slice.map_or("in one piece".into(), |slice| format!("in slices of {} ms", slice.as_millis()));
+    let expected_per_s = 1.0 / QUICK_SERVICE.as_secs_f64();
+    near(&name, "/s", expected_per_s, SLICE_TOLERANCE * expected_per_s, outcome.measurement.throughput_per_s())
 }
 
 fn queue_rows(trials: &[Trial], outcomes: &[Outcome]) -> Vec<Row> {

@@ -204,7 +204,7 @@ fn suited() -> Wait {
 fn measure(bench: Bench, (load, connections): (Load, usize), wait: Wait, stop: &AtomicBool) -> Result<Measurement, Error> {
     let any_address = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config { load, connections, wait, warmup: WARMUP, duration: METERED, ..Config::new(any_address) };
-    let trial = Trial { config, behaviour: Behaviour::Prompt, standstill: Duration::ZERO, logged_arrivals: 0 };
+    let trial = Trial { config, behaviour: Behaviour::Prompt, standstill: Duration::ZERO, slice: None, logged_arrivals: 0 };
     Ok(bench.measure(&trial, stop)?.measurement)
 }
 

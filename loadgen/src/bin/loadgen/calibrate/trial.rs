@@ -15,6 +15,8 @@ pub struct Trial {
     pub behaviour: Behaviour,
     /// For how long the generator stops at the beginning of the measured window.
     pub standstill: Duration,
+    /// The length of the slices that its measured window is cut into; `None` if it is one piece.
+    pub slice: Option<Duration>,
     /// How many arrivals at the server are logged, from the beginning of the measured window on.
     pub logged_arrivals: usize,
 }
