@@ -37,8 +37,11 @@ const NEARLY_ALL: f64 = 0.9;
 pub struct StoredRun {
     pub folder: PathBuf,
     pub run: Run,
+    /// Trials that count.
     pub trials: usize,
     pub failed: usize,
+    /// Trials that the machine spoiled.
+    pub void: usize,
     /// Without those that only set the scale of other experiments: a changed rate shows in these.
     pub cells: BTreeMap<CellKey, Vec<Trial>>,
 }
@@ -90,16 +93,15 @@ pub struct CommonFactor {
 impl StoredRun {
     pub fn read(folder: &Path) -> Result<StoredRun> {
         let run = Run::read(folder)?;
-        let mut all = read_trials(folder)?;
-        all.retain(|trial| !trial.is_void());
-        let (trials, failed) = (all.len(), failures(&all).count());
+        let (void, all): (Vec<Trial>, Vec<Trial>) = read_trials(folder)?.into_iter().partition(Trial::is_void);
+        let (trials, failed, void) = (all.len(), failures(&all).count(), void.len());
         let mut cells: BTreeMap<CellKey, Vec<Trial>> = BTreeMap::new();
         for trial in all.into_iter().filter(|trial| trial.experiment != CAPACITY.name) {
             let Trial { experiment, place, server, .. } = &trial;
             let key = CellKey { experiment: experiment.clone(), place: place.clone(), server: server.clone() };
             cells.entry(key).or_default().push(trial);
         }
-        Ok(StoredRun { folder: folder.into(), run, trials, failed, cells })
+        Ok(StoredRun { folder: folder.into(), run, trials, failed, void, cells })
     }
 }
 

@@ -52,10 +52,11 @@ fn section(title: &str, lines: &[String]) -> String {
 }
 
 fn description(stored: &StoredRun) -> String {
-    let StoredRun { folder, run, trials, failed, .. } = stored;
+    let StoredRun { folder, run, trials, failed, void, .. } = stored;
     let incomplete = if run.complete { "" } else { " (interrupted or still running)" };
     let folder = folder.display();
-    format!("{folder}, started {}: {trials} of {} trials done{incomplete}, {failed} failed", run.started, run.trials)
+    let void = if *void > 0 { format!(", {void} spoiled by the machine") } else { String::new() };
+    format!("{folder}, started {}: {trials} of {} trials count{incomplete}, {failed} failed{void}", run.started, run.trials)
 }
 
 fn machine_differences(before: &Run, after: &Run) -> Vec<String> {
@@ -374,6 +375,18 @@ mod tests {
     }
 
     #[test]
+    fn spoiled_trials_are_counted_and_compared_with_nothing() {
+        let mut after = five_rounds();
+        after.trials_of("epoll").filter(|trial| trial.round == 1).for_each(|trial| {
+            trial.void = Some("the machine was elsewhere".into());
+            scale_throughput(trial, 0.01);
+        });
+        let report = diff(five_rounds(), after);
+        assert!(report.contains(": 72 of 75 trials count, 0 failed, 3 spoiled by the machine"), "{report}");
+        assert!(!report.contains("worse"), "{report}");
+    }
+
+    #[test]
     fn failures_in_one_run_only_are_reported_with_the_reason() {
         let failing = |rounds: u32| {
             let mut run = five_rounds();
@@ -385,7 +398,7 @@ mod tests {
         let now = diff(five_rounds(), failing(2));
         assert_has(&now, &["scaling at 10, blocking: now 2 of 5 rounds fail: 3 replies were altered"]);
         assert_has(&now, &["not compared: 4 numbers, with fewer than 5 good rounds in a run or with a value of 0"]);
-        assert!(now.contains(": 75 of 75 trials done, 2 failed"), "{now}");
+        assert!(now.contains(": 75 of 75 trials count, 2 failed"), "{now}");
         let once = diff(failing(5), five_rounds());
         assert_has(&once, &["scaling at 10, blocking: no longer fails; before, 5 of 5 rounds failed: 3 replies were altered"]);
         let worse = diff(failing(1), failing(5));
@@ -492,7 +505,7 @@ mod tests {
             ..five_rounds().trials.remove(0)
         });
         let report = diff(before, after);
-        assert!(report.contains(": 56 of 75 trials done (interrupted or still running), 0 failed"), "{report}");
+        assert!(report.contains(": 56 of 75 trials count (interrupted or still running), 0 failed"), "{report}");
         let (only_before, only_after) = report.split_once("Only after").unwrap();
         assert_has(only_before, &["scaling at 1; 100: epoll"]);
         assert!(!report.contains("capacity"), "{report}");
