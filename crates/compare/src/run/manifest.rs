@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// The layout of run.json, trials.jsonl and summary.csv. It changes when a reader of the previous one would be misled.
-pub const SCHEMA: &str = "io-models.run/2";
+pub const SCHEMA: &str = "io-models.run/3";
+
+/// The layouts that this version reads: the one before had no void trials, and no slices.
+const READABLE: [&str; 2] = ["io-models.run/2", SCHEMA];
 
 /// The content of run.json.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,9 +63,10 @@ impl Run {
         let mut value: Value = serde_json::from_slice(&text).with_context(damaged)?;
         let schema = value["schema"].as_str().unwrap_or("none").escape_debug();
         ensure!(
-            value["schema"] == SCHEMA,
-            "{} has schema {schema}, and this version of compare reads {SCHEMA}",
-            path.display()
+            READABLE.iter().any(|readable| value["schema"] == **readable),
+            "{} has schema {schema}, and this version of compare reads {}",
+            path.display(),
+            READABLE.join(" and ")
         );
         let plan = Settings::deserialize(&value["plan"]).with_context(damaged)?;
         plan.check().with_context(damaged)?;
