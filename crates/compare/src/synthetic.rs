@@ -91,6 +91,7 @@ fn trial(step: &Step, server: &str, server_processors: u64) -> Trial {
             server_processors,
             bottleneck: Bottleneck::Server,
             capacity_derived_per_s: None,
+            warm_up: None,
             slices: None,
             cost: Cost {
                 cpu_us_per_request: Some(10.0 / noise),

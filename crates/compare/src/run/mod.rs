@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod progress;
 pub mod record;
 pub mod slices;
+pub mod steady;
 pub mod stored;
 pub mod trace;
 pub mod trial;

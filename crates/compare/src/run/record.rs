@@ -7,7 +7,7 @@ use testbed::{Counters, Disturbance};
 
 use crate::{
     plan::place::Place,
-    run::{bottleneck::Bottleneck, slices::Slices},
+    run::{bottleneck::Bottleneck, slices::Slices, steady::WarmUp},
 };
 
 /// One server at one point of an experiment, once.
@@ -95,6 +95,9 @@ pub struct Measured {
     pub capacity_derived_per_s: Option<f64>,
     /// What the server cost.
     pub cost: Cost,
+    /// How a server given with `--server` was warmed up beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
     /// The slices of the window, of a server that took turns with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slices: Option<Slices>,

@@ -21,6 +21,7 @@ use crate::{
         greedy,
         record::{Cost, Measured, Trial},
         slices::Slices,
+        steady::WarmUp,
     },
 };
 
@@ -51,6 +52,7 @@ pub(super) struct Driven {
     pub spent: Spent,
     pub greedy: Option<Report>,
     pub slices: Option<Slices>,
+    pub warm_up: Option<WarmUp>,
 }
 
 /// Processor time that a server used, in how much time, and for how many requests.
@@ -129,14 +131,21 @@ impl Runner<'_> {
         let bench = self.bench.on(&processors.server);
         let mut server = self.start(&bench, step)?;
         let config = self.config(step, &server, &processors, capacity_per_s)?;
+        let warm_up = self.warm_up(step, &config)?;
         let greedy = step.point.load.greedy_pipeline.filter(|&pipeline| pipeline > 0);
         let greedy = greedy.map(|pipeline| greedy::config(&config, pipeline as usize, &processors.generator));
         let driven = greedy::beside(greedy.as_ref(), || bench.drive(&mut server, &config));
         let driven = driven.map(|((measurement, observed), greedy)| {
             let spent = Spent { cpu: observed.cpu(), time: measurement.elapsed, requests: measurement.replies_in_window };
-            Driven { measurement, observed, spent, greedy, slices: None }
+            Driven { measurement, observed, spent, greedy, slices: None, warm_up }
         });
         self.outcome(step, &config, server, driven)
+    }
+
+    /// Warms up a server of the user's own, which may compile while it runs; the built-in ones do not.
+    pub(super) fn warm_up(&self, step: &Step, config: &Config) -> Result<Option<WarmUp>> {
+        let is_meant = self.settings.servers[step.server].is_external() && step.point.load.demand != Demand::Silent;
+        is_meant.then(|| WarmUp::of_server(config, &self.bench.interrupted)).transpose()
     }
 
     /// Stops a server that was driven, and puts together what that gave.
@@ -147,7 +156,7 @@ impl Runner<'_> {
         let counters = stopped.and_then(|stopped| contestant.has_counters().then(|| stopped.counters()).transpose());
         let turned_away = turned_away(contestant, counters.as_ref().ok().and_then(Option::as_ref));
         // What went wrong first explains what went wrong after it.
-        let Driven { measurement, observed, spent, greedy, slices } =
+        let Driven { measurement, observed, spent, greedy, slices, warm_up } =
             driven.map_err(|error| if turned_away.is_empty() { error } else { anyhow!("{error:#}{turned_away}") })?;
         let counters = counters?;
         let cost = cost(load, &measurement, &observed, &spent, counters)?;
@@ -169,6 +178,7 @@ impl Runner<'_> {
             service_hdr: Some(service_hdr).filter(|service| *service != latency_hdr),
             latency_hdr,
             cost,
+            warm_up,
             slices,
         };
         let rejected = measured.cost.counters.as_ref().map_or(0, |counters| counters.connections_rejected);

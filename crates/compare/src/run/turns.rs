@@ -9,6 +9,7 @@ use crate::{
     run::{
         record::Trial,
         slices::{Slices, Taken},
+        steady::WarmUp,
         trial::{Driven, Runner, Spent},
     },
 };
@@ -17,6 +18,7 @@ use crate::{
 struct Contender<'a> {
     step: &'a Step,
     config: Config,
+    warm_up: Option<WarmUp>,
 }
 
 impl Runner<'_> {
@@ -28,12 +30,13 @@ impl Runner<'_> {
         for step in steps {
             let started = self.start(&bench, step).and_then(|server| {
                 let config = self.config(step, &server, &processors, capacity_per_s)?;
-                Ok((server, config))
+                let warm_up = self.warm_up(step, &config)?;
+                Ok((server, config, warm_up))
             });
             match started {
-                Ok((server, config)) => {
+                Ok((server, config, warm_up)) => {
                     servers.push(Rested { server, stops: self.settings.servers[step.server].busy_polls() });
-                    contenders.push(Contender { step, config });
+                    contenders.push(Contender { step, config, warm_up });
                 }
                 Err(error) => trials.push(self.trial(step, Err(error))),
             }
@@ -41,7 +44,9 @@ impl Runner<'_> {
         let configs: Vec<Config> = contenders.iter().map(|contender| contender.config.clone()).collect();
         let driven = bench.drive_in_turns(&mut servers, &configs, turns.of(configs.len(), self.seed(&steps[0])));
         let driven = with_slices(driven);
-        for ((Contender { step, config }, Rested { server, .. }), driven) in contenders.iter().zip(servers).zip(driven) {
+        for ((Contender { step, config, warm_up }, Rested { server, .. }), driven) in contenders.iter().zip(servers).zip(driven)
+        {
+            let driven = driven.map(|driven| Driven { warm_up: *warm_up, ..driven });
             trials.push(self.trial(step, self.outcome(step, config, server, driven)));
         }
         trials
@@ -63,7 +68,7 @@ fn with_slices(driven: Vec<Result<(Measurement, ObservedInTurns)>>) -> Vec<Resul
     let mut with_slices = |(measurement, observed): (Measurement, ObservedInTurns)| {
         let requests = measurement.slices.iter().map(|slice| slice.answered).sum();
         let spent = Spent { cpu: observed.cpu_of_turns.iter().sum(), time: observed.length, requests };
-        Driven { measurement, observed: observed.all, spent, greedy: None, slices: slices.next() }
+        Driven { measurement, observed: observed.all, spent, greedy: None, slices: slices.next(), warm_up: None }
     };
     driven.into_iter().map(|driven| driven.map(&mut with_slices)).collect()
 }

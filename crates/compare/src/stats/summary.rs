@@ -346,6 +346,11 @@ impl Cell {
         Some((asked, Estimate::of(&unserved)?.median.round() as u64))
     }
 
+    /// In how many rounds it was still getting faster when it was measured.
+    pub fn unsteady_rounds(&self) -> usize {
+        self.good().filter(|measured| measured.warm_up.is_some_and(|warm_up| !warm_up.steady)).count()
+    }
+
     /// On how many processors the server ran, at most.
     pub fn server_processors(&self) -> Option<u64> {
         self.good().map(|measured| measured.server_processors).max()

@@ -184,7 +184,8 @@ fn remark(cell: &Cell) -> Option<String> {
         return cell.void_rounds().first().map(|reason| format!("spoiled in all rounds: {reason}"));
     }
     if cell.serves_all() {
-        return None;
+        let unsteady = cell.unsteady_rounds() * 2 > cell.rounds();
+        return unsteady.then(|| "not steady: it was still getting faster after 2 s of warm-up".into());
     }
     match cell.clients()? {
         (asked, 0) => {
