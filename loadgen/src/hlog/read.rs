@@ -192,8 +192,11 @@ impl Scan {
             None => (None, text),
         };
         let mut parts = fields.splitn(4, ',');
-        let mut second = || parts.next()?.trim().parse().ok().filter(|s: &f64| (0.0..=1e11).contains(s));
-        let (Some(start_s), Some(length_s), Some(_)) = (second(), second(), second()) else { return Err(wrong()) };
+        let mut up_to = |most: f64| parts.next()?.trim().parse().ok().filter(|number: &f64| (0.0..=most).contains(number));
+        // The greatest value may be anything that a histogram holds.
+        let (Some(start_s), Some(length_s), Some(_)) = (up_to(1e11), up_to(1e11), up_to(f64::MAX)) else {
+            return Err(wrong());
+        };
         let encoded = parts.next().filter(|encoded| !encoded.is_empty()).ok_or_else(wrong)?;
         if !encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)) || encoded.len() % 4 != 0 {
             return Err(wrong());

@@ -162,6 +162,18 @@ fn what_is_read_is_what_was_written() {
 }
 
 #[test]
+fn the_greatest_value_may_be_anything_that_a_histogram_holds() {
+    let most = i64::MAX as u64;
+    let mut vast = Histogram::new_with_bounds(1, most, 3).unwrap();
+    vast.record(most).unwrap();
+    let mut writer = HlogWriter::new(Vec::new(), at(0), &[]).unwrap();
+    writer.line(None, Duration::ZERO, Duration::from_secs(1), &vast).unwrap();
+    let mut reader = HlogReader::new(Cursor::new(writer.into_inner())).unwrap();
+    let line = reader.lines[0];
+    assert_eq!(reader.histogram(line).unwrap(), vast);
+}
+
+#[test]
 fn times_are_rounded_to_milliseconds() {
     let mut log = log(0, vec![interval(0, &[1])]);
     log.started = at(999) + Duration::from_micros(600);
