@@ -51,7 +51,7 @@ impl Settings {
         let (rounds, warmup_ms, window_ms) = match what.profile {
             // Many short rounds rather than few long ones: disturbances come in bursts, which do not move a median.
             Profile::Quick => (1, 100, 200),
-            Profile::Standard => (9, 50, 150),
+            Profile::Standard => (9, 30, 150),
             Profile::Full => (15, 300, 1000),
         };
         let seconds = |given: Option<Duration>, ms| given.unwrap_or(Duration::from_millis(ms)).as_secs_f64();
