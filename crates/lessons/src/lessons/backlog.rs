@@ -1,4 +1,4 @@
-//! backlog: listeners that never accept, how many connections they queue, and what the next client sees.
+//! backlog: listeners that never accept, how many connections they queue, half-open or complete, and what the next client sees.
 
 use std::{
     fs,
@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use procfs::{
     FromBufReadSI, current_system_info,
     net::{TcpNetEntries, TcpState},
 };
-use rustix::event::PollFlags;
-use socket2::{Domain, SockAddr, Socket, Type};
+use rustix::{event::PollFlags, io::Errno};
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
 use crate::{
     lab::{Lab, wait_for},
@@ -24,9 +24,9 @@ use crate::{
 pub static LESSON: Lesson = Lesson {
     name: "backlog",
     claim: "The backlog given to listen limits how many connections may be half-open.",
-    source: "explanations of listen from before the queue was split in two",
-    prediction: "A program calls listen with a backlog of 5 and never accepts. Clients connect, one after the other.\n\
-                 For how many does connect succeed, and what does the next one see?",
+    source: "explanations of listen; listen(2) says that it bounds only complete connections, since Linux 2.2",
+    prediction: "A program calls listen with a backlog of 5 and never accepts. How many clients can be in the middle of their\n\
+                 handshake at the same time? For how many does connect succeed, and what does the next one see?",
     experiment,
     is_timed: false,
     read_next: &[
@@ -44,10 +44,14 @@ pub static LESSON: Lesson = Lesson {
 };
 
 /// The backlogs given to listen.
-const BACKLOGS: [u32; 3] = [1, 5, 20];
+const BACKLOGS: [u32; 4] = [1, 5, 20, 100];
 
 /// Clients that connect, beyond the backlog. Linux queues one more than the backlog (sk_acceptq_is_full in include/net/sock.h).
 const MORE: u32 = 10;
+
+/// A filter of one instruction (BPF_RET with a constant): of every packet, nothing is let through.
+const RETURN: u16 = 0x06;
+const NOTHING: u32 = 0;
 
 /// How long a connect may take before it counts as waiting. Within one machine nothing else takes long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(400);
@@ -66,8 +70,9 @@ struct Full {
     connected: u32,
     /// Complete connections that wait to be accepted.
     queued: u32,
-    /// Connections whose handshake had begun and was not complete, at the end.
-    half_open: u32,
+    /// Half-open connections of another such listener, whose clients never answered, with no complete ones; `None` where such clients
+    /// cannot be made.
+    half_open: Option<u32>,
 }
 
 /// What a client saw that connected when the queue was full.
@@ -84,9 +89,10 @@ enum Next {
 
 fn experiment(lab: &Lab) -> Result<Finding> {
     let timeout = lab.time(CONNECT_TIMEOUT);
-    lab.print("Clients connect to a listener that never accepts, one after the other, until one has to wait. Bars: connected clients.\n");
     let labels = BACKLOGS.map(|backlog| format!("listen({backlog})"));
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let half_open = half_open_of_each(lab, &labels)?;
+    lab.print("\nClients connect to a listener that never accepts, one after the other, until one has to wait. Bars: connected clients.\n");
     let picture = lab.picture(&labels, f64::from(BACKLOGS[BACKLOGS.len() - 1] + MORE));
     let mut listeners = Vec::new();
     let mut next = Next::AllConnected;
@@ -103,8 +109,9 @@ fn experiment(lab: &Lab) -> Result<Finding> {
             picture.show(index, clients.len() as f64, &format!("{} connected", clients.len()));
         }
         let connected = clients.len() as u32;
-        let (queued, half_open) = queues(&listener)?;
-        let full = Full { backlog, clients: connected + u32::from(waiting.is_some()), connected, queued, half_open };
+        let (queued, _) = queues(&listener)?;
+        let clients = connected + u32::from(waiting.is_some());
+        let full = Full { backlog, clients, connected, queued, half_open: half_open[index] };
         picture.finish(index, f64::from(connected), &format!("{connected} connected"));
         listeners.push(full);
         if index == BACKLOGS.len() - 1 {
@@ -112,6 +119,46 @@ fn experiment(lab: &Lab) -> Result<Finding> {
         }
     }
     Ok(judge(&listeners, next))
+}
+
+/// How many half-open connections each listener holds, and shows them.
+fn half_open_of_each(lab: &Lab, labels: &[&str]) -> Result<Vec<Option<u32>>> {
+    lab.print(
+        "Clients send a SYN and drop whatever comes back, so that no handshake is ever complete and no connection waits for accept.\n\
+         Bars: half-open connections.\n",
+    );
+    let picture = lab.picture(labels, f64::from(BACKLOGS[BACKLOGS.len() - 1] + MORE));
+    let mut all = Vec::new();
+    for (index, backlog) in BACKLOGS.into_iter().enumerate() {
+        let half_open = half_open(backlog)?;
+        let (value, text) = match half_open {
+            Some(count) => (count, format!("{count} half-open")),
+            None => (0, "no filter can be attached to a socket here".into()),
+        };
+        picture.finish(index, f64::from(value), &text);
+        all.push(half_open);
+    }
+    Ok(all)
+}
+
+/// How many half-open connections a listener holds when more clients than that never answer its SYN-ACK: a filter on their sockets
+/// lets no packet through. `None` where no filter can be attached.
+fn half_open(backlog: u32) -> Result<Option<u32>> {
+    let (listener, address) = listen(backlog)?;
+    let mut clients = Vec::new();
+    for _ in 0..backlog + MORE {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        client.set_nonblocking(true)?;
+        if client.attach_filter(&[SockFilter::new(RETURN, 0, 0, NOTHING)]).is_err() {
+            return Ok(None);
+        }
+        match client.connect(&address) {
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => clients.push(client),
+            Err(error) => return Err(error).context("a client cannot connect"),
+            Ok(()) => bail!("a client connected although it gets no packet"),
+        }
+    }
+    Ok(Some(queues(&listener)?.1))
 }
 
 fn listen(backlog: u32) -> Result<(Socket, SockAddr)> {
@@ -199,30 +246,36 @@ fn judge(listeners: &[Full], next: Next) -> Finding {
     let mut numbers: Vec<_> = listeners.iter().map(|full| (format!("listen({})", full.backlog), full.text())).collect();
     numbers.push(("the next client".into(), next.text()));
 
-    let bounds_half_open = listeners.iter().all(|full| full.half_open == full.backlog);
-    let verdict = if bounds_half_open { Verdict::Holds } else { Verdict::DoesNotHold };
-    let queued = |full: &Full| format!("listen({}) queued {}", full.backlog, full.queued);
-    let queued = listeners.iter().map(queued).collect::<Vec<_>>().join(", ");
-    let half_open: u32 = listeners.iter().map(|full| full.half_open).sum();
-    let reason = if bounds_half_open {
-        "The number of half-open connections was the backlog, each time.".into()
-    } else if listeners.iter().any(|full| full.connected == full.backlog + MORE) {
-        format!("All clients connected, {MORE} more than the backlog; {half_open} connections were half-open.")
-    } else {
-        format!(
-            "The queue holds complete connections that wait for accept: {queued}{}. {half_open} were half-open, although one more \
-             client was connecting each time. The last of these: {}.",
-            if listeners.iter().all(|full| full.queued == full.backlog + 1) { ", one more than the backlog" } else { "" },
+    let half_open: Option<Vec<u32>> = listeners.iter().map(|full| full.half_open).collect();
+    let counts = |counts: Vec<u32>| counts.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let backlogs = counts(listeners.iter().map(|full| full.backlog).collect());
+    let queued: Vec<u32> = listeners.iter().map(|full| full.queued).collect();
+    let is_bound = |all: &[u32]| listeners.iter().zip(all).all(|(full, count)| *count <= full.backlog + 1);
+    let complete = match is_bound(&queued) {
+        true => format!(
+            "It bounds the complete connections that wait for accept as well, in a queue of their own: {}. The next client: {}.",
+            counts(queued),
             next.text()
-        )
+        ),
+        false => format!("Complete connections that wait for accept: {}.", counts(queued)),
     };
+    let (verdict, about) = match half_open {
+        Some(all) if is_bound(&all) => (Verdict::Holds, format!("were held as half-open: {}", counts(all))),
+        Some(all) => (Verdict::DoesNotHold, format!("left more half-open: {}", counts(all))),
+        None => (Verdict::Inconclusive, "could not be tried: no filter can be attached to a socket here".into()),
+    };
+    let reason =
+        format!("Of {MORE} clients more than the backlogs ({backlogs}), with nothing to accept, so many {about}. {complete}");
     Finding { numbers, verdict, reason }
 }
 
 impl Full {
     fn text(self) -> String {
         let Full { clients, connected, queued, half_open, .. } = self;
-        format!("{connected} of {clients} clients connected; {queued} complete connections queued, {half_open} half-open")
+        let half_open = half_open.map_or("unknown".into(), |count| count.to_string());
+        format!(
+            "{half_open} half-open of clients that never answer; {connected} of {clients} others connected, {queued} queued"
+        )
     }
 }
 
@@ -243,15 +296,28 @@ impl Next {
 mod tests {
     use super::*;
 
-    fn full(backlog: u32, queued: u32, half_open: u32) -> Full {
+    fn full(backlog: u32, queued: u32, half_open: Option<u32>) -> Full {
         Full { backlog, clients: queued + 1, connected: queued, queued, half_open }
     }
 
     #[test]
-    fn it_holds_only_if_it_is_the_half_open_ones_that_are_as_many() {
+    fn it_holds_only_if_half_open_connections_are_no_more_than_one_beyond_the_backlog() {
         let next = Next::Connected(Duration::from_secs(1));
-        assert_eq!(judge(&[full(1, 0, 1), full(5, 0, 5)], next).verdict, Verdict::Holds);
-        assert_eq!(judge(&[full(1, 2, 0), full(5, 6, 0)], next).verdict, Verdict::DoesNotHold);
-        assert_eq!(judge(&[full(1, 11, 0), full(5, 15, 0)], Next::AllConnected).verdict, Verdict::DoesNotHold);
+        let verdict = |listeners: &[Full]| judge(listeners, next).verdict;
+        assert_eq!(verdict(&[full(1, 2, Some(2)), full(5, 6, Some(6))]), Verdict::Holds);
+        assert_eq!(verdict(&[full(1, 2, Some(1)), full(5, 6, Some(5))]), Verdict::Holds);
+        assert_eq!(verdict(&[full(1, 2, Some(2)), full(5, 6, Some(15))]), Verdict::DoesNotHold);
+        assert_eq!(verdict(&[full(1, 2, None), full(5, 6, Some(6))]), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn the_reason_tells_both_queues_apart() {
+        let judged = |queued| judge(&[full(1, queued, Some(2))], Next::Connected(Duration::from_secs(1))).reason;
+        assert!(
+            judged(2).contains("bounds the complete connections") && judged(2).contains("connect returned after 1"),
+            "{}",
+            judged(2)
+        );
+        assert!(!judged(11).contains("bounds the complete connections"), "{}", judged(11));
     }
 }
