@@ -36,7 +36,7 @@ pub static LESSON: Lesson = Lesson {
 };
 
 /// Bytes per call of send, at most.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 100_000;
 
 /// How long the receiver does not read.
 const LATE: Duration = Duration::from_millis(500);
