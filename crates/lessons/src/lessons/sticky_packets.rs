@@ -39,6 +39,10 @@ pub static LESSON: Lesson = Lesson {
 
 const MESSAGES: [&[u8]; 3] = [b"milk", b"bread", b"eggs"];
 
+/// A message that is longer than what a receiver reads at a time, as with recv(1024).
+const LONG: usize = 3000;
+const READ_AT_A_TIME: usize = 1024;
+
 /// How long a reply may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -89,6 +93,8 @@ fn experiment(lab: &Lab) -> Result<Finding> {
     let (quick, quick_served) = show(1, "raw", MESSAGES.len())?;
     let (framed, framed_served) = show(2, "frames", MESSAGES.len())?;
     lab.print(format!("\nIn quick succession, the first reads of the client returned {}.", quick.first_reads()));
+    let pieces = pieces_of_a_long_message(lab)?;
+    lab.print(format!("A message of {LONG} bytes, read {READ_AT_A_TIME} at a time, came in pieces of {}.", listed(&pieces)));
 
     let framed = Framed {
         sent: framed.sent,
@@ -96,7 +102,7 @@ fn experiment(lab: &Lab) -> Result<Finding> {
         client_reads: framed.reads.len() as u64,
         server_messages: framed_served,
     };
-    Ok(judge(apart.raw(apart_served), quick.raw(quick_served), framed))
+    Ok(judge(apart.raw(apart_served), quick.raw(quick_served), framed, &pieces))
 }
 
 /// What a client has sent and received so far.
@@ -158,6 +164,27 @@ fn talk(lab: &Lab, wire: &str, at_once: usize, rounds: usize, show: impl Fn(&Tal
     Ok((talk, lab.stop(server)?))
 }
 
+/// How many bytes each read returns of the echo of one long message.
+fn pieces_of_a_long_message(lab: &Lab) -> Result<Vec<usize>> {
+    let server = lab.start(&models::EPOLL, &["--wire", "raw"])?;
+    let mut client = TcpStream::connect(server.address()).context("the client cannot connect")?;
+    client.set_read_timeout(Some(TIMEOUT))?;
+    client.write_all(&[b'x'; LONG])?;
+    let mut pieces = Vec::new();
+    while pieces.iter().sum::<usize>() < LONG {
+        let n = client.read(&mut [0; READ_AT_A_TIME]).context("cannot read the echo")?;
+        ensure!(n > 0, "the server closed the connection");
+        pieces.push(n);
+    }
+    drop(client);
+    lab.stop(server)?;
+    Ok(pieces)
+}
+
+fn listed(pieces: &[usize]) -> String {
+    pieces.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn frame(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u32).to_be_bytes(), message].concat()
 }
@@ -176,7 +203,7 @@ fn restored(mut bytes: &[u8]) -> u64 {
     count
 }
 
-fn judge(apart: Raw, quick: Raw, framed: Framed) -> Finding {
+fn judge(apart: Raw, quick: Raw, framed: Framed, pieces: &[usize]) -> Finding {
     let mut numbers = Vec::new();
     for (how, raw) in [("one by one", apart), ("quick", quick)] {
         let (sent, alone) = (HumanCount(raw.sent), HumanCount(raw.alone));
@@ -189,6 +216,8 @@ fn judge(apart: Raw, quick: Raw, framed: Framed) -> Finding {
     numbers.push(("framed: messages found by the server".into(), HumanCount(framed.server_messages).to_string()));
     numbers.push(("framed: reads of the client".into(), HumanCount(framed.client_reads).to_string()));
     numbers.push(("framed: messages restored by the client".into(), format!("{} of {sent}", HumanCount(framed.restored))));
+
+    numbers.push((format!("a message of {LONG} bytes: bytes per read"), listed(pieces)));
 
     let repaired = framed.restored == framed.sent && framed.server_messages == framed.sent;
     let verdict = match (quick.boundaries_kept(), apart.boundaries_kept()) {
@@ -205,7 +234,7 @@ fn judge(apart: Raw, quick: Raw, framed: Framed) -> Finding {
     } else {
         format!(
             "Sent in quick succession, {} of {} messages did not arrive in a read of their own at the client, and the server \
-             needed {} reads for them: TCP carries a stream of bytes without message boundaries. {} With a length prefix, all \
+             needed {} reads for them: TCP carries a stream of bytes without message boundaries. {} And one long message came in {} reads. With a length prefix, all \
              {sent} were restored.",
             HumanCount(glued(quick)),
             HumanCount(quick.sent),
@@ -215,7 +244,8 @@ fn judge(apart: Raw, quick: Raw, framed: Framed) -> Finding {
                     .into()
             } else {
                 format!("Even one by one, {} had no read of their own.", HumanCount(glued(apart)))
-            }
+            },
+            pieces.len()
         )
     };
     Finding { numbers, verdict, reason }
@@ -235,14 +265,14 @@ mod tests {
 
     #[test]
     fn it_holds_if_messages_are_glued_however_they_are_sent_and_lengths_restore_them() {
-        assert_eq!(judge(raw(20), raw(10), frames(30)).verdict, Verdict::Holds);
-        assert!(matches!(judge(raw(30), raw(10), frames(30)).verdict, Verdict::HoldsOnly(_)));
+        assert_eq!(judge(raw(20), raw(10), frames(30), &[1024, 1976]).verdict, Verdict::Holds);
+        assert!(matches!(judge(raw(30), raw(10), frames(30), &[1024, 1976]).verdict, Verdict::HoldsOnly(_)));
     }
 
     #[test]
     fn it_does_not_hold_if_none_are_glued_or_lengths_restore_too_few() {
-        assert_eq!(judge(raw(30), raw(30), frames(30)).verdict, Verdict::DoesNotHold);
-        assert_eq!(judge(raw(30), raw(10), frames(29)).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(raw(30), raw(30), frames(30), &[1024, 1976]).verdict, Verdict::DoesNotHold);
+        assert_eq!(judge(raw(30), raw(10), frames(29), &[1024, 1976]).verdict, Verdict::DoesNotHold);
     }
 
     #[test]
