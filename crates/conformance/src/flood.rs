@@ -109,10 +109,11 @@ impl Flood {
         }
     }
 
-    /// Ends its side, and waits until the server's socket has learned of it.
+    /// Ends its side, and waits until the server's socket has learned of it. A server that was only slow may have ended its own side by
+    /// then.
     pub fn end(&mut self) -> Result {
         self.client.end()?;
-        wait_until("the end to arrive", || Ok(self.client.state_at_server()? == Some(TcpState::CloseWait)))
+        wait_until("the end to arrive", || Ok(self.client.state_at_server()? != Some(TcpState::Established)))
     }
 
     /// Reads the replies to all it has sent, and then the server's end.
