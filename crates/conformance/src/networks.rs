@@ -1,7 +1,6 @@
 //! Networks that are unlike the loopback of a developer's machine: small packets, IPv6, a limited rate, loss, delay.
 //!
-//! In each, clients check every byte: of frames from nothing to more than any socket holds, after a half-close, and, but for loss, at
-//! SIGTERM.
+//! In each, clients check every byte: of frames from nothing to more than any socket holds, after a half-close, and at SIGTERM.
 
 use socket2::SockRef;
 use testbed::Signal;
@@ -102,9 +101,7 @@ pub fn limited_rate(subject: &Subject) -> Result {
 
 pub fn loss(subject: &Subject) -> Result {
     run_in(&LOSS, subject, |subject| {
-        let server = subject.start_on(LOSS.listen, &NO_DRAIN_TIMEOUT)?;
-        echo_all(subject, &server)?;
-        server.stop()?;
+        lose_nothing(subject, subject.start_on(LOSS.listen, &NO_DRAIN_TIMEOUT)?)?;
         let lost = qdisc_counter("dropped")?;
         ensure!(lost > 0, "packets to be lost"; "none");
         Ok(())
@@ -140,19 +137,15 @@ fn qdisc_counter(word: &str) -> Result<u64> {
     Ok(numbers.into_iter().sum())
 }
 
-/// Has clients check every byte.
-fn echo_all(subject: &Subject, server: &Running) -> Result {
-    for_each_at_once(subject.served_at_once(CLIENTS), |client| {
-        let payload = |(index, bytes): (usize, &usize)| frame(&numbered(client * PAYLOADS.len() + index, *bytes));
-        let frames: Vec<u8> = PAYLOADS.iter().enumerate().flat_map(payload).collect();
-        Client::connect(server)?.exchange(&frames, &frames)
-    })
-}
-
 /// Has clients check every byte, and stops the server while it owes replies.
 fn lose_nothing(subject: &Subject, server: Running) -> Result {
-    echo_all(subject, &server)?;
     let clients = subject.served_at_once(CLIENTS);
+    for_each_at_once(clients, |client| {
+        let payload = |(index, bytes): (usize, &usize)| frame(&numbered(client * PAYLOADS.len() + index, *bytes));
+        let frames: Vec<u8> = PAYLOADS.iter().enumerate().flat_map(payload).collect();
+        Client::connect(&server)?.exchange(&frames, &frames)
+    })?;
+
     let mut floods = (0..clients).map(|_| Flood::from(Client::connect(&server)?)).collect::<Result<Vec<Flood>>>()?;
     floods.iter_mut().try_for_each(|flood| flood.send_at_once(10))?;
     let mut arrived = Vec::new();
