@@ -49,8 +49,8 @@ const LIMITED_RATE: Network = Network {
 };
 
 /// The program (classic BPF) drops one packet of 20, drawn by lot: it returns 2 (TC_ACT_SHOT) in place of 0. It spares those that
-/// open a connection, as the kernel repeats them only after a second: they have the bit SYN, 2, in byte 13 of TCP's header, after 20
-/// bytes of IP's.
+/// open a connection, as the kernel repeats them only after a second, and resets, which it never repeats: a client would wait for the
+/// end in vain. These have the bits SYN, 2, or RST, 4, in byte 13 of TCP's header, after 20 bytes of IP's.
 const LOSS: Network = Network {
     check: "networks::loss",
     listen: IPV4,
@@ -60,7 +60,7 @@ const LOSS: Network = Network {
         REPEAT_SOON,
         "tc qdisc add dev lo clsact",
         "tc filter add dev lo ingress bpf direct-action bytecode \
-         '6,48 0 0 4293918753,69 2 0 2,32 0 0 4294963256,53 1 0 4080218931,6 0 0 0,6 0 0 2'",
+         '6,48 0 0 4293918753,69 2 0 6,32 0 0 4294963256,53 1 0 4080218931,6 0 0 0,6 0 0 2'",
     ],
 };
 
